@@ -1,0 +1,1 @@
+"""A virtual plasma FIB-SEM with a virtual electrode in it."""
