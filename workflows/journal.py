@@ -242,18 +242,18 @@ class Journal:
                 return old
             seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM acts").fetchone()[0])
             row: tuple[Any, ...] = (key, seq, kind, canonical(args), asked_hash, replay_version, _text(setup))
-            row += (f"{self.run_id}/{key}#1", 1, ActState.INTENDED, clock_s, wall_now(), None, None, None, None)
+            row += (self._action_id(key, 1), 1, ActState.INTENDED, clock_s, wall_now(), None, None, None, None)
             db.execute(f"INSERT INTO acts ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
             return self._must(key)
 
     def done(self, key: str, result: Any, *, clock_s: float | None = None) -> Act:
-        """Write down an act's outcome. Allowed from `intended`; from `cut` it becomes `settled`."""
+        """Write down an act's outcome: `done`, or `settled` when an attempt before was cut short."""
         with self._writing():
             old = self._must(key)
             if old.has_outcome:
                 msg = f"act {key} has its outcome already"
                 raise ValueError(msg)
-            state = ActState.SETTLED if old.state is ActState.CUT else ActState.DONE
+            state = ActState.DONE if old.attempt == 1 and old.state is ActState.INTENDED else ActState.SETTLED
             return self._close(key, state, clock_s, result, old.evidence)
 
     def cut(self, key: str, evidence: Any, *, clock_s: float | None = None) -> Act:
@@ -266,7 +266,7 @@ class Journal:
             return self._close(key, ActState.CUT, clock_s, None, evidence)
 
     def again(self, key: str, evidence: Any = None, *, clock_s: float | None = None) -> Act:
-        """Give an act without outcome a fresh action id, durably, before its rest (or it) is asked for again."""
+        """Intend the rest of an act anew, under a fresh action id; what was kept as evidence stays."""
         with self._writing() as db:
             old = self._must(key)
             if old.has_outcome:
@@ -275,9 +275,10 @@ class Journal:
             attempt = old.attempt + 1
             kept = old.evidence if evidence is None else evidence
             db.execute(
-                "UPDATE acts SET attempt = ?, action_id = ?, evidence = ?, intended_at = ?, intended_wall = ?"
+                "UPDATE acts SET state = ?, attempt = ?, action_id = ?, evidence = ?,"
+                " intended_at = ?, intended_wall = ?"
                 " WHERE key = ?",
-                (attempt, f"{self.run_id}/{key}#{attempt}", _text(kept), clock_s, wall_now(), key),
+                (ActState.INTENDED, attempt, self._action_id(key, attempt), _text(kept), clock_s, wall_now(), key),
             )
             return self._must(key)
 
@@ -352,6 +353,9 @@ class Journal:
         self.close()
 
     # -- private ----------------------------------------------------------------------------------------------------
+
+    def _action_id(self, key: str, attempt: int) -> str:
+        return f"{self.run_id}/{key}#{attempt}"
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -76,6 +76,7 @@ def test_a_cut_act_gets_a_fresh_id_and_is_settled(journal: Journal) -> None:
     assert [act.key for act in journal.unsettled()] == ["k"]
     again = journal.again("k")
     assert (again.attempt, again.action_id, again.evidence) == (2, "r1/k#2", {"fraction": 0.4})
+    assert again.state is ActState.INTENDED
     settled = journal.done("k", {"fraction": 1.0})
     assert settled.state is ActState.SETTLED
     assert settled.has_outcome

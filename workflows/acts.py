@@ -1,0 +1,233 @@
+"""Acts through the journal: what can't be had back is done once, whatever dies in between.
+
+Intent is durable before an instrument is asked, the outcome after; an act with an outcome returns it without firing.
+An act intended before and not done is settled by the server's ledger: never seen, do it; running, rejoin; done, take
+it; cut short, give the rest. What can't be settled is `Held` for a person, with the evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from instrument.errors import BadData, InstrumentError, Refused
+from instrument.frame import FrameRef
+from instrument.settings import Done, EdsScan, PatternJob, Scan, Setup, State
+from instrument.wire import Acquire, AcquireEds, Command, Result, WritePattern
+from workflows.journal import Act, ActState, Journal
+from workflows.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+_WHOLE = 1.0 - 1e-9
+_FETCHES = 3
+_STUCK = 3
+
+
+class Held(InstrumentError):
+    """The run can't know what happened, or may not decide alone: a person must look, with this evidence."""
+
+    symptom = "held"
+
+
+class Interrupted(InstrumentError):
+    """A request to stop or pause was honoured; `pause` tells which."""
+
+    symptom = "interrupted"
+
+    def __init__(self, message: str, *, pause: bool = False, **evidence: Any) -> None:
+        super().__init__(message, **evidence)
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the server's ledger says about an action: how far it came (0..1, None unknown), what it gave or why not."""
+
+    state: Literal["running", "done", "cut", "failed"]
+    fraction: float | None = None
+    result: Result | None = None
+    error: InstrumentError | None = None
+
+
+class Instrument(Protocol):
+    """What of the server acts need."""
+
+    def perform(self, action_id: str, command: Command) -> Result:
+        """Do a command once under this id, or join the one that goes on, or take what it gave."""
+
+    def lookup(self, action_id: str) -> Record | None:
+        """Return what the ledger says, None when it never saw the id."""
+
+    def chunks(self, frame: FrameRef) -> Iterator[bytes]:
+        """Yield a frame's file from the spool."""
+
+    def release_frame(self, frame: FrameRef) -> None:
+        """Let the spool delete a frame; harmless when it is gone."""
+
+
+class Acts:
+    """Does acts on an instrument through a journal into a run folder.
+
+    Parameters
+    ----------
+    journal, folder, instrument : where intents and outcomes go, where frames go, who does it
+    ensure : brings a set-up about just before firing
+    checkpoint : called with the key before anything fires; raises Interrupted when a request waits
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        folder: RunFolder,
+        instrument: Instrument,
+        *,
+        ensure: Callable[[Setup], State],
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._journal = journal
+        self._folder = folder
+        self._instrument = instrument
+        self._ensure = ensure
+        self._checkpoint = checkpoint
+        self.clock_s: float | None = None
+
+    def replaying(self, key: str) -> bool:
+        """Tell whether the act of this key has its outcome already."""
+        act = self._journal.find(key)
+        return act is not None and act.has_outcome
+
+    def pattern(self, key: str, job: PatternJob, setup: Setup, *, kind: str = "mill", version: int = 1) -> Done:
+        """Write a job whole: after an interruption only its rest is given. The result's charge and time are sums."""
+        act, old = self._intend(key, kind, job.model_dump(mode="json"), setup, version)
+        if act.has_outcome:
+            return Done.model_validate(act.result)
+        so_far, stuck = _given(act), 0
+        while True:
+            rest = job if so_far is None else job.replace(from_fraction=so_far.fraction)
+            command = WritePattern(job=rest)
+            record = self._instrument.lookup(act.action_id) if old else None
+            if record is not None and isinstance(record.error, Refused):
+                act, record = self._journal.again(key, clock_s=self.clock_s), None
+            if record is not None and record.state in ("cut", "failed"):
+                done = self._cut_short(rest, record)
+            else:
+                done = self._fire(act, command, setup, record).done
+            if done is None:
+                msg = f"{key}: the server can't say how much of this pattern was given before it ended"
+                raise Held(msg, key=key, action_id=act.action_id)
+            stuck = 0 if so_far is None or done.fraction > so_far.fraction else stuck + 1
+            so_far = _add(so_far, done)
+            if so_far.fraction >= min(_WHOLE, job.to_fraction - 1e-9):
+                self._done(key, so_far.model_dump(mode="json"))
+                return so_far
+            log.warning("%s came to %.1f %% only; the rest is given", key, 100 * so_far.fraction)
+            self._journal.cut(key, {"done": so_far.model_dump(mode="json")}, clock_s=self.clock_s)
+            if stuck >= _STUCK:
+                msg = (
+                    f"{key}: the pattern ends at {100 * so_far.fraction:.1f} % again and again, without a reason given"
+                )
+                raise Held(msg, key=key, action_id=act.action_id)
+            self._checkpoint(key)
+            act, old = self._journal.again(key, clock_s=self.clock_s), False
+
+    def frame(
+        self, key: str, scan: Scan | EdsScan, setup: Setup, folder: str, name: str, *, version: int = 1
+    ) -> FrameRef:
+        """Take a picture or an element map into the run folder; the reference's name is the path in the folder."""
+        kind = "eds" if isinstance(scan, EdsScan) else "frame"
+        target = self._folder.frame_path(folder, name)
+        args = {"scan": scan.model_dump(mode="json"), "file": self._folder.relative(target)}
+        act, old = self._intend(key, kind, args, setup, version)
+        if act.has_outcome:
+            return FrameRef.model_validate(act.result)
+        command: Command = AcquireEds(scan=scan) if isinstance(scan, EdsScan) else Acquire(scan=scan)
+        record = self._instrument.lookup(act.action_id) if old else None
+        if record is not None and record.state in ("cut", "failed"):
+            log.warning("%s was cut short; the face is as it was, so it is taken again", key)
+            self._journal.cut(key, {"fraction": record.fraction}, clock_s=self.clock_s)
+            act, record = self._journal.again(key, clock_s=self.clock_s), None
+        spooled = self._fire(act, command, setup, record).frame
+        if spooled is None:
+            msg = f"{key}: the server gave no frame"
+            raise Held(msg, key=key, action_id=act.action_id)
+        self._fetch(spooled, act)
+        kept = spooled.replace(name=self._folder.relative(target))
+        self._done(key, kept.model_dump(mode="json"))
+        self._instrument.release_frame(spooled)
+        return kept
+
+    def value(self, key: str, kind: str, args: Any, compute: Callable[[], Any], *, version: int = 1) -> Any:
+        """Return plain values that were worked out once: a measurement, a decision, an answer.
+
+        `args` are what it depends on (such as the hashes of its frames); `compute` runs only while there is no outcome.
+        """
+        act = self._journal.intend(key, kind, args, replay_version=version, clock_s=self.clock_s)
+        if act.has_outcome:
+            return act.result
+        return self._done(key, compute()).result
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    def _intend(self, key: str, kind: str, args: Any, setup: Setup, version: int) -> tuple[Act, bool]:
+        """Return the act and whether it was there before."""
+        old = self._journal.find(key)
+        if old is None:
+            self._checkpoint(key)
+        plain = setup.model_dump(mode="json", exclude_none=True)
+        act = self._journal.intend(key, kind, args, plain, replay_version=version, clock_s=self.clock_s)
+        if act.state is ActState.CUT:
+            self._checkpoint(key)
+            return self._journal.again(key, clock_s=self.clock_s), False
+        return act, old is not None
+
+    def _fire(self, act: Act, command: Command, setup: Setup, record: Record | None) -> Result:
+        if record is None:
+            self._checkpoint(act.key)
+            self.clock_s = self._ensure(setup).time_s
+        else:
+            log.info("%s: the ledger says %s", act.key, record.state)
+        try:
+            return self._instrument.perform(act.action_id, command)
+        except Refused as refused:
+            self._journal.note("refused", {"key": act.key, **refused.to_plain()}, clock_s=self.clock_s)
+            raise
+
+    @staticmethod
+    def _cut_short(rest: PatternJob, record: Record) -> Done | None:
+        """Return how far a pattern came by the ledger, None when it doesn't say."""
+        if record.result is not None and record.result.done is not None:
+            return record.result.done
+        if record.fraction is None:
+            return None
+        charge = rest.dose_c * max(0.0, record.fraction - rest.from_fraction)
+        return Done(fraction=record.fraction, elapsed_s=charge / rest.current_a, charge_c=charge, stopped=True)
+
+    def _fetch(self, spooled: FrameRef, act: Act) -> None:
+        target = self._folder.root / act.args["file"]
+        for attempt in range(1, _FETCHES + 1):
+            try:
+                self._folder.receive(target, self._instrument.chunks(spooled), spooled.sha256)
+            except BadData:
+                if attempt == _FETCHES:
+                    raise
+                log.warning("%s arrived damaged, fetched again", spooled.name)
+            else:
+                return
+
+    def _done(self, key: str, result: Any) -> Act:
+        return self._journal.done(key, result, clock_s=self.clock_s)
+
+
+def _given(act: Act) -> Done | None:
+    """Return what earlier attempts of a pattern gave, None when nothing."""
+    evidence = act.evidence or {}
+    return Done.model_validate(evidence["done"]) if "done" in evidence else None
+
+
+def _add(before: Done | None, now: Done) -> Done:
+    if before is None:
+        return now
+    return now.replace(elapsed_s=before.elapsed_s + now.elapsed_s, charge_c=before.charge_c + now.charge_c)
