@@ -1,0 +1,298 @@
+"""The segmentation core: detector images in; phases, confidence and numbers out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from analysis.phases import MERGE, NAMES, Fine, Phase
+
+if TYPE_CHECKING:
+    from analysis.network import Network
+
+WEIGHTS = Path(__file__).parent / "weights"
+FILLABLE_M = 1.2e-6
+_UNSURE = 0.25
+_LEAST_PORE_PX = 9
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Card(BaseModel):
+    """The model card, card.json beside the weights: where a network comes from, how good it is and where it ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    name: str
+    weights_sha256: str
+    classes: tuple[str, ...]
+    detectors: tuple[str, ...]
+    base: int = Field(ge=1)
+    depth: int = Field(ge=1)
+    normalisation: str
+    pixel_min_m: float = Field(gt=0)
+    pixel_max_m: float = Field(gt=0)
+    data: str
+    renderer_sha256: str | None
+    seed: int
+    steps: int = Field(ge=0)
+    samples: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    figures: dict[str, float]
+    limits: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def model_id(self) -> str:
+        """The network's name with the beginning of its weights' hash: what a decision records."""
+        return f"{self.name}-{self.weights_sha256[:12]}"
+
+
+class SliceNumbers(BaseModel):
+    """What the labels of one slice say; shares are 0..1, `None` where there is nothing to take a share of.
+
+    Parameters
+    ----------
+    name : the slice, s0001
+    frame_sha256, labels_sha256 : of the two files; of the label array's bytes where no file was written
+    model_id : the network, by name and hash of its weights
+    pixel_m : the pixel's edge, metres
+    phase_fractions : pore, cbd, active, collector of the area that is not outside; they add up to 1
+    electrode_fractions : pore, cbd, active of the coating; they add up to 1
+    film_fraction : pixels still under platinum film, of all below the cap
+    fillable_area_m2, unfilled_area_m2 : pores narrower than `fillable_m`, and those of them that stand empty
+    unfilled_share : the second over the first, 0 where there are no fillable pores
+    confidence : mean probability of the label given, over what is not outside
+    doubt : share of what is not outside where pore and CBD are both likely (each at least 0.25)
+    seconds : wall time of the segmentation
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    name: str
+    frame_sha256: str | None
+    labels_sha256: str
+    model_id: str
+    pixel_m: float = Field(gt=0)
+    phase_fractions: dict[str, Share]
+    electrode_fractions: dict[str, Share]
+    film_fraction: Share
+    fillable_m: float = Field(gt=0)
+    fillable_area_m2: float = Field(ge=0)
+    unfilled_area_m2: float = Field(ge=0)
+    unfilled_share: Share
+    confidence: Share
+    doubt: Share
+    seconds: float = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One slice, labelled: arrays uint8 (y, x) on the slice's own pixels.
+
+    `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255).
+    """
+
+    labels: NDArray[np.uint8]
+    fine: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    numbers: SliceNumbers
+
+
+@dataclass(frozen=True)
+class Fillable:
+    """Areas in m2 of the pores that platinum could fill, and of those among them that it hasn't."""
+
+    area_m2: float
+    unfilled_m2: float
+
+    @property
+    def share(self) -> float:
+        """Unfilled area over fillable area, 0 where there is none."""
+        return self.unfilled_m2 / self.area_m2 if self.area_m2 > 0 else 0.0
+
+
+class SegmentationCore:
+    """Labels slices with one network, loaded once.
+
+    Parameters
+    ----------
+    model_dir : folder with weights.safetensors and card.json; None is the model that comes with the package
+
+    Raises
+    ------
+    ValueError : the folder holds no model, or weights that are not the card's
+    """
+
+    def __init__(self, model_dir: Path | None = None) -> None:
+        self.card, self._network = load(model_dir)
+
+    @property
+    def model_id(self) -> str:
+        """The network's name and hash."""
+        return self.card.model_id
+
+    def segment(
+        self,
+        channels: Mapping[str, NDArray[np.float32]],
+        pixel_m: float,
+        fillable_m: float = FILLABLE_M,
+        y_top_m: float | None = None,
+        *,
+        name: str = "",
+        frame_sha256: str | None = None,
+    ) -> Segmentation:
+        """Label one slice.
+
+        Parameters
+        ----------
+        channels : greys 0..1, float32 (y, x), by detector name; CBS and TLD are known, one of them is enough
+        pixel_m : the pixel's edge, metres
+        fillable_m : width (m) below which a pore counts as one that platinum could fill
+        y_top_m : how far below the image's first row the electrode begins, metres; all above it is outside. None where
+            the network alone shall tell
+        name, frame_sha256 : kept in the numbers
+
+        Raises
+        ------
+        ValueError : no known detector, shapes that differ, an impossible pixel size
+        """
+        from analysis.network import by_detector, predict
+
+        began = time.perf_counter()
+        shape = next(iter(by_detector(channels).values())).shape
+        labels = np.zeros(shape, np.uint8)
+        fine = np.zeros(shape, np.uint8)
+        confidence = np.zeros(shape, np.uint8)
+        unsure = np.zeros(shape, np.bool_)
+        for part in predict(self._network, channels, pixel_m):
+            height, width = part.probabilities.shape[1:]
+            at = (slice(part.top, part.top + height), slice(part.left, part.left + width))
+            labels[at], fine[at], confidence[at], unsure[at] = _decided(part.probabilities)
+        if y_top_m is not None:
+            above = slice(0, max(0, round(y_top_m / pixel_m)))
+            for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (unsure, 0)):
+                image[above] = value
+        inside = labels != Phase.OUTSIDE
+        counted = int(inside.sum())
+        fillable = fillable_pores(fine, pixel_m, fillable_m)
+        numbers = SliceNumbers(
+            name=name,
+            frame_sha256=frame_sha256,
+            labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+            model_id=self.model_id,
+            pixel_m=pixel_m,
+            phase_fractions=fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE, Phase.COLLECTOR)),
+            electrode_fractions=fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE)),
+            film_fraction=film_fraction(fine),
+            fillable_m=fillable_m,
+            fillable_area_m2=fillable.area_m2,
+            unfilled_area_m2=fillable.unfilled_m2,
+            unfilled_share=fillable.share,
+            confidence=float(confidence[inside].mean() / 255.0) if counted else 0.0,
+            doubt=int((unsure & inside).sum()) / counted if counted else 0.0,
+            seconds=time.perf_counter() - began,
+        )
+        return Segmentation(labels, fine, confidence, numbers)
+
+
+def load(model_dir: Path | None = None) -> tuple[Card, Network]:
+    """Return a model's card and its network, fused and ready for inference; the package's own when no folder is given.
+
+    ValueError: the folder holds no model, or weights that are not the card's.
+    """
+    from safetensors.torch import load as load_tensors
+
+    from analysis.network import CLASSES, Network, channels_last
+
+    folder = WEIGHTS if model_dir is None else model_dir
+    card_path, weights_path = folder / "card.json", folder / "weights.safetensors"
+    if not card_path.is_file() or not weights_path.is_file():
+        msg = f"{folder} holds no model: card.json and weights.safetensors are expected; `kintsugi train` makes them"
+        raise ValueError(msg)
+    card = Card.model_validate_json(card_path.read_bytes())
+    data = weights_path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
+        msg = f"{weights_path} is not the file that {card_path.name} describes: its SHA-256 differs"
+        raise ValueError(msg)
+    if len(card.classes) != CLASSES:
+        msg = f"{card_path} names {len(card.classes)} classes; this version tells {CLASSES}"
+        raise ValueError(msg)
+    network = Network(card.base, card.depth)
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_tensors(data).items()}
+    network.load_state_dict(tensors)
+    channels_last(network.fuse())
+    return card, network
+
+
+def _decided(
+    probabilities: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return labels, fine classes, confidence and unsure (pore or CBD) of fine probabilities (7, y, x).
+
+    Classes are merged first and decided then, so that a pore which is half sure to be filled and half sure to be open
+    is a sure pore.
+    """
+    merge = np.array(MERGE)
+    phases = np.stack([probabilities[merge == phase].sum(axis=0) for phase in Phase])
+    labels = phases.argmax(axis=0).astype(np.uint8)
+    best = phases.max(axis=0)
+    of_label = merge[:, None, None] == labels[None]
+    fine = np.where(of_label, probabilities, -1.0).argmax(axis=0).astype(np.uint8)
+    unsure = (phases[Phase.PORE] > _UNSURE) & (phases[Phase.CBD] > _UNSURE)
+    return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), unsure
+
+
+def fractions(labels: NDArray[np.uint8], phases: tuple[Phase, ...]) -> dict[str, float]:
+    """Return the area shares of `phases` among themselves, by name; all 0 where there are none of them."""
+    counts = {phase: int((labels == phase).sum()) for phase in phases}
+    total = sum(counts.values())
+    return {NAMES[phase]: count / total if total else 0.0 for phase, count in counts.items()}
+
+
+def film_fraction(fine: NDArray[np.uint8]) -> float:
+    """Return the share of the face (what is not outside) that platinum film still covers, 0 without a face."""
+    face = int((fine != Fine.OUTSIDE).sum())
+    return int((fine == Fine.FILM).sum()) / face if face else 0.0
+
+
+def fillable_pores(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLABLE_M) -> Fillable:
+    """Find the pores that platinum could fill, and those of them that stand empty.
+
+    A pore is a connected component of both pore classes. It can be filled when it is narrower everywhere than
+    `fillable_m` (m; twice the largest distance to its edge). It is unfilled when no more than half of its outline has
+    platinum. Wider pores keep a dark core after any number of films and never count; neither do specks below 9 px.
+
+    Parameters
+    ----------
+    fine : fine classes, uint8 (y, x)
+    pixel_m : the pixel's edge, metres
+    """
+    from scipy import ndimage
+
+    pore = (fine == Fine.PT_PORE) | (fine == Fine.OPEN_PORE)
+    components, count = ndimage.label(pore)
+    if count == 0:
+        return Fillable(0.0, 0.0)
+    distance = ndimage.distance_transform_edt(pore)
+    # an edge pixel's centre is one pixel from the nearest solid centre and half a pixel from the edge
+    flat = components.ravel()
+    widest = np.zeros(count + 1)
+    np.maximum.at(widest, flat, (2.0 * distance.ravel() - 1.0) * pixel_m)
+    area = np.bincount(flat, minlength=count + 1)
+    outline = pore & ~ndimage.binary_erosion(pore, border_value=1)
+    rim = np.bincount(flat[outline.ravel()], minlength=count + 1)
+    platinum = (outline & (fine == Fine.PT_PORE)).ravel()
+    filled_rim = np.bincount(flat[platinum], minlength=count + 1)
+    fillable = (widest < fillable_m) & (area >= _LEAST_PORE_PX)
+    fillable[0] = False
+    unfilled = fillable & (2 * filled_rim <= rim)
+    return Fillable(float(area[fillable].sum()) * pixel_m**2, float(area[unfilled].sum()) * pixel_m**2)

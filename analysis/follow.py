@@ -1,0 +1,138 @@
+"""The segmentation core's process: told each slice's name the moment it is durable, it labels it and reports back.
+
+    python -m analysis.follow --model package --out-labels RUN/labels
+
+One JSON object a line. First line out: {"ready": true, "model_id": "..."}. Then for each line in,
+{"name": "s0001", "path": ".../s0001.ome.tif", "fillable_m": 1.2e-6}, one line out:
+{"name": "s0001", "labels": path, "numbers": {...}, "error": null}. A slice that fails is answered with its error and
+the process goes on; the end of its input ends it, so it never outlives its parent. It has no state to lose.
+
+It writes labels/NAME.tif (phases), NAME-confidence.tif (0..255) and, last, NAME.json (SliceNumbers), each whole or not
+at all. It runs below normal priority, on one thread: the run that feeds it comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from analysis.core import FILLABLE_M, SegmentationCore, SliceNumbers
+from analysis.files import sha256_of, write_whole
+from analysis.ometiff import label_bytes, read_slice
+
+log = logging.getLogger(__name__)
+
+PACKAGE_MODEL = "package"
+_BELOW_NORMAL_PRIORITY_CLASS = 0x4000  # winbase.h
+
+
+class Order(BaseModel):
+    """One line of input: which slice to label; `y_top_m` (m below the first row) is where the electrode begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: Path
+    fillable_m: float = Field(default=FILLABLE_M, gt=0)
+    y_top_m: float | None = None
+
+
+def model_folder(model: str) -> Path | None:
+    """Return the folder that `--model` means; None for the model that comes with the package."""
+    return None if model in ("", PACKAGE_MODEL) else Path(model)
+
+
+def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Path, SliceNumbers]:
+    """Label one slice and write its three files into `folder`; return the label file and the numbers.
+
+    OSError when a file cannot be read or written, ValueError when it is no slice that can be labelled.
+    """
+    frame_sha256 = sha256_of(order.path)
+    plane = read_slice(order.path)
+    result = core.segment(
+        plane.channels, plane.pixel_m, order.fillable_m, order.y_top_m, name=order.name, frame_sha256=frame_sha256
+    )
+    target = folder / f"{order.name}.tif"
+    write_whole(folder / f"{order.name}-confidence.tif", label_bytes(result.confidence, plane.pixel_m))
+    labels_sha256 = write_whole(target, label_bytes(result.labels, plane.pixel_m))
+    numbers = result.numbers.model_copy(update={"labels_sha256": labels_sha256})
+    write_whole(folder / f"{order.name}.json", (numbers.model_dump_json(indent=1) + "\n").encode("utf-8"))
+    return target, numbers
+
+
+def answer(core: SegmentationCore, line: str, folder: Path) -> dict[str, Any]:
+    """Return the answer to one line of input; whatever is wrong with the line or its slice is in its `error`."""
+    name: str | None = None
+    try:
+        asked = json.loads(line)
+        if isinstance(asked, dict) and isinstance(asked.get("name"), str):
+            name = asked["name"]
+        order = Order.model_validate(asked)
+        path, numbers = label_slice(core, order, folder)
+    except (ValidationError, ValueError, OSError, RuntimeError, MemoryError) as error:
+        log.warning("no labels for %s", name, exc_info=True)
+        return {"name": name, "labels": None, "numbers": None, "error": f"{type(error).__name__}: {error}"}
+    return {"name": order.name, "labels": str(path), "numbers": numbers.model_dump(mode="json"), "error": None}
+
+
+def serve(core: SegmentationCore, lines: Iterable[str], out: IO[str], folder: Path) -> None:
+    """Say that the core is ready, then answer each line until there are no more."""
+
+    def say(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    say({"ready": True, "model_id": core.model_id})
+    for line in lines:
+        if line.strip():
+            say(answer(core, line, folder))
+
+
+def step_back() -> None:
+    """Lower this process's priority where the operating system lets it."""
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        kernel.SetPriorityClass(kernel.GetCurrentProcess(), _BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(5)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Follow a run until the input ends; returns the exit code, 2 when there is no usable model."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.follow", description="label slices as they come")
+    parser.add_argument("--model", default=PACKAGE_MODEL, help="model folder, or 'package'")
+    parser.add_argument("--out-labels", type=Path, required=True, help="folder for labels")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    step_back()
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    import torch
+
+    torch.set_num_threads(max(1, options.threads))
+    options.out_labels.mkdir(parents=True, exist_ok=True)
+    try:
+        core = SegmentationCore(model_folder(options.model))
+    except (ValueError, OSError) as error:
+        log.error("no model: %s", error)
+        return 2
+    try:
+        serve(core, sys.stdin, sys.stdout, options.out_labels)
+    except BrokenPipeError:
+        log.info("nobody listens any more")
+        sys.stdout = sys.stderr  # else closing it fails once more at exit
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The segmentation network: a small U-Net that sees detector images and a pixel size, and tells seven fine classes.
+
+The stem folds 2 x 2 pixels into channels (PixelUnshuffle), so that four levels of convolutions cost a quarter; the head
+unfolds them again. No instance normalisation (its statistics would depend on the tile), no attention. A detector that
+is missing is a plane of zeros with its presence plane zero: training drops detectors, so one alone works.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from analysis.phases import Fine
+
+DETECTORS: tuple[str, ...] = ("CBS", "TLD")
+CLASSES = len(Fine)
+_PLANES = 2 * len(DETECTORS) + 1
+_MULTIPLE = 32
+_TILE_PX = 6_000_000
+_TILE_EDGE = 1536
+_HALO = 96
+PIXEL_MIN_M = 25e-9
+PIXEL_MAX_M = 115e-9
+_PIXEL_REFERENCE_M = 60e-9
+_ALIASES: Mapping[str, str] = {"CBS": "CBS", "BSE": "CBS", "ABS": "CBS", "TLD": "TLD", "T1": "TLD"}
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions, each with batch normalisation and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm1: nn.Module = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2: nn.Module = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm1(self.conv1(x)), inplace=True)
+        return functional.relu(self.norm2(self.conv2(x)), inplace=True)
+
+    def fuse(self) -> None:
+        """Fold the normalisations into the convolutions; for inference only."""
+        if isinstance(self.norm1, nn.BatchNorm2d) and isinstance(self.norm2, nn.BatchNorm2d):
+            self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm1)
+            self.conv2 = fuse_conv_bn_eval(self.conv2, self.norm2)
+            self.norm1 = nn.Identity()
+            self.norm2 = nn.Identity()
+
+
+class Network(nn.Module):
+    """Planes (batch, 5, y, x) to class scores (batch, 7, y, x); y and x are multiples of 32."""
+
+    def __init__(self, base: int = 16, depth: int = 4) -> None:
+        super().__init__()
+        widths = [base * 2**level for level in range(depth + 1)]
+        self.stem = nn.PixelUnshuffle(2)
+        self.down = nn.ModuleList()
+        inputs = 4 * _PLANES
+        for width in widths:
+            self.down.append(_Block(inputs, width))
+            inputs = width
+        self.reduce = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for wide, width in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
+            self.reduce.append(nn.Conv2d(wide, width, 1))
+            self.up.append(_Block(2 * width, width))
+        self.head = nn.Conv2d(base, 4 * CLASSES, 1)
+        self.unfold = nn.PixelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores (logits) of the seven classes, same height and width as `x`."""
+        x = self.stem(x)
+        kept: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            if level:
+                kept.append(x)
+                x = functional.max_pool2d(x, 2)
+            x = block(x)
+        for reduce, block in zip(self.reduce, self.up, strict=True):
+            x = functional.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([kept.pop(), x], dim=1))
+        scores: Tensor = self.unfold(self.head(x))
+        return scores
+
+    def fuse(self) -> Network:
+        """Fold all batch normalisations into their convolutions, for inference; returns the network itself."""
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, _Block):
+                module.fuse()
+        return self
+
+
+def channels_last(network: Network) -> None:
+    """Lay a network's weights out with the channels last, which convolutions on a CPU are fastest with."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities 0..1 of the fine classes, float32 (7, y, x), of the part of an image that begins at (top, left)."""
+
+    top: int
+    left: int
+    probabilities: NDArray[np.float32]
+
+
+def detector_of(name: str) -> str | None:
+    """Return which of DETECTORS a channel's name (CBS-A, BSE, TLD-SE...) means, None for one unknown."""
+    for part in name.upper().replace("-", " ").replace("_", " ").replace(".", " ").split():
+        if part in _ALIASES:
+            return _ALIASES[part]
+    return None
+
+
+def by_detector(channels: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return the images (y, x) of the detectors that the network knows; ValueError when none is, or shapes differ."""
+    known: dict[str, NDArray[np.float32]] = {}
+    for name, image in channels.items():
+        detector = detector_of(name)
+        if detector is not None and detector not in known:
+            known[detector] = image
+    if not known:
+        msg = f"no channel of {', '.join(channels) or 'none'} is one the network knows: {', '.join(DETECTORS)}"
+        raise ValueError(msg)
+    shapes = {image.shape for image in known.values()}
+    if len(shapes) > 1 or any(image.ndim != 2 for image in known.values()):
+        sizes = ", ".join(f"{name} {' x '.join(map(str, image.shape))}" for name, image in channels.items())
+        msg = f"the channels of a slice have one height and width; these have {sizes}"
+        raise ValueError(msg)
+    return known
+
+
+def resampling(pixel_m: float) -> tuple[int, int]:
+    """Return (up, down), the whole numbers by which an image is enlarged or binned to reach the network's pixel range.
+
+    ValueError for a pixel that is not above zero.
+    """
+    if not (math.isfinite(pixel_m) and pixel_m > 0):
+        msg = f"a pixel size is a length above zero, not {pixel_m}"
+        raise ValueError(msg)
+    up = max(1, math.ceil(pixel_m / PIXEL_MAX_M - 1e-6))
+    down = max(1, math.ceil(PIXEL_MIN_M / pixel_m - 1e-6))
+    return up, down
+
+
+def normalised(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return greys for the network, float32 (y, x): an image that leaves most of its range empty is stretched.
+
+    Contrast is locked over a run and grey means phase, so an ordinary image is passed as it is; an image that uses
+    less than half of its range (12 bits in a 16-bit file) would else be nearly black to the network.
+    """
+    sample = image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
+    top = float(np.percentile(sample, 99.8))
+    if 0.0 < top < 0.5:
+        return image * np.float32(0.9 / top)
+    return image
+
+
+def planes(greys: Tensor, present: Tensor, pixel_m: Tensor) -> Tensor:
+    """Stack what the network sees: greys (n, 2, y, x), presence (n, 2) 0 or 1, pixel (n,) metres -> (n, 5, y, x)."""
+    count, _, height, width = greys.shape
+    mask = present.view(count, -1, 1, 1)
+    size = torch.log2(pixel_m / _PIXEL_REFERENCE_M).view(count, 1, 1, 1)
+    parts = [greys * mask, mask.expand(-1, -1, height, width), size.expand(-1, -1, height, width)]
+    return torch.cat(parts, dim=1)
+
+
+def resampled(greys: Tensor, up: int, down: int) -> Tensor:
+    """Enlarge (bilinear) or bin (mean) images (n, c, y, x) by whole numbers; edges that fill no bin are mirrored."""
+    if up > 1:
+        return functional.interpolate(greys, scale_factor=float(up), mode="bilinear", align_corners=False)
+    if down > 1:
+        greys = functional.pad(greys, (0, -greys.shape[3] % down, 0, -greys.shape[2] % down), mode="replicate")
+        return functional.avg_pool2d(greys, down)
+    return greys
+
+
+def predict(network: Network, channels: Mapping[str, NDArray[np.float32]], pixel_m: float) -> Iterator[Prediction]:
+    """Yield the class probabilities of an image of any size, in one part, or in tiles when it is large.
+
+    Parameters
+    ----------
+    network : a fused network in evaluation mode
+    channels : greys 0..1 by detector name, float32 (y, x), one or both of DETECTORS
+    pixel_m : the pixel's edge, metres; images outside the network's range are enlarged or binned on the way, and the
+        probabilities given back on the image's own pixels
+
+    Raises
+    ------
+    ValueError : no known detector, shapes that differ, an impossible pixel size
+    """
+    known = {name: normalised(image) for name, image in by_detector(channels).items()}
+    up, down = resampling(pixel_m)
+    height, width = next(iter(known.values())).shape
+    if height * width * up * up / (down * down) <= _TILE_PX:
+        yield Prediction(0, 0, _part(network, known, pixel_m, (0, height), (0, width)))
+        return
+    edge = _TILE_EDGE * down // up
+    halo = _HALO * down // up
+    for top in range(0, height, edge):
+        for left in range(0, width, edge):
+            rows = (max(0, top - halo), min(height, top + edge + halo))
+            columns = (max(0, left - halo), min(width, left + edge + halo))
+            part = _part(network, known, pixel_m, rows, columns)
+            y, x = top - rows[0], left - columns[0]
+            yield Prediction(top, left, part[:, y : y + edge, x : x + edge])
+
+
+def _part(
+    network: Network,
+    known: Mapping[str, NDArray[np.float32]],
+    pixel_m: float,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+) -> NDArray[np.float32]:
+    height, width = rows[1] - rows[0], columns[1] - columns[0]
+    greys = torch.zeros(1, len(DETECTORS), height, width)
+    present = torch.zeros(1, len(DETECTORS))
+    for slot, name in enumerate(DETECTORS):
+        if name in known:
+            greys[0, slot] = torch.from_numpy(np.ascontiguousarray(known[name][slice(*rows), slice(*columns)]))
+            present[0, slot] = 1.0
+    up, down = resampling(pixel_m)
+    with torch.inference_mode():
+        work = resampled(greys, up, down)
+        size = work.shape[2:]
+        pad = (0, -size[1] % _MULTIPLE, 0, -size[0] % _MULTIPLE)
+        work = functional.pad(work, pad, mode="replicate")
+        seen = planes(work, present, torch.tensor([pixel_m * down / up]))
+        scores = network(seen.contiguous(memory_format=torch.channels_last))[:, :, : size[0], : size[1]]
+        probabilities = torch.softmax(scores.float(), dim=1)
+        if up > 1:
+            probabilities = functional.avg_pool2d(probabilities, up)
+        elif down > 1:
+            enlarged = functional.interpolate(probabilities, scale_factor=float(down), mode="bilinear")
+            probabilities = enlarged[:, :, :height, :width]
+        result: NDArray[np.float32] = probabilities[0].contiguous().numpy()
+    return result

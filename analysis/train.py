@@ -1,0 +1,362 @@
+"""Trains the segmentation network on any iterable of samples: greys by detector, fine classes, a pixel size.
+
+The same seed, samples and number of threads give the same weights. What comes out is a model folder:
+weights.safetensors and card.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.core import Card, SegmentationCore
+from analysis.files import write_whole
+from analysis.phases import IGNORE, Fine, merged
+from analysis.score import confusion, iou, mean_iou
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from analysis.augment import Batch, Plate
+    from analysis.network import Network
+
+MODEL_NAME = "kintsugi-unet"
+CROP = 192
+BATCH = 8
+LIMITS: tuple[str, ...] = (
+    "trained on simulated images only; on real images it is tested, not trained",
+    "oxide cathodes on aluminium: an active material brighter than its collector, platinum brighter than both",
+    "graphite, silicon and LFP are not covered",
+    "features narrower than two pixels of the network's pixel range are not told apart",
+    "labels of unfilled pores are guesses where the pore's back looks like binder: see `doubt`",
+)
+_PEAK_RATE = 3e-3
+_EMA = 0.995
+
+
+class Sample(Protocol):
+    """One training image.
+
+    channels : greys 0..1, float32 (y, x), by detector name
+    fine : fine classes, uint8 (y, x), 255 where nothing is known
+    pixel_m : the pixel's edge, metres
+    """
+
+    @property
+    def channels(self) -> Mapping[str, NDArray[np.float32]]: ...  # noqa: D102
+    @property
+    def fine(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def pixel_m(self) -> float: ...  # noqa: D102
+
+
+class SamplesFactory(Protocol):
+    """Makes samples from a seed: even seeds for training, odd ones for scoring."""
+
+    def __call__(self, seed: int, count: int, /) -> Iterable[Sample]:
+        """Return `count` samples; the same seed gives the same ones."""
+        ...
+
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with what is being done, steps done, steps in all, and the present loss (nan while there is none)."""
+
+
+def train_on(
+    samples: SamplesFactory,
+    quick: bool,
+    out: Path,
+    *,
+    seed: int = 0,
+    renderer_sha256: str | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+    init: Path | None = None,
+) -> Card:
+    """Train a network for everyday use on samples made from seeds, and score it on seeds it never saw.
+
+    Parameters
+    ----------
+    samples : makes `count` samples from a seed
+    quick : within about ten minutes of two cores, else about four times as much
+    out : the model folder that is written
+    seed : even; the scoring samples are made from seed + 1
+    renderer_sha256 : what made the images, kept in the card: other images ask for another training
+    threads : threads for the network
+    progress : told how far it is
+    init : a model folder to start from
+
+    Raises
+    ------
+    ValueError : an odd seed, samples that are none
+    """
+    if seed % 2:
+        msg = f"training seeds are even, odd ones are kept for scoring; {seed} is odd"
+        raise ValueError(msg)
+    count, steps = (320, 1100) if quick else (1200, 4500)
+    return train(
+        samples(seed, count),
+        steps=steps,
+        seed=seed,
+        out=out,
+        validate=samples(seed + 1, 40),
+        progress=progress,
+        init=init,
+        threads=threads,
+        data=f"simulated, seed {seed}, {count} images",
+        renderer_sha256=renderer_sha256,
+    )
+
+
+def train(
+    samples: Iterable[Sample],
+    *,
+    steps: int,
+    seed: int,
+    out: Path,
+    validate: Iterable[Sample] | None = None,
+    progress: Progress | None = None,
+    init: Path | None = None,
+    threads: int = 1,
+    data: str = "given samples",
+    renderer_sha256: str | None = None,
+    base: int = 16,
+    depth: int = 4,
+    batch: int = BATCH,
+    crop: int = CROP,
+    most: int = 4000,
+) -> Card:
+    """Train a network and write it, with its card, into the folder `out`.
+
+    Parameters
+    ----------
+    samples : at most `most` are taken, and kept in memory as half-precision greys (0.3 MB for 256 x 256 pixels)
+    steps : optimiser steps, each on `batch` crops of `crop` pixels (a multiple of 32)
+    seed : of the weights, the crops and their augmentation
+    validate : samples to score on, never trained on
+    progress : told how far it is, some hundred times
+    init : a model folder to start from (fine-tuning: the learning rate is then a fifth)
+    threads : threads for the network
+    data, renderer_sha256 : kept in the card
+    base, depth : the network's width and depth, the same as those of `init` when that is given
+
+    Raises
+    ------
+    ValueError : no samples, samples that do not fit together, steps below 1
+    """
+    import torch
+    from safetensors.torch import save
+
+    from analysis.network import PIXEL_MAX_M, PIXEL_MIN_M, Network
+
+    if steps < 1:
+        msg = f"a training takes at least one step, not {steps}"
+        raise ValueError(msg)
+    began = time.perf_counter()
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads))
+    try:
+        tell = progress or _silent
+        plates = list(_plates(itertools.islice(samples, most), tell))
+        if not plates:
+            msg = "there are no samples to train on"
+            raise ValueError(msg)
+        torch.manual_seed(seed)
+        network = Network(base, depth)
+        if init is not None:
+            network.load_state_dict(_tensors(init))
+        network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
+    finally:
+        torch.set_num_threads(before)
+    tensors = {
+        key: (value.half() if value.ndim == 4 else value).contiguous() for key, value in network.state_dict().items()
+    }
+    weights = save(tensors, metadata={"model": MODEL_NAME})
+    card = Card(
+        name=MODEL_NAME,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        classes=tuple(fine.name.lower() for fine in Fine),
+        detectors=("CBS", "TLD"),
+        base=base,
+        depth=depth,
+        normalisation="greys 0..1 as recorded; an image whose 99.8th percentile is below 0.5 is stretched to 0.9",
+        pixel_min_m=PIXEL_MIN_M,
+        pixel_max_m=PIXEL_MAX_M,
+        data=data,
+        renderer_sha256=renderer_sha256,
+        seed=seed,
+        steps=steps,
+        samples=len(plates),
+        seconds=round(time.perf_counter() - began, 1),
+        figures={},
+        limits=LIMITS,
+        versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "weights.safetensors", weights)
+    write_card(out, card)
+    if validate is not None:
+        card = card.model_copy(update={"figures": evaluate(SegmentationCore(out), validate)})
+        write_card(out, card)
+    return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write card.json into a model folder."""
+    write_whole(folder / "card.json", (card.model_dump_json(indent=1) + "\n").encode("utf-8"))
+
+
+def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> dict[str, float]:
+    """Score a model: mean and per-phase intersection over union, over all pixels of all samples, 0..1.
+
+    Each detector alone is scored too (`cbs alone`, `tld alone`), where samples have both.
+    """
+    counts: dict[str, NDArray[np.int64]] = {}
+    for sample in samples:
+        reference = _reference(sample.fine)
+        views = {"": dict(sample.channels)}
+        if len(sample.channels) > 1:
+            views |= {f"{name.lower()} alone": {name: image} for name, image in sample.channels.items()}
+        for view, channels in views.items():
+            labels = core.segment(channels, sample.pixel_m).labels
+            counts[view] = counts.get(view, np.zeros((5, 5), np.int64)) + confusion(labels, reference)
+    figures: dict[str, float] = {}
+    for view, count in counts.items():
+        figures[f"mean iou {view}".strip()] = round(mean_iou(count), 4)
+        if not view:
+            figures |= {f"iou {name}": round(value, 4) for name, value in iou(count).items()}
+    return figures
+
+
+def _reference(fine: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return merged(fine)
+
+
+def _silent(what: str, done: int, total: int, loss: float) -> None:
+    pass
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in load_file(folder / "weights.safetensors").items()
+    }
+
+
+def _plates(samples: Iterable[Sample], tell: Progress) -> Iterator[Plate]:
+    """Bring samples to the network's pixel range and half precision."""
+    import torch
+
+    from analysis.augment import Plate
+    from analysis.network import DETECTORS, by_detector, normalised, resampled, resampling
+
+    for number, sample in enumerate(samples):
+        known = by_detector(sample.channels)
+        fine = torch.from_numpy(np.ascontiguousarray(sample.fine))
+        if fine.shape != next(iter(known.values())).shape:
+            msg = f"sample {number}: truth {tuple(fine.shape)} and images {next(iter(known.values())).shape} differ"
+            raise ValueError(msg)
+        greys = torch.zeros(1, len(DETECTORS), *fine.shape)
+        present = np.zeros(len(DETECTORS), np.float32)
+        for slot, name in enumerate(DETECTORS):
+            if name in known:
+                greys[0, slot] = torch.from_numpy(np.ascontiguousarray(normalised(known[name])))
+                present[slot] = 1.0
+        up, down = resampling(sample.pixel_m)
+        if up > 1:
+            fine = fine.repeat_interleave(up, 0).repeat_interleave(up, 1)
+        elif down > 1:
+            fine = fine[down // 2 :: down, down // 2 :: down]
+        work = resampled(greys, up, down)[0, :, : fine.shape[0], : fine.shape[1]]
+        yield Plate(work.half(), present, fine, sample.pixel_m * down / up)
+        tell("images", number + 1, 0, float("nan"))
+
+
+def _fitted(
+    network: Network,
+    plates: list[Plate],
+    steps: int,
+    seed: int,
+    batch: int,
+    crop: int,
+    rate: float,
+    tell: Progress,
+) -> Network:
+    """Fit a network to crops of the plates; returns the running average of its weights."""
+    import torch
+
+    from analysis.augment import draw
+    from analysis.network import channels_last, planes
+
+    rng = np.random.default_rng([seed, 0x5EED])
+    weights = _class_weights(plates)
+    network.train()
+    channels_last(network)
+    average = {key: value.clone() for key, value in network.state_dict().items()}
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.15)
+    for step in range(steps):
+        drawn: Batch = draw(plates, batch, crop, rng)
+        seen = planes(drawn.greys, drawn.present, drawn.pixel_m).contiguous(memory_format=torch.channels_last)
+        optimiser.zero_grad(set_to_none=True)
+        loss = loss_of(network(seen), drawn.fine, weights)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimiser.step()
+        schedule.step()
+        keep = min(_EMA, (1 + step) / (10 + step))
+        for key, value in network.state_dict().items():
+            if value.is_floating_point():
+                average[key].lerp_(value, 1.0 - keep)
+            else:
+                average[key].copy_(value)
+        if step % max(1, steps // 200) == 0 or step == steps - 1:
+            tell("steps", step + 1, steps, float(loss.detach()))
+    network.load_state_dict(average)
+    return network.eval()
+
+
+def _class_weights(plates: list[Plate]) -> Tensor:
+    """Return one weight a class, 1 over the root of its frequency (1 % or more), mean 1 over the pixels."""
+    import torch
+
+    counts = np.zeros(len(Fine))
+    for plate in plates:
+        counts += np.bincount(plate.fine.flatten().numpy(), minlength=IGNORE + 1)[: len(Fine)]
+    share = counts / max(1.0, counts.sum())
+    weights = 1.0 / np.sqrt(share.clip(0.01))
+    weights /= max(1e-9, float((weights * share).sum()))
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def loss_of(scores: Tensor, fine: Tensor, weights: Tensor) -> Tensor:
+    """Return cross-entropy with class weights plus soft Dice over the classes that are there.
+
+    Parameters
+    ----------
+    scores : (n, 7, y, x)
+    fine : (n, y, x) int64, IGNORE where nothing is known
+    weights : (7,)
+    """
+    import torch
+    from torch.nn import functional
+
+    entropy = functional.cross_entropy(scores, fine, weights, ignore_index=IGNORE, label_smoothing=0.02)
+    known = (fine != IGNORE).unsqueeze(1).float()
+    probabilities = torch.softmax(scores, dim=1) * known
+    truth = functional.one_hot(fine.clamp(max=len(Fine)), len(Fine) + 1)[..., :-1].permute(0, 3, 1, 2).float()
+    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
+    total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    there = truth.sum(dim=(0, 2, 3)) > 0
+    dice = 1.0 - (2.0 * overlap + 1.0) / (total + 1.0)
+    return entropy + (dice * there).sum() / there.sum().clamp(min=1)
