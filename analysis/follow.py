@@ -115,6 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    out, sys.stdout = sys.stdout, sys.stderr  # a library that greets must not break the protocol
     step_back()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     import torch
@@ -127,10 +128,10 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("no model: %s", error)
         return 2
     try:
-        serve(core, sys.stdin, sys.stdout, options.out_labels)
+        serve(core, sys.stdin, out, options.out_labels)
     except BrokenPipeError:
         log.info("nobody listens any more")
-        sys.stdout = sys.stderr  # else closing it fails once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # else closing it fails once more at exit
     return 0
 
 

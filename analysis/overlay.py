@@ -38,8 +38,8 @@ def scale_bar_m(width_m: float) -> float:
 
 
 def length_text(length_m: float) -> str:
-    """Return a scale bar's length as text: 500 nm, 5 µm, 1 mm."""
-    for unit, metres in (("mm", 1e-3), ("µm", 1e-6)):
+    """Return a scale bar's length as text: 500 nm, 5 um, 1 mm."""
+    for unit, metres in (("mm", 1e-3), ("um", 1e-6)):
         if length_m >= metres * (1.0 - 1e-9):
             return f"{length_m / metres:g} {unit}"
     return f"{length_m / 1e-9:g} nm"

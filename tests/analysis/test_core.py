@@ -1,0 +1,130 @@
+"""The core: what its numbers mean, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analysis.core import SegmentationCore, fillable_pores, film_fraction
+from analysis.phases import Fine, merged
+from tests.analysis.drawn import drawn
+
+PIXEL_M = 50e-9
+FILLABLE_M = 1.2e-6  # 24 pixels
+
+
+@pytest.fixture(scope="module")
+def core(small_model: Path) -> SegmentationCore:
+    return SegmentationCore(small_model)
+
+
+def solid() -> NDArray[np.uint8]:
+    return np.full((100, 200), Fine.ACTIVE, np.uint8)
+
+
+def test_an_empty_narrow_pore_asks_for_platinum() -> None:
+    fine = solid()
+    fine[20:30, 20:80] = Fine.OPEN_PORE
+    found = fillable_pores(fine, PIXEL_M, FILLABLE_M)
+    assert found.area_m2 == pytest.approx(600 * PIXEL_M**2)
+    assert found.share == 1.0
+
+
+def test_a_narrow_pore_with_platinum_round_most_of_it_is_filled() -> None:
+    fine = solid()
+    fine[20:30, 20:80] = Fine.PT_PORE
+    fine[23:27, 24:76] = Fine.OPEN_PORE
+    found = fillable_pores(fine, PIXEL_M, FILLABLE_M)
+    assert found.area_m2 == pytest.approx(600 * PIXEL_M**2)
+    assert found.share == 0.0
+
+
+def test_platinum_on_exactly_half_of_the_outline_is_not_enough() -> None:
+    fine = solid()
+    fine[20:30, 20:40] = Fine.PT_PORE
+    fine[20:30, 40:60] = Fine.OPEN_PORE
+    assert fillable_pores(fine, PIXEL_M, FILLABLE_M).share == 1.0
+    fine[20:30, 40:42] = Fine.PT_PORE
+    assert fillable_pores(fine, PIXEL_M, FILLABLE_M).share == 0.0
+
+
+def test_the_dark_core_of_a_wide_pore_never_counts() -> None:
+    fine = solid()
+    fine[20:60, 20:80] = Fine.OPEN_PORE
+    found = fillable_pores(fine, PIXEL_M, FILLABLE_M)
+    assert (found.area_m2, found.unfilled_m2, found.share) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("width_px", "counts"), [(23, True), (25, False)])
+def test_the_width_is_the_full_one_to_a_pixel(width_px: int, counts: bool) -> None:
+    fine = solid()
+    fine[20 : 20 + width_px, 10:190] = Fine.OPEN_PORE
+    assert (fillable_pores(fine, PIXEL_M, FILLABLE_M).area_m2 > 0) is counts
+
+
+def test_a_wide_pore_cut_by_the_image_edge_is_not_taken_for_a_narrow_one() -> None:
+    fine = solid()
+    fine[:16, 40:100] = Fine.OPEN_PORE
+    assert fillable_pores(fine, PIXEL_M, FILLABLE_M).area_m2 == 0.0
+
+
+def test_specks_are_no_pores_and_shares_are_by_area() -> None:
+    fine = solid()
+    fine[10:12, 10:12] = Fine.OPEN_PORE
+    fine[40:50, 20:50] = Fine.OPEN_PORE
+    fine[70:80, 20:110] = Fine.PT_PORE
+    found = fillable_pores(fine, PIXEL_M, FILLABLE_M)
+    assert found.share == pytest.approx(300 / 1200)
+    assert fillable_pores(solid(), PIXEL_M).share == 0.0
+
+
+def test_film_is_counted_on_the_face_only() -> None:
+    fine = solid()
+    fine[:50] = Fine.OUTSIDE
+    fine[50:75] = Fine.FILM
+    assert film_fraction(fine) == 0.5
+    assert film_fraction(np.zeros((4, 4), np.uint8)) == 0.0
+
+
+def test_numbers_fit_the_labels(core: SegmentationCore) -> None:
+    sample = drawn(1, (120, 150))
+    result = core.segment(sample.channels, sample.pixel_m, name="s0007", frame_sha256="ab")
+    numbers = result.numbers
+    assert result.labels.shape == result.fine.shape == result.confidence.shape == (120, 150)
+    assert (merged(result.fine) == result.labels).all()
+    assert sum(numbers.phase_fractions.values()) == pytest.approx(1.0)
+    assert sum(numbers.electrode_fractions.values()) == pytest.approx(1.0)
+    assert list(numbers.phase_fractions) == ["pore", "cbd", "active", "collector"]
+    assert (numbers.name, numbers.frame_sha256, numbers.model_id) == ("s0007", "ab", core.model_id)
+    assert 0.0 <= numbers.doubt <= 1.0
+
+
+def test_the_same_slice_gets_the_same_labels(core: SegmentationCore) -> None:
+    sample = drawn(3)
+    first, second = (core.segment(sample.channels, sample.pixel_m).numbers for _ in range(2))
+    assert first.labels_sha256 == second.labels_sha256
+
+
+def test_above_the_electrode_all_is_outside(core: SegmentationCore) -> None:
+    sample = drawn(1)
+    result = core.segment(sample.channels, 50e-9, y_top_m=2e-6)
+    assert (result.labels[:40] == 0).all()
+    assert (result.labels[40:] != 0).any()
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no model"):
+        SegmentationCore(tmp_path)
+
+
+def test_weights_that_are_not_the_cards_are_refused(small_model: Path, tmp_path: Path) -> None:
+    for file in small_model.iterdir():
+        shutil.copy(file, tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        SegmentationCore(tmp_path)

@@ -1,0 +1,104 @@
+"""The network: sizes, detectors, pixel sizes, tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import network
+from analysis.network import CLASSES, PIXEL_MAX_M, PIXEL_MIN_M, Network, detector_of, predict, resampling
+from tests.analysis.drawn import drawn
+
+
+@pytest.fixture(scope="module")
+def fused() -> Network:
+    torch.manual_seed(3)
+    net = Network(base=4)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net.fuse()
+
+
+@pytest.mark.parametrize(
+    ("size", "pixel_m"), [((37, 61), 60e-9), ((64, 64), 186e-9), ((101, 90), 12e-9), ((1, 1), 5e-8)]
+)
+def test_any_image_gets_probabilities_on_its_own_pixels(fused: Network, size: tuple[int, int], pixel_m: float) -> None:
+    image = np.random.default_rng(0).random(size, np.float32)
+    (part,) = predict(fused, {"CBS": image}, pixel_m)
+    assert part.probabilities.shape == (CLASSES, *size)
+    np.testing.assert_allclose(part.probabilities.sum(axis=0), 1.0, atol=1e-4)
+
+
+def test_folding_the_normalisation_changes_nothing() -> None:
+    torch.manual_seed(5)
+    net = Network(base=4)
+    planes = torch.rand(2, 5, 64, 64)
+    net.train()
+    with torch.no_grad():
+        net(planes)
+        net.eval()
+        before = net(planes)
+        after = net.fuse()(planes)
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
+
+
+def test_a_detector_that_is_missing_is_not_the_same_as_a_black_one(fused: Network) -> None:
+    image = drawn(2).channels["CBS"]
+    (alone,) = predict(fused, {"CBS": image}, 60e-9)
+    (black,) = predict(fused, {"CBS": image, "TLD": np.zeros_like(image)}, 60e-9)
+    assert np.abs(alone.probabilities - black.probabilities).max() > 1e-6
+
+
+@given(st.floats(1e-9, 5e-6))
+def test_every_pixel_size_is_brought_into_the_range(pixel_m: float) -> None:
+    up, down = resampling(pixel_m)
+    assert PIXEL_MIN_M * (1 - 1e-5) <= pixel_m * down / up <= PIXEL_MAX_M * (1 + 1e-5)
+    assert up == 1 or down == 1
+
+
+@pytest.mark.parametrize("pixel_m", [0.0, -1e-9, float("nan"), float("inf")])
+def test_an_impossible_pixel_size_is_refused(pixel_m: float) -> None:
+    with pytest.raises(ValueError, match="length above zero"):
+        resampling(pixel_m)
+
+
+def test_channel_names_of_real_files_are_understood() -> None:
+    assert [detector_of(name) for name in ("CBS", "cbs", "CBS-AB", "BSE", "TLD", "TLD_SE", "ETD", "channel 0")] == [
+        "CBS", "CBS", "CBS", "CBS", "TLD", "TLD", None, None,
+    ]  # fmt: skip
+
+
+def test_no_known_detector_and_unlike_sizes_are_said(fused: Network) -> None:
+    image = np.zeros((32, 32), np.float32)
+    with pytest.raises(ValueError, match="no channel of ETD"):
+        list(predict(fused, {"ETD": image}, 5e-8))
+    with pytest.raises(ValueError, match="CBS 32 x 32, TLD 32 x 31"):
+        list(predict(fused, {"CBS": image, "TLD": image[:, 1:]}, 5e-8))
+
+
+@pytest.mark.parametrize("pixel_m", [60e-9, 12e-9])
+def test_tiles_join_to_what_the_whole_image_gives(
+    fused: Network, pixel_m: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = drawn(4, (300, 420)).channels
+    (whole,) = predict(fused, channels, pixel_m)
+    monkeypatch.setattr(network, "_TILE_PX", 2000)
+    monkeypatch.setattr(network, "_TILE_EDGE", 64)
+    joined = np.full((CLASSES, 300, 420), np.nan, np.float32)
+    for part in predict(fused, channels, pixel_m):
+        height, width = part.probabilities.shape[1:]
+        joined[:, part.top : part.top + height, part.left : part.left + width] = part.probabilities
+    assert np.isfinite(joined).all()
+    assert np.mean(joined.argmax(axis=0) == whole.probabilities.argmax(axis=0)) > 0.97
+
+
+def test_a_twelve_bit_image_in_a_sixteen_bit_file_is_stretched_and_an_ordinary_one_is_not() -> None:
+    image = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(100, 100)
+    assert network.normalised(image) is image
+    assert network.normalised(image / 16).max() == pytest.approx(0.9, abs=0.01)
+    assert network.normalised(np.zeros((9, 9), np.float32)).max() == 0.0

@@ -1,0 +1,176 @@
+"""Labelling images that exist already: formats, sizes, stacks, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.overlay import blended, length_text, scale_bar_m
+from analysis.phases import COLOURS, Phase
+from analysis.segment import Summary, read_grey, segment_images
+from tests.analysis.drawn import drawn
+
+SIZE = (90, 140)
+
+
+def bytes_of(image: NDArray[np.float32], dtype: type = np.uint8) -> NDArray[np.generic]:
+    return np.rint(image * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for name, image in drawn(3, SIZE).channels.items():
+        paths[name] = tmp_path / f"{name}.png"
+        Image.fromarray(bytes_of(image)).save(paths[name])
+    return paths
+
+
+def test_two_detectors_give_labels_picture_and_summary(
+    files: dict[str, Path], small_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    summary = segment_images(files, out, pixel_m=60e-9, model=small_model)
+    labels = tifffile.imread(out / "labels" / "s0001.tif")
+    assert labels.shape == SIZE
+    assert labels.dtype == np.uint8
+    assert Summary.model_validate_json((out / "summary.json").read_bytes()) == summary
+    assert sum(summary.phase_fractions.values()) == pytest.approx(1.0)
+    assert (summary.slices, summary.height_px, summary.width_px) == (1, *SIZE)
+    assert summary.channels == ("CBS", "TLD")
+    with Image.open(out / "overlay.png") as picture:
+        assert picture.width >= 2 * SIZE[1]
+    with tifffile.TiffFile(out / "labels" / "s0001.tif") as tif:
+        assert tif.pages[0].resolution[0] == pytest.approx(0.01 / 60e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["CBS", "TLD"])
+def test_one_detector_alone_is_enough(name: str, files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
+    summary = segment_images({name: files[name]}, tmp_path / "out", pixel_m=186e-9, model=small_model)
+    assert summary.channels == (name,)
+    assert any("alone" in remark for remark in summary.remarks)
+    assert any("enlarged" in remark for remark in summary.remarks)
+
+
+def test_bits_and_colours_do_not_matter(tmp_path: Path) -> None:
+    image = drawn(3, SIZE).channels["CBS"]
+    Image.fromarray(bytes_of(image)).save(tmp_path / "grey8.png")
+    Image.fromarray(bytes_of(image, np.uint16)).save(tmp_path / "grey16.png")
+    Image.fromarray(np.repeat(bytes_of(image)[..., None], 3, axis=2)).save(tmp_path / "rgb.png")
+    Image.fromarray(bytes_of(image)).convert("RGBA").save(tmp_path / "rgba.png")
+    tifffile.imwrite(tmp_path / "grey16.tif", bytes_of(image, np.uint16))
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_allclose(read_grey(path), image, atol=0.004, err_msg=path.name)
+
+
+def test_stacks_and_folders_are_labelled_slice_by_slice(small_model: Path, tmp_path: Path) -> None:
+    stack = np.stack([bytes_of(drawn(seed, SIZE).channels["CBS"]) for seed in range(3)])
+    tifffile.imwrite(tmp_path / "cbs.tif", stack, photometric="minisblack")
+    folder = tmp_path / "tld"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(bytes_of(drawn(index, SIZE).channels["TLD"])).save(folder / f"{index}.png")
+    told: list[tuple[int, int]] = []
+    summary = segment_images(
+        {"CBS": tmp_path / "cbs.tif", "TLD": folder},
+        tmp_path / "out",
+        pixel_m=60e-9,
+        model=small_model,
+        told=lambda done, total: told.append((done, total)),
+    )
+    assert summary.slices == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert [path.name for path in sorted((tmp_path / "out" / "labels").glob("*.tif"))] == [
+        "s0001.tif",
+        "s0002.tif",
+        "s0003.tif",
+    ]
+    numbers = json.loads((tmp_path / "out" / "labels" / "s0002.json").read_text(encoding="utf-8"))
+    assert numbers["name"] == "s0002"
+
+
+def test_files_that_name_their_channels_need_nothing_else(small_model: Path, tmp_path: Path) -> None:
+    slices = tmp_path / "RUN" / "slices"
+    slices.mkdir(parents=True)
+    for seed in range(2):
+        sample = drawn(seed, SIZE)
+        pixels = np.stack([bytes_of(image) for image in (*sample.channels.values(), sample.channels["CBS"])])
+        meta = {
+            "axes": "CYX",
+            "Channel": {"Name": ["CBS", "TLD", "ETD"]},
+            "PhysicalSizeX": 60.0,
+            "PhysicalSizeXUnit": "nm",
+            "PhysicalSizeY": 60.0,
+            "PhysicalSizeYUnit": "nm",
+        }
+        tifffile.imwrite(slices / f"s{seed + 1:04d}.ome.tif", pixels, ome=True, photometric="minisblack", metadata=meta)
+    summary = segment_images({}, tmp_path / "out", inputs=[tmp_path / "RUN"], model=small_model)
+    assert summary.slices == 2
+    assert summary.pixel_m == pytest.approx(60e-9)
+    assert (summary.channels, summary.ignored_channels) == (("CBS", "TLD"), ("ETD",))
+
+
+def test_a_picture_without_names_counts_as_cbs(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
+    summary = segment_images({}, tmp_path / "out", inputs=[files["CBS"]], pixel_m=60e-9, model=small_model)
+    assert summary.channels == ("CBS",)
+
+
+def test_agreement_with_a_reference_is_reported(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
+    first = segment_images(files, tmp_path / "a", pixel_m=60e-9, model=small_model)
+    assert first.agreement is None
+    labels = tifffile.imread(tmp_path / "a" / "labels" / "s0001.tif")
+    labels[:, 70:] = 255
+    Image.fromarray(labels).save(tmp_path / "reference.png")
+    second = segment_images(
+        files, tmp_path / "b", pixel_m=60e-9, model=small_model, reference=tmp_path / "reference.png"
+    )
+    assert second.agreement is not None
+    assert (second.agreement.accuracy, second.agreement.pixels) == (1.0, 90 * 70)
+
+
+def test_what_cannot_be_labelled_is_said(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(tmp_path / "small.png")
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    (tmp_path / "text.tif").write_text("no picture", encoding="utf-8")
+    tifffile.imwrite(tmp_path / "float.tif", np.full((9, 9), 7.5, np.float32))
+    (tmp_path / "empty").mkdir()
+
+    def refused(match: str, channels: dict[str, Path], pixel_m: float | None = 60e-9, **more: object) -> None:
+        inputs = [Path(str(place)) for place in (more.get("inputs"),) if place]
+        with pytest.raises(ValueError, match=match):
+            segment_images(channels, out, inputs=inputs, pixel_m=pixel_m, model=small_model)
+
+    refused("CBS 90 x 140, TLD 10 x 10", {"CBS": files["CBS"], "TLD": tmp_path / "small.png"})
+    refused("does not say its pixel size", {"CBS": files["CBS"]}, pixel_m=None)
+    refused("does not exist", {"CBS": tmp_path / "gone.png"})
+    refused("cannot be read as an image", {"CBS": tmp_path / "text.png"})
+    refused("cannot be read as a TIFF", {"CBS": tmp_path / "text.tif"})
+    refused("floats from 0 to 1", {"CBS": tmp_path / "float.tif"})
+    refused("no channel of ETD", {"ETD": files["CBS"]})
+    refused("same number of images", {"CBS": files["CBS"], "TLD": tmp_path / "empty"})
+    refused("nothing to label", {}, inputs=tmp_path / "empty")
+    refused("not both", {"CBS": files["CBS"]}, inputs=files["CBS"])
+
+
+def test_the_overlay_tints_with_the_phases_colours_and_leaves_the_outside_grey() -> None:
+    grey = np.full((1, 5), 0.5, np.float32)
+    picture = blended(grey, np.arange(5, dtype=np.uint8)[None])
+    assert picture[0, 0].tolist() == [128, 128, 128]
+    for phase in range(1, 5):
+        expected = 0.5 * 127.5 + 0.5 * np.array(COLOURS[Phase(phase)])
+        np.testing.assert_allclose(picture[0, phase], expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("width_m", "length_m", "text"), [(73e-6, 10e-6, "10 um"), (30e-6, 5e-6, "5 um"), (1e-6, 2e-7, "200 nm")]
+)
+def test_scale_bars_are_round_numbers(width_m: float, length_m: float, text: str) -> None:
+    assert scale_bar_m(width_m) == pytest.approx(length_m)
+    assert length_text(scale_bar_m(width_m)) == text
