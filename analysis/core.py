@@ -241,13 +241,24 @@ def _decided(
     Classes are merged first and decided then, so that a pore which is half sure to be filled and half sure to be open
     is a sure pore.
     """
-    merge = np.array(MERGE)
-    phases = np.stack([probabilities[merge == phase].sum(axis=0) for phase in Phase])
-    labels = phases.argmax(axis=0).astype(np.uint8)
-    best = phases.max(axis=0)
-    of_label = merge[:, None, None] == labels[None]
-    fine = np.where(of_label, probabilities, -1.0).argmax(axis=0).astype(np.uint8)
-    unsure = (phases[Phase.PORE] > _UNSURE) & (phases[Phase.CBD] > _UNSURE)
+    shape = probabilities.shape[1:]
+    labels, fine = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    best = np.full(shape, -1.0, np.float32)
+    unsure = np.ones(shape, np.bool_)
+    for phase in Phase:
+        members = [code for code in Fine if MERGE[code] is phase]
+        winner = np.full(shape, members[0], np.uint8)
+        highest = total = probabilities[members[0]]
+        for code in members[1:]:
+            winner[probabilities[code] > highest] = code
+            highest = np.maximum(highest, probabilities[code])
+            total = total + probabilities[code]
+        better = total > best
+        labels[better] = phase
+        np.copyto(fine, winner, where=better)
+        np.maximum(best, total, out=best)
+        if phase in (Phase.PORE, Phase.CBD):
+            unsure &= total > _UNSURE
     return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), unsure
 
 
