@@ -42,13 +42,14 @@ _UNITS: dict[str, dict[str, Decimal | float]] = {
     "rate": {
         "m/s": Decimal(1), "um/h": Decimal("1e-6") / 3600, "nm/s": Decimal("1e-9"), "nm/min": Decimal("1e-9") / 60,
     },
+    "areal mass": {"mg/cm2": Decimal("1e-2"), "kg/m2": Decimal(1), "g/m2": Decimal("1e-3")},
     "temperature": {"degC": Decimal(1), "K": Decimal(1)},
 }  # fmt: skip
 
 #: The unit that `show` prefers whatever the size of the number.
 _FAVOURITE = {
     "angle": "deg", "fraction": "%", "mass fraction": "wt%",
-    "density": "pA/um2", "rate": "nm/min", "temperature": "degC",
+    "density": "pA/um2", "rate": "nm/min", "areal mass": "mg/cm2", "temperature": "degC",
 }  # fmt: skip
 #: What `show` never picks because nobody in the field writes it.
 _UNUSUAL = {"cm", "mrad", "um/h"}
@@ -81,8 +82,8 @@ class UnitError(ValueError):
 def quantity(text: str, dimension: str) -> float:
     """Return the SI value of a text such as "54 nm", "1.6 nA", "20 %".
 
-    `dimension` is length, voltage, current, angle, time, fraction, mass fraction, density, rate or temperature; the
-    result is in m, V, A, rad, s, 1, 1, A/m2, m/s or K.
+    `dimension` is length, voltage, current, angle, time, fraction, mass fraction, density, rate, areal mass or
+    temperature; the result is in m, V, A, rad, s, 1, 1, A/m2, m/s, kg/m2 or K.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def show(value: float, dimension: str, digits: int | None = None) -> str:
     units = _UNITS[dimension]
     base = next((name for name, size in units.items() if size == 1), next(iter(units)))
     favourite = _FAVOURITE.get(dimension)
-    unit = favourite if favourite is not None else _fitting(value, units, base)
+    unit = favourite if favourite is not None else _fitting(value, dimension, base)
     if digits is not None:
         return f"{_plain(_from_si(value, unit, units[unit]), digits)} {unit}"
     for name in dict.fromkeys((unit, base)):
@@ -267,6 +268,7 @@ Duration = Annotated[float, Of("time", low=0.0)]
 Fraction = Annotated[float, Of("fraction", low=0.0, high=1.0)]
 MassFraction = Annotated[float, Of("mass fraction", low=0.0, high=1.0)]
 CurrentDensity = Annotated[float, Of("density", above=0.0)]
+ArealMass = Annotated[float, Of("areal mass", above=0.0)]
 Rate = Annotated[float, Of("rate", above=0.0)]
 Temperature = Annotated[float, Of("temperature", above=0.0)]
 Extent2 = Annotated[tuple[float, float], Extent(2)]
@@ -335,10 +337,11 @@ def _plain(number: Decimal, digits: int) -> str:
     return text if len(text) <= 20 else f"{number:.{digits - 1}e}"
 
 
-def _fitting(value: float, units: dict[str, Decimal | float], base: str) -> str:
+def _fitting(value: float, dimension: str, base: str) -> str:
     """Return the largest usual unit in which the number is at least 1; currents up to 9999 nA stay in nA."""
     if value == 0:
-        return base
+        return {"length": "um", "current": "nA"}.get(dimension, base)
+    units = _UNITS[dimension]
     names = [name for name in units if name not in _UNUSUAL]
     for name in names:
         size = float(units[name])
@@ -373,7 +376,8 @@ def _usual(dimension: str) -> str:
 def _example(dimension: str) -> str:
     number = {
         "length": "54", "voltage": "30", "current": "60", "angle": "3", "time": "3", "fraction": "20",
-        "mass fraction": "96", "density": "4", "rate": "10", "temperature": "45",
+        "mass fraction": "96", "density": "4", "rate": "10", "areal mass": "20",
+        "temperature": "45",
     }[dimension]  # fmt: skip
     return f"{number} {_usual(dimension) if dimension != 'length' else 'nm'}"
 
