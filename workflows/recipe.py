@@ -43,13 +43,13 @@ from workflows.recipe_steps import (
 
 __all__ = [
     "SIXTEEN_BIT_SIZES", "Adopt", "Block", "Box", "Clean", "Composition", "Cut", "Eds", "ElementMap", "Fiducial",
-    "Finish", "Image", "Infiltrate", "Ion", "Polish", "Problem", "Protect", "Recipe", "RecipeProblem", "Refill", "Sample",
-    "Settings", "Slice", "Step", "StepSettings", "Trench", "Until", "check", "dump", "load", "without",
+    "Finish", "Image", "Infiltrate", "Ion", "Polish", "Problem", "Protect", "Recipe", "RecipeProblem", "Refill",
+    "Sample", "Settings", "Slice", "Step", "StepSettings", "Trench", "Until", "check", "dump", "load", "without",
 ]  # fmt: skip
 
 
 class Recipe(Settings):
-    """A whole recipe: version of the schema, name, URL of the instrument, sample, `site` (auto: simulator only), steps."""
+    """A whole recipe: schema version, name, URL of the instrument, sample, `site` (auto: simulator only), steps."""
 
     kintsugi: Literal[1]
     name: Name

@@ -44,7 +44,10 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.field} (line {self.line})" if self.line is not None else self.field
-        return f"{place}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+        parts = [self.what]
+        if self.limit and self.limit not in self.what and self.limit not in self.remedy:
+            parts.append(f"allowed is {self.limit}")
+        return f"{place}: {'; '.join([*parts, self.remedy] if self.remedy else parts)}"
 
 
 class RecipeProblem(ValueError):  # noqa: N818 - it holds problems
@@ -76,6 +79,9 @@ def from_pydantic(
     value = _short(given)
     line = line_of(path)
     field = readable(path)
+    if kind == "extra_forbidden" and str(path[-1])[:1].isdigit():
+        remedy = "in a number write a decimal point, not a comma, which begins a new key here"
+        return Problem(field, "is an unknown key", value=value, remedy=remedy, line=line)
     if kind == "extra_forbidden":
         return Problem(
             field, "is an unknown key", value=value, remedy=_meant(str(path[-1]), keys_at(root, path[:-1])), line=line

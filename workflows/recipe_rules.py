@@ -309,7 +309,7 @@ def _rocking(recipe: Recipe) -> Iterator[Found]:
         flat, asked = (show(angle, "angle", 3) for angle in (recipe.sample.pretilt, slicing.cut.rocking))
         yield ("steps", _index(recipe, "slice"), "slice", "cut", "rocking"), Problem(
             "", f"rocking by {asked} is not possible on a stub of {flat} pre-tilt: the stage would turn about the beam",
-            asked, f"pretilt of at least {show(LEAST_PRETILT_TO_ROCK, 'angle')}", "use a 45 deg stub or `rocking: 0 deg`",
+            asked, f"pretilt of at least {show(LEAST_PRETILT_TO_ROCK, 'angle')}", "use a 45 deg stub or rocking: 0 deg",
         )  # fmt: skip
 
 

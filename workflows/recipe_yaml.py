@@ -61,13 +61,12 @@ class Document:
         return line
 
     def has(self, path: Path) -> bool:
-        """Tell whether the text has something at this path."""
+        """Tell whether something is written at this path itself, not merged into it from elsewhere."""
         node = self._tree
         for part in path:
-            try:
-                node = node[part]
-            except (KeyError, IndexError, TypeError):
+            if not isinstance(node, CommentedMap | CommentedSeq) or part not in (node.lc.data or {}):
                 return False
+            node = node[part]
         return True
 
     def _plain(self, node: Any, path: Path) -> Any:
