@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import radians
 
+from instrument.process import densest_film
 from instrument.settings import Beam
 from instrument.units import show, show_lengths
 from workflows.recipe import SIXTEEN_BIT_SIZES, Adopt, Block, Fiducial, Image, Infiltrate, Protect, Recipe, Slice
@@ -24,11 +25,6 @@ SEARCH_MARGIN_M = 3e-6
 TRENCH_PER_RECESS = 1.4
 #: Below this pre-tilt, stage rotation does not rock the ion beam (night.md 8).
 LEAST_PRETILT_TO_ROCK = radians(10.0)
-#: Yield of an ion beam film at low density, sputtering of the film (um3/nC), density (A/m2) that halves the yield:
-#: physics.md 3.1.
-_YIELD, _SPUTTER, _HALF = 0.8, 0.32, 10.0
-#: Exponent with which sputtering falls from 30 kV to 0.65 of it at 8 kV (physics.md 3.1: fsp).
-_SPUTTER_EXPONENT = 0.326
 _TINY = 1e-12
 
 
@@ -40,12 +36,6 @@ def problems(recipe: Recipe) -> list[Found]:
     for rule in (_site, _cap, _trenches, _fiducial, _image, _films, _rocking, _densities, _element_maps, _until):
         found += rule(recipe)
     return found
-
-
-def densest_film(voltage: float) -> float:
-    """Density (A/m2 of true surface) at which an ion beam of this voltage (V) takes away as much film as it grows."""
-    sputter = _SPUTTER * (voltage / 30e3) ** _SPUTTER_EXPONENT
-    return float(_HALF * (_YIELD / sputter - 1.0))
 
 
 def planes_lost(recipe: Recipe) -> float:
