@@ -1,0 +1,241 @@
+"""What the electron beam meets at each pixel of an image: the face, films on it, and the backs of open pores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from simulator import materials as m
+from simulator.specimen import Volume
+
+Float32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+PORE_REACH_M = 15e-6
+"""A pore's back is looked for this far below the face (physics.md 8.4): beyond, nothing comes back."""
+
+FILM_SEEN_M = 20e-9
+"""A film thicker than this counts as film still covering the face."""
+
+NORMAL_VIEW = (0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FaceScene:
+    """A face on an image grid, arrays (y, x).
+
+    material : at the face, codes of simulator.materials, uint8
+    film_m : platinum film on it, metres, float32; none over open pores
+    back : first solid behind an open pore along the view, PORE where none is within 15 um; elsewhere = material
+    depth_m : how deep below the face that solid lies (0 at solids, 15 um where none), float32
+    half_width_m : half width of the pore that a pixel lies in, in the plane of the face, float32
+    half_below, tenth_below : material at the depths above which half and 90 % of the backscattered electrons turn
+    grain : channelling contrast of the solid that is seen, -1..1, float32
+    slope : tangent of the local surface's tilt against the face, along y and x, float32 (2, y, x)
+    pixel_m : (y, x) distance between grid points on the face, metres
+    y_m : block y of the rows, metres
+    binder : weight share of PVDF in binder, by row, float32
+    """
+
+    material: Bytes
+    film_m: Float32
+    back: Bytes
+    depth_m: Float32
+    half_width_m: Float32
+    half_below: Bytes
+    tenth_below: Bytes
+    grain: Float32
+    slope: Float32
+    pixel_m: tuple[float, float]
+    y_m: NDArray[np.float64]
+    binder: Float32
+
+
+HALF_DEPTH_M = {m.NMC: 29e-9, m.CBD: 157e-9, m.AL: 54e-9, m.PT: 14e-9, m.CAP: 18e-9, m.RESIDUE: 30e-9, m.SLIVER: 40e-9}
+TENTH_DEPTH_M = {m.NMC: 57e-9, m.CBD: 290e-9, m.AL: 102e-9, m.PT: 32e-9, m.CAP: 40e-9, m.RESIDUE: 60e-9, m.SLIVER: 80e-9}
+"""Depths of the backscattered electrons' turning points at 5 kV (physics.md 4.1, Monte Carlo)."""
+
+
+def sample_face(
+    volume: Volume,
+    face_z: NDArray[np.floating],
+    film_m: NDArray[np.floating] | float,
+    x_m: NDArray[np.floating],
+    y_m: NDArray[np.floating],
+    view: tuple[float, float, float] = NORMAL_VIEW,
+    *,
+    relief_m: NDArray[np.floating] | None = None,
+) -> FaceScene:
+    """Return what is seen at the grid points of an image.
+
+    Parameters
+    ----------
+    volume : the specimen
+    face_z : z of the face at every grid point, metres, (y, x)
+    film_m : thickness of platinum film on it, metres, (y, x)
+    x_m, y_m : block coordinates of the columns and rows, metres, ascending
+    view : unit vector of the electron beam in block coordinates (x, y, z), pointing into the sample: (0, 0, 1) face-on,
+        (0, sin 38 deg, cos 38 deg) in the milling pose
+    relief_m : curtains and roughness on top of face_z that only tilt the surface, metres, (y, x)
+
+    Raises
+    ------
+    ValueError : a view that doesn't point into the sample; arrays that don't fit each other
+    """
+    shape = (y_m.size, x_m.size)
+    face = np.broadcast_to(np.asarray(face_z, np.float32), shape)
+    if view[2] < 0.1:
+        msg = f"the view {view} doesn't point into the sample: its z component must be 0.1 or more"
+        raise ValueError(msg)
+    grid = _Grid(volume, np.asarray(x_m, float), np.asarray(y_m, float))
+    layer = grid.layers(face)
+    material = grid.at(layer, grid.rows, grid.columns)
+    pore = material == m.PORE
+    film = np.where(pore | (material == m.VACUUM), 0, np.broadcast_to(film_m, shape)).astype(np.float32)
+    pixel = (_step(y_m), _step(x_m))
+    back, depth, seen = _backs(grid, face, pore, view)
+    back[~pore] = material[~pore]
+    half_below = grid.below(face, material, HALF_DEPTH_M)
+    tenth_below = grid.below(face, material, TENTH_DEPTH_M)
+    grain = np.where(pore, seen, grid.grain(layer))
+    slope = _slopes(depth, pore, pixel)
+    if relief_m is not None:
+        rise = np.asarray(relief_m, np.float32)
+        for axis in (0, 1):
+            slope[axis] += np.where(pore, 0, np.gradient(rise, pixel[axis], axis=axis) if rise.shape[axis] > 1 else 0)
+    return FaceScene(
+        material,
+        film,
+        back,
+        depth,
+        _half_widths(pore, pixel),
+        half_below,
+        tenth_below,
+        grain.astype(np.float32),
+        slope,
+        pixel,
+        np.asarray(y_m, float),
+        volume.binder_share(np.asarray(y_m, float)),
+    )
+
+
+class _Grid:
+    """Nearest-voxel look-ups on an image grid."""
+
+    def __init__(self, volume: Volume, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> None:
+        self.volume = volume
+        self.depth, self.height, self.width = volume.labels.shape
+        self.flat = volume.labels.reshape(-1)
+        x0, y0, self.z0 = volume.origin
+        self.rows = np.floor((y_m - y0) / volume.voxel + 0.5).astype(np.int32)[:, None]
+        self.columns = np.floor((x_m - x0) / volume.voxel + 0.5).astype(np.int32)[None, :]
+        self.row_place = ((y_m - y0) / volume.voxel + 0.5).astype(np.float32)
+        self.column_place = ((x_m - x0) / volume.voxel + 0.5).astype(np.float32)
+
+    def layers(self, z_m: Float32) -> NDArray[np.int32]:
+        """Return the layer of a z, clamped to the first and one past the last."""
+        layer = np.floor((z_m - np.float32(self.z0)) / np.float32(self.volume.layer) + np.float32(0.5))
+        return np.clip(layer, 0, self.depth).astype(np.int32)
+
+    def at(self, layer: NDArray[np.int32], row: NDArray[np.int32], column: NDArray[np.int32]) -> Bytes:
+        """Return the material of voxels; VACUUM outside the array, PORE behind it."""
+        inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
+        held = np.minimum(layer, self.depth - 1)
+        place = (held.astype(np.intp) * self.height + np.clip(row, 0, self.height - 1)) * self.width
+        place = place + np.clip(column, 0, self.width - 1)
+        found: Bytes = self.flat.take(place)
+        found = np.where(layer >= self.depth, np.uint8(m.PORE), found)
+        return np.where(inside, found, np.uint8(m.VACUUM))
+
+    def below(self, face: Float32, material: Bytes, depths: dict[int, float]) -> Bytes:
+        """Return the material at each pixel's own depth below the face."""
+        table = np.zeros(256, np.float32)
+        for code, depth in depths.items():
+            table[code] = depth
+        return self.at(self.layers(face + table[material]), self.rows, self.columns)
+
+    def grain(self, layer: NDArray[np.int32]) -> Float32:
+        """Return the grain contrast at the face."""
+        return self.volume.grain_at(layer, self.rows, self.columns)
+
+
+def _backs(
+    grid: _Grid, face: Float32, pore: NDArray[np.bool_], view: tuple[float, float, float]
+) -> tuple[Bytes, Float32, Float32]:
+    """March along the view from every pore pixel to the first solid: its material, depth and grain contrast."""
+    back = np.zeros(pore.shape, np.uint8)
+    depth = np.where(pore, np.float32(PORE_REACH_M), np.float32(0))
+    grain = np.zeros(pore.shape, np.float32)
+    left = np.flatnonzero(pore)
+    if left.size == 0:
+        return back, depth, grain
+    row, column = np.unravel_index(left, pore.shape)
+    layer = (face.ravel()[left] - np.float32(grid.z0)) / np.float32(grid.volume.layer) + np.float32(0.5)
+    y, x = grid.row_place[row], grid.column_place[column]
+    ratio = grid.volume.layer / grid.volume.voxel / view[2]
+    dy, dx = np.float32(view[1] * ratio), np.float32(view[0] * ratio)
+    for step in range(1, int(PORE_REACH_M / grid.volume.layer)):
+        layer, y, x = layer + np.float32(1), y + dy, x + dx
+        k, j, i = layer.astype(np.int32), y.astype(np.int32), x.astype(np.int32)
+        inside = (k < grid.depth) & (j >= 0) & (j < grid.height) & (i >= 0) & (i < grid.width)
+        found = grid.at(np.clip(k, 0, grid.depth), j, i)
+        hit = inside & (found != m.PORE) & (found != m.VACUUM)
+        if hit.any():
+            where = left[hit]
+            back.flat[where] = found[hit]
+            depth.flat[where] = step * grid.volume.layer
+            grain.flat[where] = grid.volume.grain_at(k[hit], j[hit], i[hit])
+        going = inside & ~hit
+        left, layer, y, x = left[going], layer[going], y[going], x[going]
+        if left.size == 0:
+            break
+    return back, depth, grain
+
+
+def _half_widths(pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:
+    """Return the half width of the pore around each pixel: its own distance to the wall and the widest near it."""
+    if not pore.any():
+        return np.zeros(pore.shape, np.float32)
+    distance = ndimage.distance_transform_edt(pore, sampling=pixel).astype(np.float32)
+    wide = distance
+    for reach_m in (0.3e-6, 0.8e-6):
+        size = tuple(max(1, 2 * round(reach_m / p) + 1) for p in pixel)
+        grown = ndimage.maximum_filter(distance, size)
+        wide = np.where(distance > 0, np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m))), 0)
+    return (0.5 * (distance + wide)).astype(np.float32)
+
+
+def _slopes(depth: Float32, pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:
+    """Return the tilt of pore backs from their depths, tangents limited to 60 degrees, flat at solids."""
+    out = np.zeros((2, *depth.shape), np.float32)
+    if not pore.any() or min(depth.shape) < 2:
+        return out
+    soft = ndimage.uniform_filter(depth, 3)
+    for axis in (0, 1):
+        tilt = np.clip(np.gradient(soft, pixel[axis], axis=axis), -1.7, 1.7)
+        out[axis] = np.where(pore, tilt, 0)
+    return out
+
+
+def _step(at_m: NDArray[np.floating]) -> float:
+    """Return the distance between grid points, metres."""
+    return float((at_m[-1] - at_m[0]) / (at_m.size - 1)) if at_m.size > 1 else 1e-6
+
+
+def truth(scene: FaceScene) -> Bytes:
+    """Return the fine class of every pixel, uint8 (y, x): what a perfect segmentation would answer."""
+    table = np.full(256, m.TRUTH_OUTSIDE, np.uint8)
+    table[m.PORE] = m.TRUTH_OPEN_PORE
+    table[m.NMC] = m.TRUTH_ACTIVE
+    table[m.CBD] = m.TRUTH_CBD
+    table[m.AL] = m.TRUTH_COLLECTOR
+    table[m.PT] = m.TRUTH_PT_PORE
+    table[m.RESIDUE] = m.TRUTH_OUTSIDE
+    table[m.SLIVER] = m.TRUTH_COLLECTOR
+    fine: Bytes = table[scene.material]
+    covered = (scene.film_m > FILM_SEEN_M) & (scene.material != m.PORE) & (fine != m.TRUTH_OUTSIDE)
+    fine[covered] = m.TRUTH_FILM
+    return fine

@@ -1,0 +1,232 @@
+"""Forms electron images of a face: backscatter yield, pore backs, blur, noise, grey levels, by detector.
+
+Models: physics.md sections 4.1 (yields), 4.2 (shadowing), 4.4 (grey calibration), 4.5 (noise) and 8.4, after
+Cooper et al. 2022 and the Monte Carlo numbers given there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from simulator import materials as m
+from simulator.face import FaceScene, Float32, sample_face, truth
+from simulator.randomness import Key, rng
+
+__all__ = ["DETECTORS", "FaceScene", "render", "sample_face", "truth"]
+
+Detector = Literal["CBS", "TLD", "ETD"]
+DETECTORS: tuple[Detector, ...] = ("CBS", "TLD", "ETD")
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+
+
+@dataclass(frozen=True)
+class _Response:
+    """How a detector turns yield into grey and electrons.
+
+    black : grey at no signal, at contrast = brightness = 0.5; slope : grey per unit of yield (section 4.4)
+    share : detected electrons per beam electron and unit of yield, with the efficiency of section 4.5
+    low_rad, high_rad : angles from the axis that it sees (section 4.1, assumed)
+    """
+
+    black: float
+    slope: float
+    share: float
+    low_rad: float
+    high_rad: float
+
+
+_RESPONSES: dict[str, _Response] = {
+    "CBS": _Response(125 - 836 * 0.240, 836.0, 0.395 * 0.6, math.radians(15), math.radians(42)),
+    "TLD": _Response(105 - 780 * 0.240, 780.0, 0.031 * 0.25, 0.0, math.radians(10)),
+    "ETD": _Response(30.0, 330.0, 0.10, math.radians(0), math.radians(80)),
+}
+
+_YIELD_FLAT = {m.NMC: 0.240, m.CBD: 0.131, m.AL: 0.185, m.PT: 0.392, m.CAP: 0.345, m.RESIDUE: 0.215, m.SLIVER: 0.236}
+"""Effective backscatter yields at 5 kV, normal incidence, that give the published greys (section 4.4)."""
+
+_TILT_GAIN_38 = {m.NMC: 1.256, m.CBD: 1.45, m.AL: 1.368, m.PT: 1.185, m.CAP: 1.17, m.RESIDUE: 1.28, m.SLIVER: 1.25}
+"""Yield at 38 deg over that at normal incidence (section 4.1, Monte Carlo; binder with some Pt-C in its pores)."""
+
+_BLUR_M = {m.NMC: 35e-9, m.CBD: 90e-9, m.AL: 60e-9, m.PT: 12e-9, m.CAP: 15e-9, m.RESIDUE: 40e-9, m.SLIVER: 40e-9}
+"""Lateral spread of the backscattered electrons at 5 kV, standard deviation (section 8.4)."""
+
+_SECONDARY_YIELD = {m.NMC: 0.30, m.CBD: 0.22, m.AL: 0.27, m.PT: 0.38, m.CAP: 0.36, m.RESIDUE: 0.3, m.SLIVER: 0.3}
+_NARROW_M, _WIDE_M = 25e-9, 110e-9
+_PROBE_M = 3.5e-9
+_HALF_ANGLE_RAD = 10e-3
+_CHANNELLING = 0.03
+_VACUUM_SIGNAL = 0.105
+_CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
+
+
+def render(
+    scene: FaceScene,
+    detector: str,
+    *,
+    current_a: float = 1.6e-9,
+    dwell_s: float = 3e-6,
+    voltage_v: float = 5e3,
+    contrast: float = 0.5,
+    brightness: float = 0.5,
+    tilt_rad: float = 0.0,
+    defocus_m: float | NDArray[np.floating] = 0.0,
+    stigmation_m: float = 0.0,
+    seed: int = 0,
+    key: tuple[Key, ...] = (),
+    bits: int = 8,
+    gain: float = 1.0,
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the image of a face by one detector, (y, x) on the scene's grid.
+
+    Parameters
+    ----------
+    scene : what the beam meets
+    detector : CBS, TLD or ETD
+    current_a, dwell_s : beam current, amperes, and dwell per pixel, seconds: the electrons that count
+    voltage_v : landing voltage, volts
+    contrast, brightness : 0..1; 0.5, 0.5 gives the published greys; 0.15 more contrast doubles the signal
+    tilt_rad : angle between beam and face normal, radians
+    defocus_m : distance of the focus from the face, metres, one value or one per row (y,)
+    stigmation_m : half the distance between the two line foci, metres
+    seed, key : of the noise
+    bits : 8 or 16, the latter on the same scale x 257
+    gain : true gain of the detector over its nominal one
+
+    Raises
+    ------
+    ValueError : an unknown detector, another number of bits
+    """
+    if detector not in _RESPONSES or bits not in (8, 16):
+        msg = f"there is no {bits}-bit detector {detector!r}: choose from {', '.join(_RESPONSES)} with 8 or 16 bits"
+        raise ValueError(msg)
+    response = _RESPONSES[detector]
+    signal = _signal(scene, detector, response, tilt_rad, voltage_v)
+    signal = _blurred(signal, scene, defocus_m, stigmation_m)
+    draw = rng(seed, "image", detector, *key)
+    electrons = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
+    signal = _noisy(signal, electrons, draw)
+    gain = gain * 2 ** ((contrast - 0.5) / _CONTRAST_STEP)
+    grey = signal
+    grey *= np.float32(response.slope * gain)
+    grey += np.float32(response.black + 510 * (brightness - 0.5))
+    rows = grey.shape[0]
+    grey += (0.45 * draw.standard_normal(rows)).astype(np.float32)[:, None]
+    grey += np.float32(0.7) * draw.standard_normal(grey.shape, dtype=np.float32)
+    top = 255 if bits == 8 else 65535
+    if bits == 16:
+        grey *= np.float32(257)
+    np.rint(grey, out=grey)
+    np.clip(grey, 0, top, out=grey)
+    return grey.astype(np.uint8) if bits == 8 else grey.astype(np.uint16)
+
+
+def _table(values: dict[int, float], other: float = 0.0) -> Float32:
+    """Return a value for each of 256 materials."""
+    table = np.full(256, other, np.float32)
+    for code, value in values.items():
+        table[code] = value
+    return table
+
+
+def yields(tilt_rad: float = 0.0) -> Float32:
+    """Return the effective backscatter yield by material, float32 (256,), at a tilt of the surface, radians."""
+    flat, gain = _table(_YIELD_FLAT), _table(_TILT_GAIN_38, 1.0)
+    share = (1 / max(math.cos(tilt_rad), 0.2) - 1) / (1 / math.cos(math.radians(38)) - 1)
+    out = flat * gain**np.float32(share)
+    out[m.VACUUM] = _VACUUM_SIGNAL
+    return out.astype(np.float32)
+
+
+def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: float, voltage_v: float) -> Float32:
+    """Return the yield that reaches the detector, before blur."""
+    table = yields(tilt_rad)
+    pore = scene.material == m.PORE
+    if detector == "ETD":
+        table = _table(_SECONDARY_YIELD) * np.float32(1 / max(math.cos(tilt_rad), 0.2))
+        table[m.VACUUM] = 0.03
+    deep = (voltage_v / 5e3) ** 1.67  # electrons go deeper at higher voltage (Kanaya-Okayama, section 4.1)
+    own = table[scene.material]
+    half, tenth = table[scene.half_below], table[scene.tenth_below]
+    half = np.where(scene.half_below == m.PORE, 0.6 * own, half)
+    tenth = np.where(scene.tenth_below == m.PORE, 0.6 * own, tenth)
+    signal = 0.5 * own + 0.3 * half + 0.2 * tenth
+    signal = np.where((scene.material == m.VACUUM) | (scene.material == m.CAP), own, signal).astype(np.float32)
+    film = 1 - np.exp(scene.film_m * np.float32(-1 / (25e-9 * deep)))
+    signal += film * (table[m.PT] - signal)
+    seen = _visible(scene, response, tilt_rad)
+    behind = table[scene.back]
+    signal = np.where(pore, behind * seen, signal)
+    crystal = (scene.back == m.NMC) | (scene.back == m.AL)
+    signal *= 1 + np.float32(_CHANNELLING) * scene.grain * crystal * (1 - film)
+    steep = np.sqrt(scene.slope[0] ** 2 + scene.slope[1] ** 2)
+    lift = 0.8 * (np.sqrt(1 + steep**2) - 1) - 0.35 * scene.slope[0] - 0.15 * scene.slope[1]
+    if detector == "ETD":
+        lift = 1.5 * lift
+    signal *= np.clip(1 + lift * np.where(pore, 0.5, 1.0), 0.3, 2.0).astype(np.float32)
+    return np.asarray(signal, np.float32)
+
+
+def _visible(scene: FaceScene, response: _Response, tilt_rad: float) -> Float32:
+    """Return the share of a detector's angles that sees a pore's back past its mouth (section 4.2)."""
+    depth = np.maximum(scene.depth_m, np.float32(1e-9))
+    mouth = scene.half_width_m * np.float32(max(math.cos(tilt_rad), 0.2))
+    angle = np.arctan2(mouth, depth)
+    share = (angle - np.float32(response.low_rad)) / np.float32(response.high_rad - response.low_rad)
+    return np.clip(share, 0, 1).astype(np.float32)
+
+
+def _blurred(
+    signal: Float32, scene: FaceScene, defocus_m: float | NDArray[np.floating], stigmation_m: float
+) -> Float32:
+    """Mix a narrow and a wide blur by what lies at each pixel; defocus widens both."""
+    along_y, along_x = scene.pixel_m
+    defocus = np.asarray(defocus_m, float)
+    if defocus.ndim:
+        return _blurred_by_rows(signal, scene, defocus, stigmation_m)
+    discs = [_HALF_ANGLE_RAD * abs(float(defocus) + s * stigmation_m) for s in (1, -1)]  # rms radius = 2 alpha dz / 2
+    own = [math.hypot(_PROBE_M, disc) for disc in discs]
+    blurs = [
+        ndimage.gaussian_filter(signal, [math.hypot(b, own[0]) / along_y, math.hypot(b, own[1]) / along_x], truncate=3)
+        if math.hypot(b, max(own)) > 0.25 * min(along_y, along_x)
+        else signal
+        for b in (_NARROW_M, _WIDE_M)
+    ]
+    spread = _table(_BLUR_M, 50e-9)
+    share = np.clip((spread - _NARROW_M) / (_WIDE_M - _NARROW_M), 0, 1)[scene.material]
+    return np.asarray(blurs[0] + share * (blurs[1] - blurs[0]), np.float32)
+
+
+def _blurred_by_rows(
+    signal: Float32, scene: FaceScene, defocus_m: NDArray[np.float64], stigmation_m: float
+) -> Float32:
+    """Blur with a defocus that changes down the image, interpolated between four uniform ones."""
+    nodes = np.linspace(float(np.abs(defocus_m).min()), float(np.abs(defocus_m).max()), 4)
+    if nodes[-1] - nodes[0] < 0.2e-6:
+        return _blurred(signal, scene, float(nodes[-1]), stigmation_m)
+    stack = [_blurred(signal, scene, float(node), stigmation_m) for node in nodes]
+    place = np.interp(np.abs(defocus_m), nodes, np.arange(4))
+    low = np.minimum(place.astype(int), 2)
+    share = (place - low).astype(np.float32)[:, None]
+    rows = np.arange(signal.shape[0])
+    stacked = np.stack(stack)
+    return np.asarray(stacked[low, rows] * (1 - share) + stacked[low + 1, rows] * share, np.float32)
+
+
+def _noisy(signal: Float32, electrons: float, draw: np.random.Generator) -> Float32:
+    """Return the signal as counted: Poisson, or its normal limit where counts are many."""
+    counts = np.maximum(signal, 0) * np.float32(electrons)
+    if float(counts.mean()) > 60:
+        counts += np.sqrt(counts + np.float32(1)) * draw.standard_normal(counts.shape, dtype=np.float32)
+    else:
+        counts = draw.poisson(counts).astype(np.float32)
+    counts /= np.float32(electrons)
+    jitter = (0.15 * draw.standard_normal(counts.shape[0])).astype(np.float32)[:, None]
+    if counts.shape[1] > 2:
+        counts[:, 1:-1] += jitter * 0.5 * (counts[:, 2:] - counts[:, :-2])
+    return counts

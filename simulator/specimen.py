@@ -1,0 +1,491 @@
+"""The virtual electrode: particles, cracks, carbon-binder, pores and foil as voxels, made from a seed.
+
+Block frame: x across the face, y down it (0 = bare top surface), z into the block. Targets and sizes are those of
+physics.md section 6 (measured on the faces of Cooper et al. 2022): active material 0.72, carbon-binder domain 0.10 and
+pore 0.18 of the coating, large particles that touch, small shattered ones between them, cracks 60-500 nm wide that are
+open or filled with binder, a binder-rich film on the collector.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from simulator import materials as m
+from simulator.packing import Spheres, pack
+from simulator.randomness import rng
+from simulator.textures import Float32, Indices, grains, look_up, look_up_smooth, noise
+
+Labels = NDArray[np.uint8]
+Axes = tuple[Indices, Indices, Indices]
+
+_FINE_SHAPE = (64, 192, 192)
+_COARSE_SHAPE = (48, 96, 96)
+_COARSE_STEP = (4, 4, 4)
+_SLAB = 8
+_REACH_M = 0.7e-6  # beyond a particle's surface to which distances are kept
+
+
+class Electrode(BaseModel):
+    """What to build. Lengths in metres.
+
+    width_m (x, margin included), height_m (below the surface y = 0), depth_m (z), above_m (rows above y = 0, for cap
+    and margin), coating_m and foil_m; below the foil stands a second coating if height_m reaches it. voxel_m in plane,
+    layer_m along z. Particle diameters None: scaled to the coating. active, cbd: shares of the coating, the rest is
+    pore. x_m: block x of the left edge (None: centred on 0). z_m: of the first layer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 1
+    width_m: float = Field(default=36e-6, gt=0, le=1e-3)
+    height_m: float = Field(default=28e-6, gt=0, le=1e-3)
+    depth_m: float = Field(default=8e-6, gt=0, le=1e-3)
+    above_m: float = Field(default=4e-6, ge=0, le=1e-4)
+    coating_m: float = Field(default=19e-6, gt=1e-6, le=2e-4)
+    foil_m: float = Field(default=17e-6, gt=0, le=1e-4)
+    voxel_m: float = Field(default=40e-9, ge=5e-9, le=1e-6)
+    layer_m: float = Field(default=50e-9, ge=5e-9, le=1e-6)
+    x_m: float | None = None
+    z_m: float = 0.0
+    large_m: float | None = Field(default=None, gt=0)
+    small_m: float | None = Field(default=None, gt=0)
+    spread: float = Field(default=1.3, gt=1, lt=2)
+    small_share: float = Field(default=0.34, gt=0, lt=1)
+    active: float = Field(default=0.72, gt=0.3, lt=0.9)
+    cbd: float = Field(default=0.10, gt=0, lt=0.4)
+    cracks: float = Field(default=1.0, ge=0, le=3)
+    roughness_m: float = Field(default=0.25e-6, ge=0, le=5e-6)
+
+    @property
+    def large_diameter_m(self) -> float:
+        """Median diameter of the large particles: 5 um in a 19 um coating, 11 um from 70 um on."""
+        return self.large_m or float(np.interp(self.coating_m, (4e-6, 19e-6, 70e-6), (2.2e-6, 5e-6, 11e-6)))
+
+    @property
+    def small_diameter_m(self) -> float:
+        """Median diameter of the small, shattered particles."""
+        return self.small_m or float(np.interp(self.coating_m, (4e-6, 19e-6, 70e-6), (1.0e-6, 1.9e-6, 3.6e-6)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
+        return (
+            max(1, round(self.depth_m / self.layer_m)),
+            max(1, round((self.height_m + self.above_m) / self.voxel_m)),
+            max(1, round(self.width_m / self.voxel_m)),
+        )
+
+    @property
+    def origin_m(self) -> tuple[float, float, float]:
+        """Block coordinates (x, y, z) of the centre of voxel [0, 0, 0], metres."""
+        left = -self.width_m / 2 if self.x_m is None else self.x_m
+        return (left + self.voxel_m / 2, -self.above_m + self.voxel_m / 2, self.z_m + self.layer_m / 2)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels of a specimen.
+
+    labels : materials, uint8 (z, y, x); milling and deposition write into them
+    origin : block (x, y, z) of the centre of voxel [0, 0, 0], metres
+    voxel, layer : voxel edge in plane and layer thickness, metres
+    electrode : what it was built from
+    grain : periodic tile of the primary grains' own numbers, int8 (z, y, x)
+    first_layer : index of labels' first layer in the whole electrode
+    """
+
+    labels: Labels
+    origin: tuple[float, float, float]
+    voxel: float
+    layer: float
+    electrode: Electrode
+    grain: NDArray[np.int8]
+    first_layer: int = 0
+
+    def grain_at(self, layer: Indices, row: Indices, column: Indices) -> Float32:
+        """Return each voxel's channelling contrast, about -1..1, for index arrays of one shape."""
+        z, y, x = self.grain.shape
+        return self.grain[(layer + self.first_layer) % z, row % y, column % x].astype(np.float32) / np.float32(127)
+
+    def binder_share(self, y_m: NDArray[np.floating]) -> Float32:
+        """Return the weight share of PVDF in the carbon-binder at y (metres): binder-rich by the foil and the top.
+
+        w_PVDF = w0 (1 + 1.5 exp(-h / 2 um) + 0.3 exp(-(T - h) / 5 um)), w_C = w0 (1 - 0.6 exp(-h / 2 um)), equal
+        weights far from both (physics.md section 6).
+        """
+        coating, foil = self.electrode.coating_m, self.electrode.foil_m
+        height = np.where(y_m <= coating + foil / 2, coating - y_m, y_m - coating - foil)
+        height = np.clip(height, 0.0, coating)
+        binder = 1 + 1.5 * np.exp(-height / 2e-6) + 0.3 * np.exp(-(coating - height) / 5e-6)
+        carbon = 1 - 0.6 * np.exp(-height / 2e-6)
+        return np.asarray(binder / (binder + carbon), np.float32)
+
+
+def build(electrode: Electrode, first: int = 0, last: int | None = None) -> Volume:
+    """Return the electrode's voxels, the same for the same electrode.
+
+    Parameters
+    ----------
+    electrode : what to build
+    first, last : layers to make, all by default; a part is cut from the same whole
+    """
+    depth, rows, columns = electrode.shape
+    last = depth if last is None else last
+    if not 0 <= first < last <= depth:
+        msg = f"layers {first} to {last} are not within the electrode's {depth}"
+        raise ValueError(msg)
+    model = _Model(electrode)
+    labels = np.empty((last - first, rows, columns), np.uint8)
+    for start in range(first, last, _SLAB):
+        stop = min(last, start + _SLAB)
+        axes = (np.arange(start, stop), np.arange(rows), np.arange(columns))
+        labels[start - first : stop - first] = model.voxels(axes)
+    x, y, z = electrode.origin_m
+    origin = (x, y, z + first * electrode.layer_m)
+    return Volume(labels, origin, electrode.voxel_m, electrode.layer_m, electrode, model.grain, first)
+
+
+@dataclass(frozen=True)
+class _Particles:
+    """All particles of both coatings in block coordinates, large first; tables are by particle."""
+
+    centre: NDArray[np.float64]  # (n, 3) x, y, z
+    radius: NDArray[np.float64]
+    stretch: NDArray[np.float64]  # (n, 3) of the distance in x, y, z
+    bumps: Float32  # of the surface, metres
+    crack: Float32  # width of grain boundary cracks, metres; 0 none
+    rim: Float32  # cracks reach this far below the surface, metres
+    lost: Float32  # share of grains fallen out
+    filled: Float32  # cracks are binder where noise lies above this
+    large: NDArray[np.bool_]
+
+
+class _Model:
+    """Particles, thresholds and noise of one electrode, from which any voxels can be made."""
+
+    def __init__(self, electrode: Electrode) -> None:
+        self.electrode = electrode
+        self.x0, self.y0, self.z0 = electrode.origin_m
+        offsets = rng(electrode.seed, "specimen tiles").integers(0, 10_000, (3, 3))
+        self.offsets: list[tuple[int, int, int]] = [(int(a), int(b), int(c)) for a, b, c in offsets]
+        size = float(np.clip(0.24 * electrode.small_diameter_m, 0.3e-6, 0.6e-6)) / electrode.voxel_m
+        ratio = round(electrode.layer_m / electrode.voxel_m * 4) / 4 or 0.25
+        self.gap, grain = grains(_FINE_SHAPE, max(3.0, round(size)), ratio)
+        shift = self.offsets[2]
+        self.grain = np.roll(grain, tuple(-o for o in shift), (0, 1, 2))
+        bump = max(2.0, round(0.16e-6 / electrode.voxel_m))
+        self.fine = noise("fine", _FINE_SHAPE, (bump / ratio, bump, bump))
+        body = float(np.clip(0.11 * electrode.large_diameter_m, 0.35e-6, 1.0e-6))
+        wide = max(1.0, round(4 * body / electrode.voxel_m / _COARSE_STEP[1]) / 4)
+        self.coarse = noise("coarse", _COARSE_SHAPE, (wide / ratio, wide, wide))
+        self.body = body
+        self.particles = self._particles()
+        self.slivers = self._slivers()
+        self.main = self._main_cracks()
+        self.grow = np.float32(0.0)
+        self.cut = np.float32(0.0)
+        self._calibrate()
+
+    def _particles(self) -> _Particles:
+        """Pack the coating and, if the height reaches it, the one below the foil."""
+        e = self.electrode
+        x = (self.x0, self.x0 + e.width_m)
+        z = (self.z0, self.z0 + e.depth_m)
+        sides = [(0, e.coating_m)] + ([(1, e.coating_m)] if e.height_m > e.coating_m + e.foil_m else [])
+        centres, radii, kinds = [], [], []
+        for side, thickness in sides:
+            spheres: Spheres = pack(
+                rng(e.seed, "packing", side),
+                x,
+                thickness,
+                z,
+                large_m=e.large_diameter_m,
+                small_m=e.small_diameter_m,
+                spread=e.spread,
+                small_share=e.small_share,
+                void_m=0.9 * e.small_diameter_m,
+                void_share=0.05,
+                solid=min(0.68, e.active - 0.04),
+            )
+            centre = spheres.centre_m.copy()
+            centre[:, 1] = e.coating_m - centre[:, 1] if side == 0 else e.coating_m + e.foil_m + centre[:, 1]
+            keep = spheres.kind < 2
+            centres.append(centre[keep])
+            radii.append(spheres.radius_m[keep])
+            kinds.append(spheres.kind[keep])
+        centre, radius, kind = np.concatenate(centres), np.concatenate(radii), np.concatenate(kinds)
+        draw = rng(e.seed, "particles")
+        count = radius.size
+        large = kind == 0
+        shattered = ~large & (draw.random(count) < 0.6)
+        uneven = np.where(large, 0.05, np.where(shattered, 0.16, 0.12))[:, None]
+        stretch = np.exp(uneven * draw.normal(0, 1, (count, 3)).clip(-2, 2))
+        bumps = np.where(large, 0.03e-6 + 0.006 * radius, 0.05e-6 + (0.03 + 0.05 * shattered) * radius)
+        some = draw.random(count)
+        width = np.exp(draw.normal(math.log(85e-9), math.log(1.35), count)).clip(60e-9, 160e-9)
+        width = np.where(shattered, 1.25 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
+        rim = np.where(large, draw.uniform(0.05, 0.30, count) * radius, 1.2 * radius)
+        lost = np.where(shattered, draw.uniform(0.0, 0.12, count), 0.0) * min(e.cracks, 1.0)
+        filled = draw.normal(0.2, 0.9, count)
+        return _Particles(
+            centre,
+            radius,
+            stretch,
+            bumps.astype(np.float32),
+            width.astype(np.float32),
+            rim.astype(np.float32),
+            lost.astype(np.float32),
+            filled.astype(np.float32),
+            large,
+        )
+
+    def _main_cracks(self) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64], float, float]]:
+        """Return cracks through particles: particle, normal, direction from the rim inward, width, depth reached."""
+        draw = rng(self.electrode.seed, "main cracks")
+        found = []
+        for index in np.flatnonzero(self.particles.radius > 0.35 * self.electrode.large_diameter_m):
+            for _ in range(int(draw.poisson(0.3 * self.electrode.cracks))):
+                normal = draw.normal(0, 1, 3) * (1.0, 1.0, 0.35)
+                normal /= np.linalg.norm(normal)
+                along = np.cross(normal, draw.normal(0, 1, 3))
+                along /= np.linalg.norm(along)
+                width = float(np.exp(draw.normal(math.log(200e-9), 0.4)).clip(100e-9, 500e-9))
+                found.append((int(index), normal, along, width, float(draw.uniform(-0.6, 0.6))))
+        return found
+
+    def _slivers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return centres and half axes (n, 3) of the iron-rich inclusions in the foil: 1-8 um x 0.3-1 um."""
+        e = self.electrode
+        draw = rng(e.seed, "slivers")
+        seen = min(e.foil_m, e.height_m - e.coating_m)
+        if seen <= 1e-6:
+            return np.empty((0, 3)), np.empty((0, 3))
+        count = int(draw.poisson(0.010 * e.width_m * seen * (e.depth_m + 4e-6) / 4e-18))
+        low = (self.x0, e.coating_m + 1e-6, self.z0 - 2e-6)
+        high = (self.x0 + e.width_m, e.coating_m + e.foil_m - 1e-6, self.z0 + e.depth_m + 2e-6)
+        centre = draw.uniform(low, high, (count, 3))
+        half = np.column_stack([draw.uniform(0.5e-6, 3e-6, count), draw.uniform(0.12e-6, 0.35e-6, count)])
+        return centre, np.column_stack([half, draw.uniform(0.5e-6, 2e-6, count)])
+
+    def _coordinates(self, axes: Axes) -> tuple[Float32, Float32, Float32]:
+        """Return block x, y, z of voxel indices (z, y, x)."""
+        e = self.electrode
+        return (
+            (self.x0 + axes[2] * e.voxel_m).astype(np.float32),
+            (self.y0 + axes[1] * e.voxel_m).astype(np.float32),
+            (self.z0 + axes[0] * e.layer_m).astype(np.float32),
+        )
+
+    def _distances(self, axes: Axes) -> tuple[Float32, Float32, NDArray[np.int32]]:
+        """Return the signed distance to the nearest and second nearest particle, metres, and the nearest one."""
+        x, y, z = self._coordinates(axes)
+        nearest = np.full((z.size, y.size, x.size), _REACH_M, np.float32)
+        second = np.full_like(nearest, 2 * _REACH_M)
+        owner = np.zeros(nearest.shape, np.int32)
+        p = self.particles
+        reach = p.radius[:, None] / p.stretch + _REACH_M
+        low, high = p.centre - reach, p.centre + reach
+        spans = [
+            np.stack([np.searchsorted(a, low[:, i]), np.searchsorted(a, high[:, i])]) for i, a in enumerate((x, y, z))
+        ]
+        inside = np.logical_and.reduce([span[1] > span[0] for span in spans])
+        for index in np.flatnonzero(inside):
+            cx, cy, cz = p.centre[index]
+            sx, sy, sz = p.stretch[index]
+            (i0, i1), (j0, j1), (k0, k1) = ((int(s[0, index]), int(s[1, index])) for s in spans)
+            dx = ((x[i0:i1] - cx) * sx).astype(np.float32) ** 2
+            dy = ((y[j0:j1] - cy) * sy).astype(np.float32) ** 2
+            dz = ((z[k0:k1] - cz) * sz).astype(np.float32) ** 2
+            distance = dz[:, None, None] + (dy[:, None] + dx[None])[None]
+            np.sqrt(distance, out=distance)
+            distance -= np.float32(p.radius[index])
+            box = (slice(k0, k1), slice(j0, j1), slice(i0, i1))
+            one, two = nearest[box], second[box]
+            closer = distance < one
+            np.minimum(two, np.maximum(one, distance), out=two)
+            np.minimum(one, distance, out=one)
+            owner[box][closer] = index
+        return nearest, second, owner
+
+    def _fields(self, axes: Axes) -> tuple[Float32, Float32, NDArray[np.int32], Float32, Float32]:
+        """Return distances with bumps, owner, fine and coarse noise."""
+        nearest, second, owner = self._distances(axes)
+        fine: Float32 = np.asarray(look_up(self.fine, self.offsets[0], axes), np.float32)
+        coarse = look_up_smooth(self.coarse, self.offsets[1], axes, _COARSE_STEP)
+        bump = self.particles.bumps[owner]
+        bump *= fine
+        nearest += bump
+        return nearest, second, owner, fine, coarse
+
+    def _score(
+        self, nearest: Float32, second: Float32, fine: Float32, coarse: Float32, height: Float32
+    ) -> Float32:
+        """Return how much a voxel between particles is binder: near two surfaces, by the foil, in clusters."""
+        body = np.float32(self.body)
+        score = nearest + np.minimum(second, 3 * body)
+        score *= np.float32(-0.55) / body
+        score += coarse
+        score += np.float32(0.35) * fine
+        coat = np.exp(-np.maximum(nearest, 0) / np.float32(60e-9))
+        score += np.float32(0.8) * coat
+        film = 2.2 * np.exp(-((np.maximum(height, 0) / 0.55e-6) ** 2))
+        score += film.astype(np.float32)[None, :, None]
+        return score
+
+    def _height(self, y: Float32) -> Float32:
+        """Return the height above the nearer side of the foil, metres; negative inside the foil."""
+        e = self.electrode
+        return np.where(y <= e.coating_m + e.foil_m / 2, e.coating_m - y, y - e.coating_m - e.foil_m).astype(np.float32)
+
+    def _calibrate(self) -> None:
+        """Find the growth of the particles and the binder's threshold that give the wanted shares."""
+        e = self.electrode
+        depth, rows, columns = e.shape
+        axes = (
+            np.arange(0, depth, max(1, depth // 24)),
+            np.arange(0, rows, max(1, rows // 130)),
+            np.arange(0, columns, max(1, columns // 130)),
+        )
+        y = self._coordinates(axes)[1]
+        inner = np.flatnonzero((y > 0.4e-6) & (y < e.coating_m - 0.1e-6))
+        if inner.size == 0:
+            msg = f"a coating of {e.coating_m * 1e6:.3g} um has no row of voxels within the height of {e.height_m * 1e6:.3g} um"
+            raise ValueError(msg)
+        axes = (axes[0], axes[1][inner], axes[2])
+        nearest, second, owner, fine, coarse = self._fields(axes)
+        low, high = -0.4e-6, 0.4e-6
+        for _ in range(12):
+            self.grow = np.float32((low + high) / 2)
+            kept = (nearest < self.grow) & ~self._cracked(nearest, owner, fine, coarse, axes)[0]
+            low, high = (float(self.grow), high) if float(kept.mean()) < e.active else (low, float(self.grow))
+        cracked, _ = self._cracked(nearest, owner, fine, coarse, axes)
+        active = (nearest < self.grow) & ~cracked
+        cracks = float((cracked & (nearest < self.grow) & self._binder_crack(owner, coarse)).mean())
+        between = nearest >= self.grow
+        score = self._score(nearest, second, fine, coarse, self._height(y[inner]))[between]
+        wanted = max(0.01, e.cbd - cracks) * active.size
+        self.cut = np.float32(np.quantile(score, max(0.0, 1 - wanted / max(1, score.size))))
+
+    def _binder_crack(self, owner: NDArray[np.int32], coarse: Float32) -> NDArray[np.bool_]:
+        """Say where a crack would be filled with binder."""
+        filled: NDArray[np.bool_] = coarse > self.particles.filled[owner]
+        return filled
+
+    def _cracked(
+        self, nearest: Float32, owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return where a particle is open: along grain boundaries, through main cracks, where a grain fell out."""
+        p = self.particles
+        inside = nearest < self.grow
+        gap = np.asarray(look_up(self.gap, self.offsets[2], axes), np.float32)
+        width = p.crack[owner]
+        near = (nearest - self.grow) / p.rim[owner]
+        near += np.float32(1.0)
+        near += np.float32(0.45) * coarse
+        width *= np.clip(near, 0, 1, out=near)
+        open_ = gap * np.float32(self.electrode.voxel_m) < width
+        number = np.asarray(look_up(self.grain, (0, 0, 0), axes), np.int8)
+        open_ |= number > (127 - 254 * p.lost[owner])
+        open_ &= inside
+        self._open_main(open_, owner, fine, coarse, axes)
+        return open_, inside
+
+    def _open_main(
+        self, open_: NDArray[np.bool_], owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
+    ) -> None:
+        """Open the main cracks: bent planes that narrow inward."""
+        x, y, z = self._coordinates(axes)
+        p = self.particles
+        for index, normal, along, width, depth in self.main:
+            centre, radius = p.centre[index], 1.25 * p.radius[index]
+            spans = [
+                slice(int(np.searchsorted(a, c - radius)), int(np.searchsorted(a, c + radius)))
+                for a, c in zip((x, y, z), centre, strict=True)
+            ]
+            if any(span.stop <= span.start for span in spans):
+                continue
+            box = (spans[2], spans[1], spans[0])
+            dx, dy, dz = ((a[s] - c).astype(np.float32) for a, s, c in zip((x, y, z), spans, centre, strict=True))
+            across = _plane(normal, dx, dy, dz)
+            across += np.float32(0.10 * radius) * coarse[box] + np.float32(0.07e-6) * fine[box]
+            inward = _plane(along / radius, dx, dy, dz)
+            half = np.float32(width / 2) * np.clip((inward - depth) * np.float32(1.6), 0, 1)
+            half += np.float32(0.03e-6) * fine[box] * (half > 0)
+            open_[box] |= (np.abs(across) < half) & (owner[box] == index)
+
+    def voxels(self, axes: Axes) -> Labels:
+        """Return the materials at voxel indices (z, y, x)."""
+        e = self.electrode
+        y = self._coordinates(axes)[1]
+        labels = np.full(tuple(a.size for a in axes), m.VACUUM, np.uint8)
+        depth = -self._height(y)
+        rows = np.flatnonzero((y > -4 * e.roughness_m - 1e-9) & (depth < 0.2 * e.large_diameter_m + 0.5e-6))
+        labels[:, depth > 0] = m.AL
+        for some in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            if some.size:
+                part = slice(int(some[0]), int(some[-1]) + 1)
+                labels[:, part] = self._coating((axes[0], axes[1][part], axes[2]))
+        self._lay_slivers(labels, axes)
+        return labels
+
+    def _coating(self, axes: Axes) -> Labels:
+        """Return the materials of rows in or near a coating."""
+        e = self.electrode
+        y = self._coordinates(axes)[1]
+        nearest, second, owner, fine, coarse = self._fields(axes)
+        height = self._height(y)
+        cracked, solid = self._cracked(nearest, owner, fine, coarse, axes)
+        labels = np.zeros(nearest.shape, np.uint8)
+        labels[self._score(nearest, second, fine, coarse, height) > self.cut] = m.CBD
+        labels[solid] = m.NMC
+        labels[cracked] = m.PORE
+        np.copyto(labels, m.CBD, where=cracked & self._binder_crack(owner, coarse), casting="unsafe")
+        self._lay_foil(labels, nearest, coarse, height)
+        rough = np.float32(e.roughness_m) * coarse + np.float32(0.3 * e.roughness_m) * fine
+        top = int(np.searchsorted(y, 4 * e.roughness_m + 1e-9))
+        above = y[None, :top, None] < rough[:, :top]
+        head = labels[:, :top]
+        head[above & (head != m.NMC)] = m.VACUUM
+        head[(y[None, :top, None] < rough[:, :top] - np.float32(2 * e.roughness_m + 1e-9))] = m.VACUUM
+        return labels
+
+    def _lay_foil(self, labels: Labels, nearest: Float32, coarse: Float32, height: Float32) -> None:
+        """Write the foil under its film of binder, embossed by the particles."""
+        rows = np.flatnonzero(height < 1e-6)
+        if rows.size == 0:
+            return
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        depth = -height[None, part, None] + np.float32(0.06e-6) * coarse[:, part]
+        beside = nearest[:, part] - self.grow
+        film = np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part]
+        inside = labels[:, part]
+        foil = (depth > 0) & (beside > np.maximum(film, np.float32(0.05e-6)))
+        inside[foil] = m.AL
+        inside[(depth > 0) & ~foil & (inside == m.PORE) & (beside > 0)] = m.CBD
+
+    def _lay_slivers(self, labels: Labels, axes: Axes) -> None:
+        """Write the foil's inclusions."""
+        x, y, z = self._coordinates(axes)
+        for centre, half in zip(*self.slivers, strict=True):
+            spans = [
+                slice(int(np.searchsorted(a, c - h)), int(np.searchsorted(a, c + h)))
+                for a, c, h in zip((x, y, z), centre, half, strict=True)
+            ]
+            if any(span.stop <= span.start for span in spans):
+                continue
+            dx, dy, dz = (((a[s] - c) / h) ** 2 for a, s, c, h in zip((x, y, z), spans, centre, half, strict=True))
+            within = dz[:, None, None] + (dy[:, None] + dx[None])[None] < 1
+            box = labels[spans[2], spans[1], spans[0]]
+            box[within & (box == m.AL)] = m.SLIVER
+
+
+def _plane(normal: NDArray[np.float64], dx: Float32, dy: Float32, dz: Float32) -> Float32:
+    """Return the projection of every offset (z, y, x) on a direction (x, y, z)."""
+    a, b, c = (np.float32(v) for v in normal)
+    out: Float32 = (c * dz)[:, None, None] + ((b * dy)[:, None] + (a * dx)[None])[None]
+    return out
