@@ -1,0 +1,379 @@
+"""What is said to an instrument and what it answers: frozen models in SI units and radians."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """A frozen value. Unknown fields are refused; `replace` is the only way to a changed copy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated again."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+
+class Beam(StrEnum):
+    """The two columns."""
+
+    ELECTRON = "electron"
+    ION = "ion"
+
+
+class Device(StrEnum):
+    """What can be moved in and out of the chamber."""
+
+    CBS = "CBS"
+    EDS = "EDS"
+    NEEDLE = "needle"
+
+
+class Lens(StrEnum):
+    """Objective lens mode of the electron column."""
+
+    FIELD_FREE = "field-free"
+    IMMERSION = "immersion"
+
+
+class StagePosition(Model):
+    """Raw stage coordinates; a field left None stays where it is. Metres and radians."""
+
+    x: Finite | None = None
+    y: Finite | None = None
+    z: Finite | None = None
+    r: Finite | None = None
+    t: Finite | None = None
+
+
+class BeamSettings(Model):
+    """Settings of one column; a field left None is not touched. SI units, radians; shifts in the field frame."""
+
+    voltage_v: Positive | None = None
+    current_a: Positive | None = None
+    species: str | None = None
+    hfw_m: Positive | None = None
+    working_distance_m: Positive | None = None
+    shift_x_m: Finite | None = None
+    shift_y_m: Finite | None = None
+    scan_rotation_rad: Finite | None = None
+    stigmator_x: Finite | None = None
+    stigmator_y: Finite | None = None
+    lens: Lens | None = None
+    source_on: bool | None = None
+
+
+class DetectorSettings(Model):
+    """One detector in a scan: its name (CBS, TLD, ETD, ICE), contrast and brightness, each 0 to 1."""
+
+    name: str
+    contrast: Share = 0.5
+    brightness: Share = 0.5
+
+
+class Scan(Model):
+    """One picture: all detectors in one pass.
+
+    `centre_*` is the middle of the scanned area in the field frame (metres, v down the picture). `pixel_m` is the
+    pixel on a surface square to the beam; with `tilt_correction_rad` the lines lie closer by cos of that angle, so that
+    the pixel is square on a surface tilted by it. Dynamic focus follows the same angle. `dwell_s` is per pixel.
+    """
+
+    beam: Beam = Beam.ELECTRON
+    detectors: tuple[DetectorSettings, ...] = Field(min_length=1, max_length=4)
+    width_px: int = Field(ge=12, le=65535)
+    height_px: int = Field(ge=12, le=65535)
+    pixel_m: Positive
+    centre_x_m: Finite = 0.0
+    centre_y_m: Finite = 0.0
+    dwell_s: Positive
+    line_integrations: int = Field(default=1, ge=1, le=128)
+    frame_integrations: int = Field(default=1, ge=1, le=255)
+    bits: Literal[8, 16] = 8
+    tilt_correction_rad: Finite = 0.0
+    dynamic_focus: bool = False
+
+
+class EdsScan(Model):
+    """An element map by the electron beam: `dwell_s` per pixel and frame; the frames are summed and kept apart."""
+
+    elements: tuple[str, ...] = Field(min_length=1)
+    width_px: int = Field(ge=12, le=8192)
+    height_px: int = Field(ge=12, le=8192)
+    pixel_m: Positive
+    centre_x_m: Finite = 0.0
+    centre_y_m: Finite = 0.0
+    dwell_s: Positive = 100e-6
+    frames: int = Field(default=1, ge=1, le=64)
+    tilt_correction_rad: Finite = 0.0
+
+
+class GasSetting(Model):
+    """One chemistry of the injector: heater, share of duty, valve. A field left None is not touched."""
+
+    heater_on: bool | None = None
+    duty: Share | None = None
+    valve_open: bool | None = None
+
+
+class Rectangle(Model):
+    """A box: milled to `depth_m`, or deposited to that height; sizes in the field frame, metres."""
+
+    kind: Literal["rectangle"] = "rectangle"
+    x_m: Finite
+    y_m: Finite
+    width_m: Positive
+    height_m: Positive
+    depth_m: Positive
+
+
+class CleaningCrossSection(Model):
+    """A line of length `width_m` at `x_m` that advances along the field's y from `start_y_m` to `end_y_m`, its final edge.
+
+    `depth_m` is how deep along the beam it is meant to reach.
+    """
+
+    kind: Literal["cleaning-cross-section"] = "cleaning-cross-section"
+    x_m: Finite
+    width_m: Positive
+    start_y_m: Finite
+    end_y_m: Finite
+    depth_m: Positive
+
+
+class Line(Model):
+    """A straight groove from one point to the other, `line_width_m` wide and `depth_m` deep."""
+
+    kind: Literal["line"] = "line"
+    x0_m: Finite
+    y0_m: Finite
+    x1_m: Finite
+    y1_m: Finite
+    line_width_m: Positive
+    depth_m: Positive
+
+
+Pattern = Annotated[Rectangle | CleaningCrossSection | Line, Field(discriminator="kind")]
+
+
+class PatternJob(Model):
+    """What the ion (or electron) beam is to write: patterns in series, one dose, with or without a gas.
+
+    `dose_c` is the whole charge of the job in coulomb; `from_fraction`..`to_fraction` is the part of it to be
+    given now, so that a job can be cut into pieces and the rest given after an interruption. `current_a` and
+    `voltage_v` are what the beam must have when the job starts. `area` says what is written, for the guard's dose account.
+    """
+
+    beam: Beam = Beam.ION
+    patterns: tuple[Pattern, ...] = Field(min_length=1)
+    purpose: Literal["mill", "deposit"]
+    area: str
+    current_a: Positive
+    voltage_v: Positive
+    dose_c: Positive
+    gases: dict[str, Share] = Field(default_factory=dict)
+    application: str | None = None
+    from_fraction: Share = 0.0
+    to_fraction: Share = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Beam time of this part of the job."""
+        return self.dose_c / self.current_a * (self.to_fraction - self.from_fraction)
+
+    def pieces(self, longest_s: float) -> tuple[PatternJob, ...]:
+        """Cut the job into equal pieces of at most `longest_s` seconds, in order."""
+        count = max(1, -int(-self.seconds // longest_s))
+        span = self.to_fraction - self.from_fraction
+        edges = [self.from_fraction + span * i / count for i in range(count)] + [self.to_fraction]
+        return tuple(self.replace(from_fraction=a, to_fraction=b) for a, b in zip(edges, edges[1:], strict=False))
+
+
+class Progress(Model):
+    """Where a pattern stands: fraction of the job (0 to 1), seconds gone, seconds left."""
+
+    fraction: Share
+    elapsed_s: NotNegative
+    remaining_s: NotNegative
+
+
+class Done(Model):
+    """How a pattern ended: up to which fraction of the job, how long the beam was on, the charge given."""
+
+    fraction: Share
+    elapsed_s: NotNegative
+    charge_c: NotNegative
+    stopped: bool = False
+
+
+class Tune(StrEnum):
+    """Automatic routines."""
+
+    FOCUS = "focus"
+    STIGMATOR = "stigmator"
+    CONTRAST = "contrast"
+
+
+class Tuning(Model):
+    """What a routine found: working distance, stigmator, or contrast and brightness per detector; score 0 to 1."""
+
+    routine: Tune
+    score: float
+    working_distance_m: float | None = None
+    stigmator_x: float | None = None
+    stigmator_y: float | None = None
+    detectors: tuple[DetectorSettings, ...] = ()
+
+
+class Recovery(StrEnum):
+    """What is done only when asked for."""
+
+    RELIGHT_SOURCE = "relight-source"
+    HOME_STAGE = "home-stage"
+    PUMP = "pump"
+
+
+class BeamState(Model):
+    """A column as read: its settings, whether the source is on and the beam blanked, and the measured current (A)."""
+
+    settings: BeamSettings
+    source_on: bool
+    blanked: bool
+    measured_current_a: float
+
+
+class GasState(Model):
+    """A chemistry as read: heater, `ready` (at temperature), duty, valve, and hours open so far."""
+
+    heater_on: bool
+    ready: bool
+    duty: float
+    valve_open: bool
+    open_s: float = 0.0
+
+
+class State(Model):
+    """All that can be read, in one snapshot. `time_s` is the instrument's clock."""
+
+    time_s: float
+    stage: StagePosition
+    stage_homed: bool
+    electron: BeamState
+    ion: BeamState
+    devices: dict[Device, bool]
+    gases: dict[str, GasState]
+    pressure_pa: float
+    patterning: bool
+    safe: bool
+
+    def beam(self, beam: Beam) -> BeamState:
+        """Return the column's state."""
+        return self.electron if beam is Beam.ELECTRON else self.ion
+
+
+class StageLimits(Model):
+    """Ends of travel, metres and radians, as (low, high)."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    z: tuple[float, float]
+    t: tuple[float, float]
+
+
+class Description(Model):
+    """What this instrument is and can do; constant during a session.
+
+    `ion_currents` and `electron_currents` list the nominal currents (A) by "SPECIES@VOLTS" and "VOLTS" (volts as integer).
+    """
+
+    model: str
+    serial: str
+    virtual: bool
+    species: tuple[str, ...]
+    detectors: tuple[str, ...]
+    gases: tuple[str, ...]
+    devices: tuple[Device, ...]
+    elements: bool
+    ion_voltages_v: tuple[float, ...]
+    electron_voltages_v: tuple[float, ...]
+    ion_currents_a: dict[str, tuple[float, ...]]
+    electron_currents_a: tuple[float, ...]
+    ion_field_max_m: float
+    electron_field_max_m: float
+    beam_shift_max_m: float
+    stage: StageLimits
+    column_angle_rad: float
+    working_distance_m: float
+    sixteen_bit_sizes: tuple[tuple[int, int], ...]
+    software: str
+
+    def currents(self, beam: Beam, voltage_v: float, species: str = "Xenon") -> tuple[float, ...]:
+        """Return the nominal currents (A) of a column at a voltage, empty where there are none."""
+        if beam is Beam.ELECTRON:
+            return self.electron_currents_a
+        return self.ion_currents_a.get(f"{species}@{voltage_v:.0f}", ())
+
+
+class PoseLimit(Model):
+    """A pose that the controller may drive to: rotation and tilt (rad) and how far off it may be."""
+
+    name: str
+    r: float
+    t: float
+    tolerance_rad: float = 0.02
+
+
+class BeamLimit(Model):
+    """A working point that the controller may use: column, voltage (V), currents (A), and what for."""
+
+    beam: Beam
+    voltage_v: float
+    currents_a: tuple[float, ...]
+
+
+class DoseLimit(Model):
+    """How much charge (C) an area may get in all, and the box of the field (m) that its patterns must lie in.
+
+    `box` is (x_min, y_min, x_max, y_max) in the ion field frame.
+    """
+
+    area: str
+    charge_c: float
+    box: tuple[float, float, float, float]
+
+
+class Envelope(Model):
+    """What a controller says it is going to do, at most; the guard refuses all else."""
+
+    run: str
+    poses: tuple[PoseLimit, ...]
+    stage_box: StageLimits
+    beams: tuple[BeamLimit, ...]
+    gases: tuple[str, ...]
+    doses: tuple[DoseLimit, ...]
+    density_max_a_per_m2: float = 15.0
+    max_pattern_s: float = 120.0
+
+
+class Setup(Model):
+    """How the instrument must stand before an act: compared with `state()`, brought about, verified.
+
+    None means that it does not matter. `out` and `into` list devices; `gases` the duty by gas that must be ready.
+    """
+
+    pose: str
+    stage: StagePosition | None = None
+    electron: BeamSettings | None = None
+    ion: BeamSettings | None = None
+    inserted: tuple[Device, ...] = ()
+    retracted: tuple[Device, ...] = ()
+    gases_ready: tuple[str, ...] = ()
