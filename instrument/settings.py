@@ -367,7 +367,10 @@ class Envelope(Model):
 class Setup(Model):
     """How the instrument must stand before an act: compared with `state()`, brought about, verified.
 
-    None means that it does not matter. `out` and `into` list devices; `gases` the duty by gas that must be ready.
+    None means that it does not matter. `inserted` and `retracted` list devices, `gases_ready` gases at temperature.
+    `register_on_mark`: the ion beam's shift is corrected on the fiducial first. `focus_z_m`: the plane of the block (m)
+    that the electron beam is to be focused on. `settle_m_per_s`: the drift below which the act may begin.
+    `gases_open`: valves to be open, with their duty; all others are shut.
     """
 
     pose: str
@@ -377,3 +380,7 @@ class Setup(Model):
     inserted: tuple[Device, ...] = ()
     retracted: tuple[Device, ...] = ()
     gases_ready: tuple[str, ...] = ()
+    register_on_mark: bool = False
+    focus_z_m: Finite | None = None
+    settle_m_per_s: Positive | None = None
+    gases_open: dict[str, Share] = Field(default_factory=dict)

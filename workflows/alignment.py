@@ -1,0 +1,241 @@
+"""What a set-up needs beyond numbers: the ion beam placed on the fiducial, the electron beam in focus, the drift gone.
+
+Valid for one session with the server and one state of stage and beam; when either has changed it is made again. None of
+it is an act: nothing here is worth keeping, and at replay the instrument may stand elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from instrument.errors import DeviceFault, NotReached
+from instrument.frame import Frame
+from instrument.geometry import View
+from instrument.microscope import Microscope
+from instrument.process import mill_rate
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Description,
+    DetectorSettings,
+    GasSetting,
+    Scan,
+    Setup,
+    State,
+    Tune,
+)
+from workflows import tracking
+from workflows.ensure import Ensurer
+from workflows.layout import Layout, Mark
+from workflows.recipe_rules import SEARCH_MARGIN_M
+
+log = logging.getLogger(__name__)
+
+#: Quick pictures: pixels, dwell of ion and electron looks (s).
+LOOK_PX, ION_DWELL_S, ELECTRON_DWELL_S = (512, 442), 100e-9, 300e-9
+#: Longest time for drift to die down, and time between two quick pictures (night.md 14), s.
+SETTLE_MOST_S, SETTLE_EVERY_S = 180.0, 30.0
+#: The focus is set again when the face has receded by this much, m.
+FOCUS_STEP_M = 50e-9
+#: How often a set-up is tried when the beam's current deviates.
+_CURRENT_TOLERANCE = 0.05
+
+Note = Callable[[str, Any], None]
+
+
+class Aligner:
+    """Brings set-ups about on one instrument in one session.
+
+    Parameters
+    ----------
+    instrument : every verb; acts and looks go through the same server
+    description : of the instrument
+    note : keeps an event in the journal
+    budget_m : how much of the mark all looks together may take (m)
+    """
+
+    def __init__(self, instrument: Microscope, description: Description, note: Note, budget_m: float = 0.3e-6) -> None:
+        self._instrument = instrument
+        self._description = description
+        self._note = note
+        self._budget = budget_m
+        self._ensurer = Ensurer(instrument)
+        self._registered: tuple[object, ...] | None = None
+        self._settled: tuple[object, ...] | None = None
+        self._focus: dict[tuple[object, ...], tuple[float, float]] = {}
+        self.layout: Layout | None = None
+        self.marks: Sequence[Mark] = ()
+        self.worn_m = 0.0
+
+    def forget(self) -> None:
+        """Forget all alignment: somebody else had the instrument in hand."""
+        self._registered = self._settled = None
+        self._focus.clear()
+        self._ensurer.forget()
+
+    def ensure(self, setup: Setup) -> State:
+        """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails."""
+        state = self._instrument.state()
+        for gas, now in state.gases.items():
+            if now.valve_open and gas not in setup.gases_open:
+                self._instrument.set_gas(gas, GasSetting(valve_open=False))
+        state = self._ensurer.ensure(setup)
+        self._current_is_right(setup, state)
+        if setup.focus_z_m is not None:
+            self._focused(setup, setup.focus_z_m, state)
+        if setup.settle_m_per_s is not None:
+            self._rested(setup, setup.settle_m_per_s, state)
+        if setup.register_on_mark:
+            self._on_mark(setup, state)
+        for gas, duty in setup.gases_open.items():
+            self._instrument.set_gas(gas, GasSetting(duty=duty, valve_open=True))
+        return self._instrument.state()
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _current_is_right(self, setup: Setup, state: State) -> None:
+        for beam, wanted in ((Beam.ELECTRON, setup.electron), (Beam.ION, setup.ion)):
+            if wanted is None or wanted.current_a is None:
+                continue
+            now = state.beam(beam)
+            if not now.source_on:
+                msg = f"the {beam} source is off; relight it and go on with `kintsugi resume`"
+                raise DeviceFault(msg, beam=str(beam))
+            if abs(now.measured_current_a - wanted.current_a) > _CURRENT_TOLERANCE * wanted.current_a:
+                msg = (
+                    f"the {beam} beam's measured current is {now.measured_current_a * 1e9:.3g} nA and "
+                    f"{wanted.current_a * 1e9:.3g} nA is asked for (5 % allowed); check source and aperture"
+                )
+                raise NotReached(msg, measured_a=now.measured_current_a, wanted_a=wanted.current_a)
+
+    def _on_mark(self, setup: Setup, state: State) -> None:
+        """Correct the ion beam's shift so that the mark is seen where it lies."""
+        signature = (*_where(state), state.ion.settings.voltage_v, state.ion.settings.current_a)
+        if signature == self._registered:
+            return
+        if self.layout is None or not self.marks or setup.stage is None:
+            msg = "there is no fiducial yet to place the ion beam on"
+            raise NotReached(msg, pose=setup.pose)
+        turned = state.ion.settings.scan_rotation_rad or 0.0
+        view = View(self.layout.site, Beam.ION, setup.stage, scan_rotation=turned)
+        seen: list[float] = []
+        for mark in self.marks:
+            for reach in (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M):
+                found = self._look(view, mark, reach, state)
+                seen.append(found.score)
+                if found.score >= tracking.LEAST_SCORE:
+                    self._shift(state, found)
+                    self._registered = signature
+                    return
+                log.warning("the fiducial scores %.2f in %s", found.score, setup.pose)
+        msg = (
+            f"the fiducial was not found in the {setup.pose} pose: scores {', '.join(f'{one:.2f}' for one in seen)}, "
+            f"at least {tracking.LEAST_SCORE} is needed; look at it, then `kintsugi resume`"
+        )
+        raise NotReached(msg, pose=setup.pose, scores=seen)
+
+    def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
+        field = mark.size * 1.3 + 2 * reach
+        u, v = view.field(mark.centre)
+        frame = self._instrument.acquire(look_scan(self._description, Beam.ION, (u, v), field))
+        self._wear(frame, field, state)
+        found = tracking.find_mark(frame.pixels[0], frame.meta.pixel_x_m, mark.size, mark.line_width, reach_m=reach)
+        log.debug("fiducial off by %.0f, %.0f nm, score %.2f", found.u_m * 1e9, found.v_m * 1e9, found.score)
+        return found
+
+    def _wear(self, frame: Frame, field: float, state: State) -> None:
+        """Add up what looks take off the mark (night.md 9); NotReached once the budget is spent."""
+        current = state.ion.measured_current_a
+        charge = current * frame.pixels.shape[1] * frame.pixels.shape[2] * ION_DWELL_S
+        height = field * LOOK_PX[1] / LOOK_PX[0]
+        self.worn_m += charge * mill_rate("cap", state.ion.settings.voltage_v or 30e3) / (field * height)
+        self._note("look", {"worn_m": self.worn_m, "pose_field_m": field})
+        if self.worn_m > self._budget:
+            msg = (
+                f"looks have taken {self.worn_m * 1e9:.0f} nm off the fiducial and {self._budget * 1e9:.0f} nm are "
+                "allowed (fiducial.budget); raise it, or use fewer rocking moves"
+            )
+            raise NotReached(msg, worn_m=self.worn_m, budget_m=self._budget)
+
+    def _shift(self, state: State, found: tracking.Found) -> None:
+        now = state.ion.settings
+        self._instrument.set_beam(
+            Beam.ION,
+            BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + found.u_m, shift_y_m=(now.shift_y_m or 0.0) + found.v_m),
+        )
+
+    def _focused(self, setup: Setup, plane: float, state: State) -> None:
+        """Focus once per pose and voltage, and follow the face as it recedes."""
+        layout, stage = self.layout, setup.stage
+        if layout is None or stage is None:
+            return
+        settings = state.electron.settings
+        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=settings.scan_rotation_rad or 0.0)
+        key = (setup.pose, settings.voltage_v, settings.current_a)
+        if key not in self._focus:
+            x0, y0, x1, y1 = layout.image
+            centre = view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane))
+            scan = look_scan(self._description, Beam.ELECTRON, centre, 0.6 * min(x1 - x0, y1 - y0))
+            found = self._instrument.tune(Tune.FOCUS, scan)
+            if found.working_distance_m is None:
+                msg = "the automatic focus found nothing; focus by hand, then `kintsugi resume`"
+                raise NotReached(msg, pose=setup.pose)
+            self._focus[key] = (found.working_distance_m, plane)
+            self._note(
+                "focused", {"pose": setup.pose, "working_distance_m": found.working_distance_m, "score": found.score}
+            )
+            return
+        distance, at = self._focus[key]
+        wanted = distance + view.slice_shift(1.0)[1] * (plane - at)
+        if abs((settings.working_distance_m or 0.0) - wanted) > FOCUS_STEP_M:
+            self._instrument.set_beam(Beam.ELECTRON, BeamSettings(working_distance_m=wanted))
+
+    def _rested(self, setup: Setup, limit: float, state: State) -> None:
+        """Wait until two quick pictures say that the sample drifts by less than `limit` (m/s), or for three minutes."""
+        layout, stage = self.layout, setup.stage
+        signature = (*_where(state), *sorted(name for name, inserted in state.devices.items() if inserted))
+        if signature == self._settled or layout is None or stage is None:
+            return
+        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=state.electron.settings.scan_rotation_rad or 0.0)
+        x0, y0, x1, y1 = layout.image
+        plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
+        scan = look_scan(
+            self._description, Beam.ELECTRON, view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane)), 0.8 * (y1 - y0)
+        )
+        first = self._instrument.acquire(scan)
+        began, rate = first.meta.started_s, float("inf")
+        while first.meta.started_s - began < SETTLE_MOST_S:
+            self._instrument.clock.wait(SETTLE_EVERY_S)
+            second = self._instrument.acquire(scan)
+            moved = tracking.drift_between(first.pixels[0], second.pixels[0], scan.pixel_m)
+            rate = moved / max(1.0, second.meta.started_s - first.meta.started_s)
+            first = second
+            if rate <= limit:
+                break
+        self._settled = signature
+        waited = first.meta.started_s - began
+        self._note("settled", {"pose": setup.pose, "drift_m_per_s": rate, "waited_s": waited})
+        if rate > limit:
+            log.warning("drift is still %.0f nm/min after %.0f s", rate * 60e9, waited)
+
+
+def look_scan(description: Description, beam: Beam, centre: tuple[float, float], field_m: float) -> Scan:
+    """Return a quick picture around a field position (m), `field_m` wide."""
+    name = "ICE" if beam is Beam.ION and "ICE" in description.detectors else "ETD"
+    return Scan(
+        beam=beam,
+        detectors=(DetectorSettings(name=name),),
+        width_px=LOOK_PX[0],
+        height_px=LOOK_PX[1],
+        pixel_m=field_m / LOOK_PX[0],
+        centre_x_m=centre[0],
+        centre_y_m=centre[1],
+        dwell_s=ION_DWELL_S if beam is Beam.ION else ELECTRON_DWELL_S,
+    )
+
+
+def _where(state: State) -> tuple[object, ...]:
+    at = state.stage
+    return at.x, at.y, at.z, at.r, at.t

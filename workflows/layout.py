@@ -1,0 +1,203 @@
+"""Where everything of a recipe lies on the block, and how each beam sees it from each pose.
+
+Block frame (m): x across the face, y down it, z into the block. Field positions come from `instrument.geometry`.
+The stage is moved for a pose only, never for a slice: planes are reached by the pattern, the picture's centre and focus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from instrument.geometry import Pose, PoseName, Site, View, pose, rocking_pose, stage_for
+from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, Setup, StagePosition
+from workflows.recipe import Adopt, Block, Fiducial, Recipe
+from workflows.recipe_fields import Box
+from workflows.recipe_rules import fiducial_z, last_plane
+
+#: The ruler (night.md 1): where its lines begin beside the middle, their width and depth, m.
+RULER_START_M, RULER_WIDTH_M, RULER_DEPTH_M = 2e-6, 0.4e-6, 0.6e-6
+#: The lines of the mark are this share of its size wide.
+MARK_WIDTH = 1 / 8
+#: What a trim or a first trench begins before the bare edge, so that its ragged front goes too, m.
+BEFORE_EDGE_M = 3e-6
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A fiducial: its centre (x, y, z; m, block), size and line width (m)."""
+
+    centre: Point
+    size: float
+    line_width: float
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """The two buried lines: half their distance at z = 0, z range, rows (y) on the face in which they lie; m."""
+
+    half_at_zero: float
+    start: float
+    end: float
+    top: float
+    bottom: float
+
+    def half_at(self, z: float) -> float:
+        """Return half the grooves' distance (m) on the plane z (m)."""
+        return self.half_at_zero + z
+
+
+class Layout:
+    """A recipe's geometry on one site.
+
+    Parameters
+    ----------
+    recipe, site : what is cut where; `site` says where the block's origin is on the holder
+    """
+
+    def __init__(self, recipe: Recipe, site: Site) -> None:
+        self.recipe = recipe
+        self.site = site
+        self.pretilt = site.pretilt
+
+    def moved(self, dx: float, dy: float, dz: float) -> Layout:
+        """Return the layout for a block that lies off by these block coordinates (m)."""
+        from instrument.geometry import BLOCK_TO_FLAT, rot_x
+
+        shift = rot_x(-self.site.pretilt) @ BLOCK_TO_FLAT @ (dx, dy, dz)
+        sx, sy, sz = (
+            old + float(by) for old, by in zip((self.site.sx, self.site.sy, self.site.sz), shift, strict=True)
+        )
+        return Layout(self.recipe, self.site.replace(sx=sx, sy=sy, sz=sz))
+
+    # -- the block ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def face(self) -> tuple[float, float]:
+        """Width and depth along the ion beam of the face (m)."""
+        body: Block | Adopt | None = self.recipe.block or self.recipe.adopt
+        return (100e-6, 100e-6) if body is None else body.face
+
+    @property
+    def trim(self) -> float:
+        """The plane z (m) to which the front is trimmed and polished."""
+        return self.recipe.block.trim if self.recipe.block is not None else 0.0
+
+    @property
+    def cap_height(self) -> float:
+        """Height (m) of the protective cap."""
+        protect = self.recipe.protect
+        if protect is not None:
+            return protect.thickness
+        return self.recipe.adopt.cap if self.recipe.adopt is not None else 0.0
+
+    @cached_property
+    def cap(self) -> Box:
+        """The cap's (x0, z0, x1, z1) on the top surface (m)."""
+        protect = self.recipe.protect
+        if protect is None:
+            return (-self.face[0] / 2, 0.0, self.face[0] / 2, last_plane(self.recipe))
+        front = protect.front(self.trim)
+        return (-protect.area[0] / 2, front, protect.area[0] / 2, front + protect.area[1])
+
+    @cached_property
+    def ruler(self) -> Ruler | None:
+        """The ruler, None where the recipe has none."""
+        protect = self.recipe.protect
+        if protect is None or protect.ruler == "none":
+            return None
+        x1, z0, z1 = self.cap[2], self.cap[1], self.cap[3]
+        length = min(z1 - z0, x1 - RULER_START_M - 2 * RULER_WIDTH_M)
+        top = -protect.thickness / 2
+        depth = min(RULER_DEPTH_M, 0.5 * protect.thickness / 2)
+        return Ruler(half_at_zero=RULER_START_M - z0, start=z0, end=z0 + length, top=top, bottom=top + depth)
+
+    @cached_property
+    def marks(self) -> tuple[Mark, ...]:
+        """The fiducial and its spare, in the order in which they are used; none without a block of our own."""
+        block, protect = self.recipe.block, self.recipe.protect
+        if block is None or protect is None:
+            return ()
+        wanted: Fiducial = block.fiducial
+        front, rear = fiducial_z(self.recipe)
+        own = wanted.place == "behind" and wanted.cap is not None
+        height = wanted.cap[2] if own and wanted.cap is not None else protect.thickness
+        width = wanted.cap[0] if wanted.cap is not None and own else wanted.size
+        offset = (width + wanted.gap) / 2 if wanted.spare else 0.0
+        middles = (-offset, offset) if wanted.spare else (0.0,)
+        return tuple(Mark((x, -height, (front + rear) / 2), wanted.size, wanted.size * MARK_WIDTH) for x in middles)
+
+    @cached_property
+    def image(self) -> Box:
+        """The pictures' (x0, y0, x1, y1) on the face (m)."""
+        slicing = self.recipe.slicing
+        if slicing is not None:
+            return slicing.image.box
+        return (-self.face[0] / 2, 0.0, self.face[0] / 2, self.face[1])
+
+    # -- poses --------------------------------------------------------------------------------------------------------
+
+    def pose(self, name: PoseName, rocking: float = 0.0) -> Pose:
+        """Return a pose; a rocking pose with no angle is the milling pose."""
+        if name in (PoseName.ROCK_PLUS, PoseName.ROCK_MINUS):
+            if rocking <= 0:
+                return pose(PoseName.MILL, self.pretilt, column=self.site.column)
+            sign = 1.0 if name is PoseName.ROCK_PLUS else -1.0
+            return rocking_pose(self.pretilt, sign * rocking, column=self.site.column)
+        return pose(name, self.pretilt, column=self.site.column)
+
+    def stage(self, at: Pose) -> StagePosition:
+        """Return where the stage stands in a pose: one place for the whole recipe, the middle of what is cut there."""
+        _, y0, _, y1 = self.image
+        middle = (
+            (0.0, (y0 + y1) / 2, self.trim)
+            if at.name in (PoseName.FACE_ON, PoseName.DEPOSIT)
+            else (0.0, 0.0, self.trim)
+        )
+        return stage_for(self.site, at, middle)
+
+    def view(self, at: Pose, beam: Beam) -> View:
+        """Return how a beam sees the block in a pose."""
+        turned = at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation
+        return View(self.site, beam, self.stage(at), scan_rotation=turned)
+
+    # -- patterns -----------------------------------------------------------------------------------------------------
+
+    def on_top(self, view: View, box: Box, depth: float, y: float = 0.0) -> Rectangle:
+        """Return the rectangle over a box (x0, z0, x1, z1) of the top surface (m)."""
+        x0, z0, x1, z1 = box
+        return _rectangle(view.field((x0, y, z0)), view.field((x1, y, z1)), depth)
+
+    def on_face(self, view: View, box: Box, z: float, depth: float) -> Rectangle:
+        """Return the rectangle over a box (x0, y0, x1, y1) of the face at plane z (m)."""
+        x0, y0, x1, y1 = box
+        return _rectangle(view.field((x0, y0, z)), view.field((x1, y1, z)), depth)
+
+    def line(self, view: View, start: Point, end: Point, width: float, depth: float) -> Line:
+        """Return a groove between two block points (m)."""
+        (u0, v0), (u1, v1) = view.field(start), view.field(end)
+        return Line(x0_m=u0, y0_m=v0, x1_m=u1, y1_m=v1, line_width_m=width, depth_m=depth)
+
+    def cut(self, view: View, start: float, end: float, width: float | None = None) -> CleaningCrossSection:
+        """Return a cut over the face whose line goes from plane `start` to plane `end` (z, m)."""
+        middle = self.face[1] / 2
+        u, v0 = view.field((0.0, middle, start))
+        v1 = view.field((0.0, middle, end))[1]
+        return CleaningCrossSection(
+            x_m=u, width_m=self.face[0] if width is None else width, start_y_m=v0, end_y_m=v1, depth_m=self.face[1]
+        )
+
+    def film(self, box: Box) -> Box:
+        """Return a film's box on the face, cut off at the cap's top (m): above it there is no face."""
+        return box[0], max(box[1], -self.cap_height), box[2], min(box[3], self.face[1])
+
+
+def setup(layout: Layout, at: Pose, name: str = "") -> Setup:
+    """Return the set-up that a pose asks for, beams untouched."""
+    return Setup(pose=name or str(at.name), stage=layout.stage(at))
+
+
+def _rectangle(one: tuple[float, float], other: tuple[float, float], depth: float) -> Rectangle:
+    (u0, v0), (u1, v1) = one, other
+    return Rectangle(x_m=(u0 + u1) / 2, y_m=(v0 + v1) / 2, width_m=abs(u1 - u0), height_m=abs(v1 - v0), depth_m=depth)

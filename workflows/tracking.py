@@ -1,0 +1,245 @@
+"""Where things are, read from pictures: the fiducial, the ruler, the front edge, drift, "was anything milled at all?".
+
+Pure functions on arrays (y, x) with a pixel size; positions in metres from the picture's centre, x right and y down,
+which are field coordinates. Each says how sure it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+#: A fiducial below this score was not found (physics.md 1.6: ASV clients stop at 0.75 of their scale; ours is plain
+#: normalised correlation on a noisy, worn mark, which lies lower).
+LEAST_SCORE = 0.45
+#: A groove of the ruler is this much darker than the cap around it, at the least.
+_LEAST_CONTRAST = 0.06
+#: Two pictures with a higher correlation show the same plane: nothing was milled between them.
+SAME_PLANE = 0.995
+
+
+@dataclass(frozen=True)
+class Found:
+    """A mark: its centre (m, field), the correlation with what was looked for (-1..1)."""
+
+    u_m: float
+    v_m: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What the ruler says: z (m) of the plane and its uncertainty, from the grooves' half distance (m)."""
+
+    z_m: float
+    sigma_m: float
+    half_spacing_m: float
+    middle_m: float
+
+
+def cross(size_px: float, width_px: float) -> Float:
+    """Return the picture of an X-shaped mark, dark on bright (y, x), of this size and line width in pixels."""
+    half = round(size_px * 0.62)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+    arm = 0.5 * size_px
+    distance = np.full(x.shape, np.inf)
+    for sign in (1.0, -1.0):
+        along = np.clip((x + sign * y) / np.sqrt(2.0), -arm * np.sqrt(2.0), arm * np.sqrt(2.0))
+        across = np.hypot(x - along / np.sqrt(2.0), y - sign * along / np.sqrt(2.0))
+        distance = np.minimum(distance, across)
+    soft: Float = -np.clip(0.5 + (0.5 * width_px - distance) / max(1.0, 0.5 * width_px), 0.0, 1.0)
+    return soft
+
+
+def find_mark(image: NDArray[np.generic], pixel_m: float, size_m: float, width_m: float, *, reach_m: float) -> Found:
+    """Find the X-shaped mark nearest to where it is expected, the picture's centre.
+
+    Parameters
+    ----------
+    image : (y, x), any grey
+    pixel_m, size_m, width_m : pixel, length of the mark's arms' box and their width, metres
+    reach_m : how far from the centre it is looked for, metres
+    """
+    template = cross(size_m / pixel_m, max(1.5, width_m / pixel_m))
+    score = correlation(image.astype(float), template)
+    rows, columns = score.shape
+    y, x = np.mgrid[0:rows, 0:columns]
+    off_y, off_x = (y - (rows - 1) / 2) * pixel_m, (x - (columns - 1) / 2) * pixel_m
+    score = np.where(np.maximum(np.abs(off_y), np.abs(off_x)) <= reach_m, score, -1.0)
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(score)), score.shape))
+    dy, dx = _peak(score, row, column)
+    return Found(
+        u_m=(column + dx - (columns - 1) / 2) * pixel_m,
+        v_m=(row + dy - (rows - 1) / 2) * pixel_m,
+        score=float(score[row, column]),
+    )
+
+
+def correlation(image: Float, template: Float) -> Float:
+    """Return the normalised cross-correlation of a template at every pixel of an image, same shape as the image."""
+    from scipy.signal import fftconvolve
+
+    kernel = template - template.mean()
+    kernel /= np.linalg.norm(kernel)
+    ones = np.ones_like(template)
+    count = float(template.size)
+    centred = image - image.mean()
+    pad = [(side // 2, side // 2) for side in template.shape]
+    wide = np.pad(centred, pad, mode="reflect")
+    product = fftconvolve(wide, kernel[::-1, ::-1], mode="valid")
+    mean = fftconvolve(wide, ones, mode="valid") / count
+    square = fftconvolve(wide**2, ones, mode="valid")
+    spread = np.sqrt(np.maximum(square - count * mean**2, 1e-12 * count))
+    result: Float = product / spread
+    return result[: image.shape[0], : image.shape[1]]
+
+
+def _peak(score: Float, row: int, column: int) -> tuple[float, float]:
+    """Return the sub-pixel offset (dy, dx) of a maximum by a parabola through its neighbours."""
+    offsets = []
+    for axis, at in ((0, row), (1, column)):
+        if not 0 < at < score.shape[axis] - 1:
+            offsets.append(0.0)
+            continue
+        line = score[:, column] if axis == 0 else score[row, :]
+        before, here, after = (float(v) for v in line[at - 1 : at + 2])
+        curve = before - 2 * here + after
+        offsets.append(float(np.clip(0.5 * (before - after) / curve, -0.5, 0.5)) if curve < 0 else 0.0)
+    return offsets[0], offsets[1]
+
+
+def read_ruler(
+    image: NDArray[np.generic],
+    pixel_m: tuple[float, float],
+    *,
+    rows: slice,
+    expected_half_m: float,
+    search_m: float,
+    groove_m: tuple[float, float],
+    half_at_zero_m: float,
+) -> Ruler | None:
+    """Measure the plane on the two buried grooves of the ruler, whose distance grows by 2t per t removed.
+
+    Parameters
+    ----------
+    image : face picture (y, x)
+    pixel_m : (y, x), metres on the face
+    rows : the rows in which the cap's cross-section lies
+    expected_half_m : half the distance that the grooves should have, metres
+    search_m : how far from there each is looked for, metres
+    groove_m : width and depth of a groove on the face, metres
+    half_at_zero_m : half the distance at block z = 0; z = half - half_at_zero
+
+    Returns None where the two grooves are not seen: then there is no measurement.
+    """
+    band = image[rows].astype(float)
+    if band.shape[0] < 3:
+        return None
+    middle = (image.shape[1] - 1) / 2
+    first, second = (
+        _groove(band, middle + sign * expected_half_m / pixel_m[1], search_m / pixel_m[1], groove_m, pixel_m)
+        for sign in (-1.0, 1.0)
+    )
+    if first is None or second is None:
+        return None
+    (left, left_sigma), (right, right_sigma) = first, second
+    half = 0.5 * (right - left) * pixel_m[1]
+    sigma = 0.5 * float(np.hypot(left_sigma, right_sigma)) * pixel_m[1]
+    return Ruler(
+        z_m=half - half_at_zero_m,
+        sigma_m=sigma,
+        half_spacing_m=half,
+        middle_m=(0.5 * (left + right) - middle) * pixel_m[1],
+    )
+
+
+def _groove(
+    band: Float, at_px: float, search_px: float, groove_m: tuple[float, float], pixel_m: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Return the column (px) of the dark groove near `at_px` and its uncertainty (px), None where there is none."""
+    from scipy import ndimage
+
+    width, depth = groove_m[0] / pixel_m[1], groove_m[1] / pixel_m[0]
+    low = max(0, round(at_px - search_px - 2 * width))
+    high = min(band.shape[1], round(at_px + search_px + 2 * width) + 1)
+    if high - low < 2 * width:
+        return None
+    window = ndimage.gaussian_filter(band[:, low:high], 1.0)
+    bright = float(np.percentile(window, 75))
+    dark = float(np.percentile(window, 1))
+    if bright <= 0 or (bright - dark) / bright < _LEAST_CONTRAST:
+        return None
+    expected = width * depth
+    best: tuple[float, float] | None = None
+    for share in (0.5, 0.35, 0.65):
+        components, count = ndimage.label(window < bright - share * (bright - dark))
+        for index in range(1, count + 1):
+            rows, columns = np.nonzero(components == index)
+            touches = rows.min() == 0 or rows.max() == window.shape[0] - 1
+            if touches or not 0.25 * expected <= rows.size <= 4.0 * expected:
+                continue
+            weight = bright - window[rows, columns]
+            column = float((weight * columns).sum() / weight.sum()) + low
+            if abs(column - at_px) > search_px + width:
+                continue
+            sigma = float(np.std(columns) / np.sqrt(rows.size)) + 0.02
+            if best is None or abs(column - at_px) < abs(best[0] - at_px):
+                best = (column, sigma)
+        if best is not None:
+            return best
+    return None
+
+
+def find_edge(image: NDArray[np.generic], pixel_m: float, *, material_below: bool) -> tuple[float, float]:
+    """Find the sample's front edge in a picture that shows it from side to side.
+
+    Returns (v, contrast): its mean position (m, field, down) and the step in grey over the picture's spread.
+    """
+    profile = np.median(image.astype(float), axis=1)
+    total = np.concatenate([[0.0], np.cumsum(profile)])
+    count = profile.size
+    cuts = np.arange(max(2, count // 20), count - max(2, count // 20))
+    above = total[cuts] / cuts
+    below = (total[-1] - total[cuts]) / (count - cuts)
+    step = (below - above) if material_below else (above - below)
+    weight = np.sqrt(cuts * (count - cuts)) / count
+    best = int(np.argmax(step * weight))
+    spread = float(profile.std()) or 1.0
+    return (float(cuts[best]) - count / 2) * pixel_m, float(step[best]) / spread
+
+
+def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel_m: float) -> float:
+    """Return how far (m) the picture moved from one quick frame to the next."""
+    a, b = (_windowed(image) for image in (first, second))
+    spectrum = np.fft.rfft2(a) * np.conj(np.fft.rfft2(b))
+    spectrum /= np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()
+    peak = np.fft.irfft2(spectrum, a.shape)
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(peak)), peak.shape))
+    rolled = np.roll(peak, (a.shape[0] // 2 - row, a.shape[1] // 2 - column), (0, 1))
+    dy, dx = _peak(rolled, a.shape[0] // 2, a.shape[1] // 2)
+    shift = [
+        (at + part + size // 2) % size - size // 2
+        for at, part, size in ((row, dy, a.shape[0]), (column, dx, a.shape[1]))
+    ]
+    return float(np.hypot(*shift)) * pixel_m
+
+
+def _windowed(image: NDArray[np.generic]) -> Float:
+    grey = image.astype(float)
+    window = np.outer(np.hanning(grey.shape[0] + 2)[1:-1], np.hanning(grey.shape[1] + 2)[1:-1])
+    result: Float = (grey - grey.mean()) * window
+    return result
+
+
+def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """Return the correlation (-1..1) of two pictures of one shape, noise smoothed away: near 1, nothing was milled."""
+    from scipy import ndimage
+
+    a, b = (ndimage.uniform_filter(image.astype(float), 5)[::3, ::3].ravel() for image in (first, second))
+    if a.std() == 0 or b.std() == 0:
+        return 1.0 if np.array_equal(a, b) else 0.0
+    return float(np.corrcoef(a, b)[0, 1])
