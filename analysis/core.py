@@ -276,7 +276,36 @@ def film_fraction(fine: NDArray[np.uint8]) -> float:
 
 
 def fillable_pores(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLABLE_M) -> Fillable:
-    """Find the pores that platinum could fill, and those of them that stand empty.
+    """Return the area of the pores that platinum could fill, and of those among them that stand empty.
+
+    Parameters
+    ----------
+    fine : fine classes, uint8 (y, x)
+    pixel_m : the pixel's edge, metres
+    fillable_m : width below which a pore counts as fillable, metres
+    """
+    pores = pores_in(fine, pixel_m, fillable_m)
+    return Fillable(
+        float(pores.area_px[pores.fillable].sum()) * pixel_m**2, float(pores.area_px[pores.unfilled].sum()) * pixel_m**2
+    )
+
+
+@dataclass(frozen=True)
+class Pores:
+    """The pores of one face: components int (y, x), 0 where there is none; the rest by component, (count + 1,).
+
+    width_m is the widest place, area_px the pixels; `unfilled` are those among `fillable` that stand empty.
+    """
+
+    components: NDArray[np.int32]
+    area_px: NDArray[np.int64]
+    width_m: NDArray[np.float64]
+    fillable: NDArray[np.bool_]
+    unfilled: NDArray[np.bool_]
+
+
+def pores_in(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLABLE_M) -> Pores:
+    """Find the pores of a face, those that platinum could fill, and those of them that stand empty.
 
     A pore is a connected component of both pore classes. It can be filled when it is narrower everywhere than
     `fillable_m` (m; twice the largest distance to its edge). It is unfilled when no more than half of its outline has
@@ -291,19 +320,21 @@ def fillable_pores(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = 
 
     pore = (fine == Fine.PT_PORE) | (fine == Fine.OPEN_PORE)
     components, count = ndimage.label(pore)
+    flat = components.ravel()
+    area = np.bincount(flat, minlength=count + 1)
+    area[0] = 0
+    widest = np.zeros(count + 1)
+    none = np.zeros(count + 1, np.bool_)
     if count == 0:
-        return Fillable(0.0, 0.0)
+        return Pores(components, area, widest, none, none)
     distance = ndimage.distance_transform_edt(pore)
     # an edge pixel's centre is one pixel from the nearest solid centre and half a pixel from the edge
-    flat = components.ravel()
-    widest = np.zeros(count + 1)
     np.maximum.at(widest, flat, (2.0 * distance.ravel() - 1.0) * pixel_m)
-    area = np.bincount(flat, minlength=count + 1)
+    widest[0] = 0.0
     outline = pore & ~ndimage.binary_erosion(pore, border_value=1)
     rim = np.bincount(flat[outline.ravel()], minlength=count + 1)
     platinum = (outline & (fine == Fine.PT_PORE)).ravel()
     filled_rim = np.bincount(flat[platinum], minlength=count + 1)
     fillable = (widest < fillable_m) & (area >= _LEAST_PORE_PX)
-    fillable[0] = False
     unfilled = fillable & (2 * filled_rim <= rim)
-    return Fillable(float(area[fillable].sum()) * pixel_m**2, float(area[unfilled].sum()) * pixel_m**2)
+    return Pores(components, area, widest, fillable, unfilled)
