@@ -42,7 +42,7 @@ FOCUS_STEP_M = 50e-9
 #: How often a set-up is tried when the beam's current deviates.
 _CURRENT_TOLERANCE = 0.05
 
-Note = Callable[[str, Any], None]
+Note = Callable[[str, Any], object]
 
 
 class Aligner:
@@ -81,6 +81,8 @@ class Aligner:
         for gas, now in state.gases.items():
             if now.valve_open and gas not in setup.gases_open:
                 self._instrument.set_gas(gas, GasSetting(valve_open=False))
+        if setup.ion is not None and setup.ion.shift_x_m is not None:
+            self._registered = None
         state = self._ensurer.ensure(setup)
         self._current_is_right(setup, state)
         if setup.focus_z_m is not None:
@@ -92,6 +94,26 @@ class Aligner:
         for gas, duty in setup.gases_open.items():
             self._instrument.set_gas(gas, GasSetting(duty=duty, valve_open=True))
         return self._instrument.state()
+
+    def shut_gas(self) -> None:
+        """Shut every valve that is open."""
+        for gas, now in self._instrument.state().gases.items():
+            if now.valve_open:
+                self._instrument.set_gas(gas, GasSetting(valve_open=False))
+
+    def contrast(self, setup: Setup, scan: Scan) -> tuple[DetectorSettings, ...]:
+        """Find contrast and brightness on a set-up, once for a run: grey means phase (night.md 18)."""
+        self.ensure(setup)
+        return self._instrument.tune(Tune.CONTRAST, scan).detectors
+
+    def leave(self, source: str) -> None:
+        """End the work: gas shut, devices out, beams blanked; the ion source on, or off."""
+        self._instrument.make_safe()
+        for device, inserted in self._instrument.state().devices.items():
+            if inserted:
+                self._instrument.retract(device)
+        if source == "off":
+            self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
 
     # -- private ------------------------------------------------------------------------------------------------------
 

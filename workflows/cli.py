@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from workflows import commands_analysis, commands_run
+from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, say, say_json
 
 PACKAGES = ("instrument", "simulator", "workflows", "analysis")
-DONE, WRONG, STOPPED, FAILED, HELD = 0, 2, 3, 4, 5
 
 # Every complaint about arguments is one of these, whichever copy of click typer brings along.
 _Complaint: type[Exception] = typer.BadParameter.__mro__[2]
@@ -37,23 +35,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     del debug  # read from the arguments before anything else, so that it works for every failure
-
-
-def console(*, errors: bool = False) -> Console:
-    """Return the terminal, or its error side."""
-    from rich.console import Console
-
-    return Console(stderr=errors)
-
-
-def say(text: str) -> None:
-    """Print one line as it is."""
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def say_json(value: Any) -> None:
-    """Print one JSON object; NaN and infinity are Python's own constants."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @app.command()
@@ -129,7 +110,7 @@ def export(
     """Write aligned greys and labels for Fiji, Avizo or Dragonfly."""
     from typing import cast
 
-    from workflows.colours import phase_colours
+    from analysis.phases import COLOURS
     from workflows.export import Format
     from workflows.export import export as write
     from workflows.store import RunFolder
@@ -138,8 +119,18 @@ def export(
         msg = f"--to is {to!r}; it can be tiff, fiji or raw"
         raise typer.BadParameter(msg)
     target = out or directory / f"export-{to}"
-    for path in write(RunFolder.open(directory), cast(Format, to), target, phase_colours(), even=even):
+    for path in write(
+        RunFolder.open(directory),
+        cast(Format, to),
+        target,
+        {int(phase): colour for phase, colour in COLOURS.items()},
+        even=even,
+    ):
         say(str(path))
+
+
+for _command in (*commands_run.COMMANDS, *commands_analysis.COMMANDS):
+    app.command()(_command)
 
 
 def shadowed() -> str:
@@ -162,24 +153,24 @@ def run_command(arguments: Sequence[str]) -> int:
     asked = [argument for argument in arguments if argument != "--debug"]
     problem = shadowed()
     if problem:
-        _complain(problem)
+        complain(problem)
         return WRONG
     try:
         code = app(asked, standalone_mode=False)
     except _Complaint as error:
         text = getattr(error, "format_message", error.__str__)()
         if text:
-            _complain(text if text.endswith(".") else f"{text}; `kintsugi --help` shows what can be said")
+            complain(text if text.endswith(".") else f"{text}; `kintsugi --help` shows what can be said")
         return WRONG
     except (KeyboardInterrupt, typer.Abort):
-        _complain("stopped")
+        complain("stopped")
         return STOPPED
     except Exception as error:
         code, text = _explain(error)
         logging.getLogger(__name__).debug("failed", exc_info=error)
         if debug:
             traceback.print_exception(error)
-        _complain(text)
+        complain(text)
     return code if isinstance(code, int) else DONE
 
 
@@ -189,7 +180,11 @@ def _explain(error: Exception) -> tuple[int, str]:
     from instrument.errors import InstrumentError, Refused
     from workflows.acts import Held, Interrupted
     from workflows.journal import JournalDamaged, JournalTooNew, ReplayMismatch
+    from workflows.recipe_errors import RecipeProblem
+    from workflows.terminal import Wrong
 
+    if isinstance(error, RecipeProblem | Wrong):
+        return WRONG, str(error)
     if isinstance(error, Interrupted):
         return STOPPED, error.message
     if isinstance(error, Held):
@@ -208,10 +203,6 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}"
     return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
-
-
-def _complain(text: str) -> None:
-    console(errors=True).print(f"kintsugi: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Where everything of a recipe lies on the block, and how each beam sees it from each pose.
 
-Block frame (m): x across the face, y down it, z into the block. Field positions come from `instrument.geometry`.
-The stage is moved for a pose only, never for a slice: planes are reached by the pattern, the picture's centre and focus.
+Block frame (m): x across the face, y down it, z into the block. Field positions are `instrument.geometry`'s.
+The stage is moved for a pose only, never for a slice: planes are reached by pattern, picture centre and focus.
 """
 
 from __future__ import annotations

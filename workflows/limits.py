@@ -44,6 +44,11 @@ def film_current(density: float, area_m2: float, currents: tuple[float, ...]) ->
     return min(currents, key=lambda current: abs(log(current / (density * area_m2))))
 
 
+def nearest(currents: tuple[float, ...], wanted: float) -> float:
+    """Return the listed current (A) nearest to a wanted one."""
+    return min(currents, key=lambda current: abs(current - wanted))
+
+
 def film_area(recipe: Recipe, film: Infiltrate | Protect) -> float:
     """Return a film's area (m2 of true surface): the cap's, or the film's on the face."""
     if isinstance(film, Protect):

@@ -50,7 +50,7 @@ class Problem:
         return f"{place}: {'; '.join([*parts, self.remedy] if self.remedy else parts)}"
 
 
-class RecipeProblem(ValueError):  # noqa: N818 - it holds problems
+class RecipeProblem(ValueError):
     """A recipe that can't be run as it stands; `problems` has all that was found, in the order of the lines."""
 
     def __init__(self, problems: Iterable[Problem], source: str = "") -> None:

@@ -1,0 +1,47 @@
+"""The line is led so that the face lands on the plane, whatever the true rate and spot."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workflows.planes import DOSE_FACTOR, Planes
+
+NORMAL = NormalDist()
+
+
+def mill(face: float, line: float, thickness: float, sigma: float, rate: float) -> float:
+    """Return the face after one dose-limited cut: ions beyond the face mill it (edge creep)."""
+    steps = 20
+    for _ in range(steps):
+        face += thickness * DOSE_FACTOR * rate / steps * NORMAL.cdf((line - face) / sigma)
+    return face
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.8, 1.2), st.floats(0.7, 1.4), st.sampled_from([25e-9, 50e-9, 100e-9]))
+def test_measured_planes_bring_the_face_to_the_wanted_ones(rate: float, wider: float, thickness: float) -> None:
+    planes = Planes.after(0.0, 4e-9, 30e3)
+    face, errors = 0.0, []
+    for _ in range(40):
+        planes, start, end = planes.cut(thickness)
+        assert end - start == pytest.approx(thickness)
+        face = mill(face, end, thickness, planes.sigma * wider, rate)
+        errors.append(face - planes.target)
+        planes = planes.seen(face)
+    assert max(abs(error) for error in errors[-5:]) < 0.15 * thickness
+
+
+def test_nothing_measured_changes_nothing_and_a_wrong_reading_moves_little() -> None:
+    planes = Planes.after(1e-6, 4e-9, 30e3)
+    assert planes.seen(None) == planes
+    assert abs(planes.seen(5e-6).lead - planes.lead) <= 0.5 * planes.sigma
+
+
+def test_after_a_clean_planes_count_on_from_where_the_face_is() -> None:
+    planes = Planes.after(1e-6, 4e-9, 30e3).restart(1.04e-6)
+    assert planes.cut(50e-9)[0].target == pytest.approx(1.09e-6)
+    assert planes.restart(None) == planes

@@ -1,0 +1,113 @@
+"""Marks, rulers, edges and drift are found in drawn pictures to the nanometres that they were drawn with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workflows import tracking
+
+PIXEL = 25e-9
+
+
+def drawn_mark(u_m: float, v_m: float, noise: float = 0.15, size_m: float = 5e-6, seed: int = 1) -> NDArray[np.float64]:
+    """Draw an X whose middle lies at (u, v) from the picture's centre, dark on a bright cap, with noise."""
+    shape = (442, 512)
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(float)
+    u, v = (x - (shape[1] - 1) / 2) * PIXEL - u_m, (y - (shape[0] - 1) / 2) * PIXEL - v_m
+    inside = np.maximum(np.abs(u), np.abs(v)) < size_m / 2
+    arms = np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) < size_m / 16
+    image = np.where(inside & arms, 0.4, 0.8)
+    image = np.where(np.maximum(np.abs(u), np.abs(v)) < 4e-6, image, 0.3)
+    return ndimage.gaussian_filter(image, 3.0) + noise * np.random.default_rng(seed).standard_normal(shape)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(-2e-6, 2e-6), st.floats(-2e-6, 2e-6))
+def test_a_mark_is_found_where_it_was_drawn(u_m: float, v_m: float) -> None:
+    found = tracking.find_mark(drawn_mark(u_m, v_m), PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6)
+    assert found.score > tracking.LEAST_SCORE
+    assert found.u_m == pytest.approx(u_m, abs=20e-9)
+    assert found.v_m == pytest.approx(v_m, abs=20e-9)
+
+
+def test_noise_and_flat_metal_are_no_mark() -> None:
+    noise = np.random.default_rng(3).standard_normal((442, 512))
+    assert tracking.find_mark(noise, PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6).score < tracking.LEAST_SCORE
+    assert tracking.find_mark(np.zeros((442, 512)), PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6).score < tracking.LEAST_SCORE
+
+
+def drawn_face(half_m: float, middle_m: float = 0.0, *, grooves: bool = True) -> NDArray[np.float64]:
+    """Draw a face from y = -3 um: vacuum, 2.5 um of cap with two grooves, electrode with dark pores; 40 nm pixels."""
+    pixel, shape = 40e-9, (300, 800)
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(float)
+    y, x = y * pixel - 3e-6, (x - (shape[1] - 1) / 2) * pixel
+    image = np.where(y < -2.5e-6, 0.1, np.where(y < 0, 0.85, 0.5))
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        centre = rng.uniform((0.2e-6, -16e-6), (9e-6, 16e-6))
+        image[np.hypot(y - centre[0], x - centre[1]) < 0.5e-6] = 0.05
+    if grooves:
+        for sign in (-1, 1):
+            across = np.clip((0.28e-6 - np.abs(x - middle_m - sign * half_m)) / pixel + 0.5, 0, 1)
+            image -= 0.35 * across * (np.abs(y + 0.95e-6) < 0.3e-6)
+    return ndimage.gaussian_filter(image, 1.0) + 0.02 * rng.standard_normal(shape)
+
+
+def ruler_of(image: NDArray[np.float64], expected_half_m: float) -> tracking.Ruler | None:
+    return tracking.read_ruler(
+        image, (40e-9, 40e-9), rows=slice(0, 95), expected_half_m=expected_half_m, search_m=0.8e-6,
+        groove_m=(0.57e-6, 0.6e-6), half_at_zero_m=2e-6,
+    )  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(4e-6, 12e-6), st.floats(-0.4e-6, 0.4e-6), st.floats(-0.5e-6, 0.5e-6))
+def test_the_ruler_says_the_plane_wherever_the_picture_lies(half_m: float, off_m: float, middle_m: float) -> None:
+    found = ruler_of(drawn_face(half_m, middle_m * 0.5), half_m + off_m)
+    assert found is not None
+    assert found.z_m == pytest.approx(half_m - 2e-6, abs=12e-9)
+    assert found.middle_m == pytest.approx(middle_m * 0.5, abs=20e-9)
+
+
+def test_two_t_per_t_removed() -> None:
+    first, second = ruler_of(drawn_face(6e-6), 6e-6), ruler_of(drawn_face(6.1e-6), 6e-6)
+    assert first is not None
+    assert second is not None
+    assert second.z_m - first.z_m == pytest.approx(100e-9, abs=8e-9)
+
+
+def test_no_grooves_no_measurement() -> None:
+    assert ruler_of(drawn_face(6e-6, grooves=False), 6e-6) is None
+    assert ruler_of(drawn_face(6e-6), 9e-6) is None
+
+
+@given(st.integers(60, 380), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_an_edge_is_found(row: int, below: bool) -> None:
+    image = np.random.default_rng(0).normal(0.2, 0.1, (442, 512))
+    image[row:] += 0.5 if below else 0.0
+    image[:row] += 0.0 if below else 0.5
+    v, contrast = tracking.find_edge(image, 1e-7, material_below=below)
+    assert v == pytest.approx((row - 221) * 1e-7, abs=1.5e-7)
+    assert contrast > 0.5
+
+
+def test_drift_is_measured_below_a_pixel() -> None:
+    picture = ndimage.gaussian_filter(np.random.default_rng(5).standard_normal((442, 512)), 3.0)
+    moved = ndimage.shift(picture, (0.4, -0.3), order=3, mode="nearest")
+    noisy = [one + 0.02 * np.random.default_rng(k).standard_normal(one.shape) for k, one in enumerate((picture, moved))]
+    assert tracking.drift_between(*noisy, 60e-9) == pytest.approx(0.5 * 60e-9, abs=6e-9)
+    assert tracking.drift_between(picture, picture, 60e-9) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_same_plane_again_is_seen() -> None:
+    plane = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((300, 300)), 4.0)
+    other = ndimage.gaussian_filter(np.random.default_rng(2).standard_normal((300, 300)), 4.0)
+    noise = 0.01 * np.random.default_rng(3).standard_normal((300, 300))
+    assert tracking.alike(plane, plane + noise) > tracking.SAME_PLANE
+    assert tracking.alike(plane, other) < 0.5

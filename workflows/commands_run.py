@@ -1,0 +1,200 @@
+"""Commands that check, rehearse, run and resume a recipe."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workflows.terminal import DONE, Wrong, console, say, say_json
+
+if TYPE_CHECKING:
+    from workflows.plan import Plan
+    from workflows.recipe import Recipe
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, YAML.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Out = Annotated[Path | None, typer.Option("--out", help="New folder for the run; runs/NAME-DATE by default.")]
+Without = Annotated[
+    list[str] | None, typer.Option("--without", metavar="WHAT", help="Leave out: refill, eds, or a whole step.")
+]
+Model = Annotated[str, typer.Option("--model", help="Folder of the segmentation model.")]
+
+
+def check(
+    recipe_file: RecipeFile,
+    finish_by: Annotated[str | None, typer.Option(metavar="TIME", help='"08:00", or a duration as "12 h".')] = None,
+    without: Without = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a recipe and print its plan: hours, dose, gas, disk, images that fit, every limit it would hit."""
+    from instrument.hydra import hydra
+    from workflows.plan import lines
+
+    recipe = _recipe(recipe_file, without)
+    found = _plan(recipe, hydra(), out or Path.cwd(), finish_by)
+    if as_json:
+        say_json({**found.model_dump(mode="json"), "total_s": found.total_s, "images_planned": found.images_planned})
+    elif not found.problems:
+        for line in lines(found):
+            say(line)
+    _refuse(found, recipe_file)
+    return DONE
+
+
+def dry_run(
+    recipe_file: RecipeFile,
+    out: Out = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the virtual electrode.")] = None,
+    without: Without = None,
+    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    model: Model = "package",
+) -> int:
+    """Run a recipe on the virtual microscope, whatever instrument it names."""
+    from workflows.launch import dry
+
+    recipe = _recipe(recipe_file, without)
+    return _run(recipe, recipe_file, dry(recipe, seed), out, until, model)
+
+
+def run(
+    recipe_file: RecipeFile,
+    instrument: Annotated[str | None, typer.Option(metavar="URL", help="Instead of the recipe's instrument.")] = None,
+    out: Out = None,
+    without: Without = None,
+    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    model: Model = "package",
+) -> int:
+    """Run a recipe on its instrument."""
+    recipe = _recipe(recipe_file, without)
+    return _run(recipe, recipe_file, instrument, out, until, model)
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    model: Model = "package",
+) -> int:
+    """Go on with a run that was stopped, paused, held, or whose process died."""
+    from workflows.journal import Journal
+    from workflows.launch import runs
+    from workflows.recipe import load
+    from workflows.session import Session
+    from workflows.store import RunFolder
+
+    folder = RunFolder.open(directory)
+    if runs(folder):
+        msg = f"{directory} is being worked on by another process; `kintsugi status {directory}` shows it"
+        raise Wrong(msg)
+    recipe = load(folder.recipe)
+    _known_step(recipe, until)
+    with Journal(folder.journal) as journal, Session(folder, journal, recipe, model=model) as session:
+        return session.work(until)
+
+
+def answer(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    said: Annotated[str, typer.Argument(metavar="yes|no", help="What to say to the pictures.")],
+) -> int:
+    """Say yes or no to the question that a run waits with."""
+    from workflows.journal import Journal
+    from workflows.store import RunFolder
+
+    if said not in ("yes", "no"):
+        msg = f"the answer is {said!r}; it can be yes or no"
+        raise Wrong(msg)
+    folder = RunFolder.open(directory)
+    with Journal(folder.journal) as journal:
+        asked = [act for act in journal.unsettled() if act.kind == "answer"]
+        if not asked:
+            say(f"{directory} asks nothing")
+            return DONE
+        what = asked[-1].key.removeprefix("confirm/")
+        journal.set_meta(f"answer/{what}", said)
+        journal.note("answer", {"question": what, "answer": said})
+    say(f"{what}: {said}; `kintsugi resume {directory}` goes on")
+    return DONE
+
+
+def serve(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The instrument, such as simulator:3.")],
+    state: Annotated[Path, typer.Option(help="Folder for ledger, audit log, spool and token files.")],
+    port: Annotated[int, typer.Option(help="On the loopback; 0 takes a free one.")] = 0,
+    lease: Annotated[float, typer.Option(help="Seconds without a heartbeat until it makes safe.")] = 10.0,
+) -> int:
+    """Hold an instrument for runs to come: the instrument server, in the foreground."""
+    from instrument.server import main
+
+    arguments: list[str] = [url, "--state", str(state), "--port", str(port), "--lease", str(lease), "--linger", "0"]
+    return int(main(arguments) or 0)
+
+
+COMMANDS = (check, dry_run, run, resume, answer, serve)
+
+
+# -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _recipe(path: Path, without: list[str] | None) -> Recipe:
+    from workflows.recipe import load
+    from workflows.recipe import without as leave_out
+
+    recipe = load(path)
+    for what in without or []:
+        recipe = leave_out(recipe, what)
+    return recipe
+
+
+def _plan(recipe: Recipe, description: Any, place: Path, finish_by: str | None = None) -> Plan:
+    from workflows.plan import plan
+    from workflows.store import free_bytes
+
+    try:
+        return plan(recipe, description, finish_by=finish_by, free_bytes=free_bytes(place))
+    except ValueError as error:
+        msg = f"--finish-by {finish_by}: {error}"
+        raise Wrong(msg) from error
+
+
+def _refuse(plan: Plan, path: Path) -> None:
+    if plan.problems:
+        raise Wrong("\n".join(f"{path}: {problem}" for problem in plan.problems))
+
+
+def _known_step(recipe: Recipe, until: str | None) -> None:
+    names = ["site", *(name for name, _ in recipe.named_steps())]
+    if until is not None and until not in names:
+        msg = f"--until is {until!r}; this recipe has the steps {', '.join(names)}"
+        raise Wrong(msg)
+
+
+def _run(recipe: Recipe, path: Path, instrument: str | None, out: Path | None, until: str | None, model: str) -> int:
+    """Check, make the run folder, start the server, check again with what it says, and work."""
+    from instrument.hydra import hydra
+    from workflows.journal import Journal
+    from workflows.launch import instrument_url, is_simulator
+    from workflows.recipe import dump
+    from workflows.session import Session
+    from workflows.store import RunFolder
+
+    _known_step(recipe, until)
+    url = instrument_url(recipe, instrument)
+    if is_simulator(url):
+        console().print("VIRTUAL: a simulated microscope", style="bold red", highlight=False)
+    target = out or Path("runs") / f"{_file_name(recipe.name)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    _refuse(_plan(recipe, hydra(), target), path)
+    folder = RunFolder.create(target)
+    folder.write_recipe(dump(recipe))
+    with (
+        Journal.create(folder.journal, url=url, recipe=str(path)) as journal,
+        Session(folder, journal, recipe, model=model) as session,
+    ):
+        return session.work(until)
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+    return "-".join(part for part in kept.split("-") if part)[:40] or "run"

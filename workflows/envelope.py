@@ -1,0 +1,102 @@
+"""What a run says it is going to do at most: the envelope that the guard in the server holds it to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import radians
+
+from instrument.geometry import PoseName
+from instrument.settings import Beam, BeamLimit, Description, DoseLimit, Envelope, PoseLimit, StageLimits
+from workflows.layout import BEFORE_EDGE_M, Layout
+from workflows.limits import fills, nearest
+from workflows.plan import Plan
+from workflows.planes import DOSE_FACTOR
+from workflows.recipe import Recipe
+from workflows.steps.infiltrate import FILM_UNCERTAINTY
+from workflows.steps.protect import RULER_CURRENT_A
+from workflows.steps.site import OVERVIEW_ION_A
+
+#: How far the stage may be from where the layout has it: the site's error and alignment (m, rad).
+STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
+#: Areas may get this times what is planned: measured dose factors, repeated rounds.
+DOSE_ROOM = 2.0
+#: Longest piece of a pattern (DESIGN 2), s.
+MAX_PATTERN_S = 120.0
+_CURRENT_ROOM = 1.05
+
+
+def envelope(run: str, recipe: Recipe, layout: Layout, plan: Plan, description: Description) -> Envelope:
+    """Return the envelope of a recipe on an instrument, from its plan."""
+    poses = [
+        PoseLimit(name=str(name), r=at.r, t=at.t, tolerance_rad=POSE_ROOM_RAD)
+        for name in PoseName
+        for at in [layout.pose(name, recipe.slicing.cut.rocking if recipe.slicing is not None else 0.0)]
+    ]
+    stands = [layout.stage(layout.pose(name)) for name in (PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT)]
+    return Envelope(
+        run=run,
+        poses=tuple(poses),
+        stage_box=StageLimits(
+            x=_span([at.x or 0.0 for at in stands]),
+            y=_span([at.y or 0.0 for at in stands]),
+            z=_span([at.z or 0.0 for at in stands]),
+            t=description.stage.t,
+        ),
+        beams=_beams(recipe, plan, description),
+        gases=tuple(sorted(_gases(recipe))),
+        doses=_doses(recipe, layout, plan),
+        max_pattern_s=MAX_PATTERN_S,
+    )
+
+
+def _span(values: list[float]) -> tuple[float, float]:
+    return min(values) - STAGE_ROOM_M, max(values) + STAGE_ROOM_M
+
+
+def _gases(recipe: Recipe) -> set[str]:
+    found = {gas for _, fill in fills(recipe) for gas in fill.gas}
+    return found | (set(recipe.protect.gas) if recipe.protect is not None else set())
+
+
+def _beams(recipe: Recipe, plan: Plan, description: Description) -> tuple[BeamLimit, ...]:
+    used: dict[tuple[Beam, float], set[float]] = defaultdict(set)
+    block, slicing, protect = recipe.block, recipe.slicing, recipe.protect
+    volts = block.voltage if block is not None else 30e3
+    for wanted in (OVERVIEW_ION_A, RULER_CURRENT_A):
+        used[Beam.ION, volts].add(nearest(description.currents(Beam.ION, volts), wanted))
+    if block is not None:
+        used[Beam.ION, volts] |= {*block.trench.currents, block.polish.current, block.fiducial.current}
+    if protect is not None:
+        listed = set(description.currents(Beam.ION, protect.ion.voltage))
+        used[Beam.ION, protect.ion.voltage] |= listed
+    for name, fill in fills(recipe):
+        used[fill.beam, fill.voltage].add(fill.current or plan.currents_a.get(name, 0.0))
+        if slicing is not None and fill.clean.coarse is not None:
+            used[Beam.ION, slicing.cut.voltage].add(fill.clean.coarse)
+    if slicing is not None:
+        used[Beam.ION, slicing.cut.voltage].add(slicing.cut.current)
+        used[Beam.ELECTRON, slicing.image.voltage].add(slicing.image.current)
+        if slicing.eds is not None:
+            used[Beam.ELECTRON, slicing.eds.voltage].add(slicing.eds.current or slicing.image.current)
+    else:
+        used[Beam.ELECTRON, 5e3].add(1.6e-9)
+    return tuple(
+        BeamLimit(beam=beam, voltage_v=voltage, currents_a=tuple(sorted(currents)))
+        for (beam, voltage), currents in used.items()
+    )
+
+
+def _doses(recipe: Recipe, layout: Layout, plan: Plan) -> tuple[DoseLimit, ...]:
+    """Return each area's charge and the field box that its patterns lie in: the whole work area, seen from any pose."""
+    block = recipe.block
+    trench = block.trench if block is not None else None
+    half = layout.face[0] / 2 + (trench.width if trench is not None else 0.0)
+    half = max(half, layout.cap[2], *(abs(mark.centre[0]) + mark.size for mark in layout.marks), 0.0)
+    deep = max(layout.cap[3], trench.length if trench is not None else 0.0, layout.face[1])
+    deep = max(deep, *(mark.centre[2] + mark.size for mark in layout.marks), 0.0)
+    reach = max(half, deep + BEFORE_EDGE_M) + STAGE_ROOM_M / 4
+    box = (-reach, -reach, reach, reach)
+    room = DOSE_ROOM * DOSE_FACTOR * FILM_UNCERTAINTY
+    planned = dict(plan.charge_c)
+    planned.setdefault("ruler", planned.get("mark", 1e-6) + planned.get("cap", 0.0))
+    return tuple(DoseLimit(area=area, charge_c=charge * room, box=box) for area, charge in planned.items())

@@ -1,0 +1,395 @@
+"""What a step gets its acts through: patterns, pictures, films, measurements, labels, a person's answer.
+
+A step is ordinary Python; it has no clock, state, disk or labels but what this handle gives, and branches only on the
+recipe and on what acts returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from instrument.frame import Frame, FrameRef
+from instrument.geometry import PoseName, View
+from instrument.process import film_dose, film_yield, mill_dose
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Description,
+    DetectorSettings,
+    Device,
+    Done,
+    EdsScan,
+    Lens,
+    Pattern,
+    PatternJob,
+    Rectangle,
+    Scan,
+    Setup,
+)
+from instrument.units import show
+from workflows import tracking
+from workflows.acts import Acts, Held
+from workflows.alignment import Aligner, look_scan
+from workflows.layout import RULER_WIDTH_M, Layout
+from workflows.limits import film_current
+from workflows.planes import DOSE_FACTOR, Planes
+from workflows.recipe import ElementMap, Image, Recipe
+
+#: How far the ruler's grooves are looked for from where they should be (m).
+RULER_SEARCH_M = 0.8e-6
+#: Uncertainty of a plane that was not measured: the fiducial's, per cut (physics.md 4.6), m.
+UNMEASURED_M = 25e-9
+_STAGE_ERROR_M = 1.5e-6
+
+
+class Evidence(Protocol):
+    """Labels as they come."""
+
+    def submit(self, name: str, ref: FrameRef) -> None:
+        """Hand a frame over to be labelled; returns at once."""
+
+    def numbers(self, name: str, *, wait: bool = True) -> dict[str, Any] | None:
+        """Return the numbers of a frame that was handed over, None when they don't come in time."""
+
+
+@dataclass
+class Telling:
+    """Where the run stands, for whoever looks: step, what is done, slice k of n."""
+
+    step: str = ""
+    doing: str = ""
+    slice_k: int = 0
+    slice_n: int = 0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A measured plane: z (m), its uncertainty (m), and by what: ruler or line."""
+
+    z_m: float
+    sigma_m: float
+    by: str
+
+
+class Handle:
+    """One run, as its steps see it.
+
+    Parameters
+    ----------
+    recipe, layout, description : what is done, where, on what
+    acts, aligner, evidence : how
+    boundary : called with cut, slice or fill where a request may be honoured
+    told : called after each change of `telling`, and with a name after each slice
+    answer : returns what a person answered to a question ("yes", "no"), None while there is no answer
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        layout: Layout,
+        description: Description,
+        acts: Acts,
+        aligner: Aligner,
+        evidence: Evidence,
+        *,
+        load: Callable[[FrameRef], Frame],
+        boundary: Callable[[str], None],
+        told: Callable[[Telling, str | None], None],
+        answer: Callable[[str], str | None],
+    ) -> None:
+        self.recipe = recipe
+        self.description = description
+        self.acts = acts
+        self.aligner = aligner
+        self.evidence = evidence
+        self.load = load
+        self.boundary = boundary
+        self.telling = Telling()
+        self._told = told
+        self._answer = answer
+        self.planes: Planes | None = None
+        self.ruler_zero = 0.0
+        self.detectors: tuple[DetectorSettings, ...] = ()
+        self.layout = layout
+        self.stand_on(layout)
+
+    def stand_on(self, layout: Layout) -> None:
+        """Take a corrected layout: what follows is placed by it."""
+        self.layout = layout
+        self.aligner.layout = layout
+
+    def tell(self, doing: str = "", *, slice_k: int | None = None, done: str | None = None) -> None:
+        """Say what is done now; `done` names a slice that has just come."""
+        self.telling.doing = doing
+        if slice_k is not None:
+            self.telling.slice_k = slice_k
+        self._told(self.telling, done)
+
+    # -- views and set-ups --------------------------------------------------------------------------------------------
+
+    def view(self, pose: PoseName, beam: Beam) -> View:
+        """Return how a beam sees the block in a pose of this recipe."""
+        return self.layout.view(self.layout.pose(pose, self.rocking), beam)
+
+    @property
+    def rocking(self) -> float:
+        """The rocking angle (rad) of the recipe's cuts."""
+        slicing = self.recipe.slicing
+        return slicing.cut.rocking if slicing is not None else 0.0
+
+    def ion_setup(self, pose: PoseName, voltage: float, current: float, *, on_mark: bool) -> Setup:
+        """Return the set-up for milling in a pose."""
+        at = self.layout.pose(pose, self.rocking)
+        return Setup(
+            pose=str(pose),
+            stage=self.layout.stage(at),
+            ion=BeamSettings(
+                voltage_v=voltage, current_a=current, scan_rotation_rad=at.ion_scan_rotation, **_shift(on_mark)
+            ),
+            retracted=tuple(self.description.devices),
+            register_on_mark=on_mark,
+        )
+
+    def electron_setup(
+        self,
+        pose: PoseName,
+        voltage: float,
+        current: float,
+        plane: float,
+        *,
+        device: Device | None,
+        settle: float | None,
+    ) -> Setup:
+        """Return the set-up for a picture or a map of the face at `plane` (z, m) in a pose."""
+        at = self.layout.pose(pose)
+        return Setup(
+            pose=str(pose),
+            stage=self.layout.stage(at),
+            electron=BeamSettings(
+                voltage_v=voltage, current_a=current, scan_rotation_rad=at.electron_scan_rotation, lens=Lens.FIELD_FREE
+            ),
+            inserted=() if device is None else (device,),
+            retracted=tuple(one for one in self.description.devices if one is not device),
+            focus_z_m=plane,
+            settle_m_per_s=settle,
+        )
+
+    # -- patterns -----------------------------------------------------------------------------------------------------
+
+    def mill(
+        self,
+        key: str,
+        patterns: Sequence[Pattern],
+        dose_c: float,
+        *,
+        area: str,
+        voltage: float,
+        current: float,
+        pose: PoseName = PoseName.MILL,
+        on_mark: bool = True,
+    ) -> Done:
+        """Mill patterns with one charge (C)."""
+        job = PatternJob(
+            patterns=tuple(patterns), purpose="mill", area=area, current_a=current, voltage_v=voltage, dose_c=dose_c
+        )
+        return self.acts.pattern(key, job, self.ion_setup(pose, voltage, current, on_mark=on_mark))
+
+    def cut(
+        self,
+        key: str,
+        start: float,
+        end: float,
+        *,
+        voltage: float,
+        current: float,
+        area: str = "face",
+        side: int = 0,
+        material: str = "electrode",
+        removed: float | None = None,
+    ) -> Done:
+        """Cut the face with a line from plane `start` to `end` (z, m); `side` +1, -1 rocks, 0 doesn't.
+
+        `removed` (m) is the thickness that the dose is for: end - start by default.
+        """
+        pose = {1: PoseName.ROCK_PLUS, -1: PoseName.ROCK_MINUS, 0: PoseName.MILL}[side if self.rocking > 0 else 0]
+        width, height = self.layout.face
+        thickness = end - start if removed is None else removed
+        dose = DOSE_FACTOR * mill_dose(width * height * thickness, material, voltage)
+        pattern = self.layout.cut(self.view(pose, Beam.ION), start, end)
+        return self.mill(
+            key, [pattern], dose, area=area, voltage=voltage, current=current, pose=pose,
+            on_mark=bool(self.aligner.marks),
+        )  # fmt: skip
+
+    def film(
+        self,
+        key: str,
+        pattern: Rectangle,
+        thickness: float,
+        *,
+        pose: PoseName,
+        beam: Beam,
+        gases: dict[str, float],
+        voltage: float,
+        current: float,
+        area: str,
+        on_mark: bool = False,
+    ) -> Done:
+        """Lay a film (m) under a rectangle; the gas is shut when it is done."""
+        surface = pattern.width_m * pattern.height_m
+        density = current / surface
+        if beam is Beam.ION and film_yield(beam, density, voltage) <= 0:
+            msg = f"{key}: a film does not grow at {show(density, 'density', 3)}: enlarge its area or lower the current"
+            raise Held(msg, key=key)
+        job = PatternJob(
+            beam=beam, patterns=(pattern,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
+            dose_c=film_dose(surface, thickness, beam, density, voltage), gases=gases,
+        )  # fmt: skip
+        at = self.layout.pose(pose)
+        settings = BeamSettings(
+            voltage_v=voltage, current_a=current,
+            scan_rotation_rad=at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation,
+            **_shift(on_mark),
+        )  # fmt: skip
+        others = tuple(one for one in self.description.devices if one is not Device.NEEDLE)
+        done = self.acts.pattern(
+            key,
+            job,
+            Setup(
+                pose=str(pose), stage=self.layout.stage(at), inserted=(Device.NEEDLE,), retracted=others,
+                ion=settings if beam is Beam.ION else None, electron=settings if beam is Beam.ELECTRON else None,
+                gases_ready=tuple(gases), gases_open=gases, register_on_mark=on_mark,
+            ),
+            kind="deposit",
+        )  # fmt: skip
+        self.aligner.shut_gas()
+        return done
+
+    def film_current(self, beam: Beam, voltage: float, density: float, area_m2: float) -> float:
+        """Return the listed current (A) nearest to a density (A/m2) on an area."""
+        return film_current(density, area_m2, self.description.currents(beam, voltage))
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+
+    def picture(self, key: str, folder: str, name: str, image: Image, plane: float) -> FrameRef:
+        """Take the recipe's picture of the face at `plane` (z, m)."""
+        setup, scan = self.image_scan(image, plane)
+        return self.acts.frame(key, scan, setup, folder, name)
+
+    def image_scan(self, image: Image, plane: float) -> tuple[Setup, Scan]:
+        """Return set-up and scan of the recipe's picture of the face at `plane` (z, m)."""
+        pose = PoseName.FACE_ON if image.pose == "face-on" else PoseName.MILL
+        view = self.view(pose, Beam.ELECTRON)
+        x0, y0, x1, y1 = image.box
+        centre = view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane))
+        width, height = image.size_px
+        tilt = view.face_tilt()
+        scan = Scan(
+            detectors=self.detectors or tuple(DetectorSettings(name=name) for name in image.detectors),
+            width_px=width, height_px=height, pixel_m=image.pixel, centre_x_m=centre[0], centre_y_m=centre[1],
+            dwell_s=image.dwell, bits=image.bits_used, tilt_correction_rad=tilt if tilt > 1e-6 else 0.0,
+            dynamic_focus=tilt > 1e-6,
+        )  # fmt: skip
+        device = Device.CBS if "CBS" in image.detectors else None
+        setup = self.electron_setup(pose, image.voltage, image.current, plane, device=device, settle=image.settle)
+        return setup, scan
+
+    def element_map(self, key: str, name: str, wanted: ElementMap, image: Image, plane: float) -> FrameRef:
+        """Take an element map of the face at `plane` (z, m)."""
+        pose = PoseName.FACE_ON if wanted.pose == "face-on" else PoseName.MILL
+        view = self.view(pose, Beam.ELECTRON)
+        x0, y0, x1, y1 = image.box
+        area = wanted.area or image.area
+        centre = view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane))
+        tilt = view.face_tilt()
+        scan = EdsScan(
+            elements=wanted.elements, width_px=round(area[0] / wanted.pixel), height_px=round(area[1] / wanted.pixel),
+            pixel_m=wanted.pixel, centre_x_m=centre[0], centre_y_m=centre[1], dwell_s=wanted.dwell,
+            frames=wanted.frames, tilt_correction_rad=tilt if tilt > 1e-6 else 0.0,
+        )  # fmt: skip
+        setup = self.electron_setup(
+            pose, wanted.voltage, wanted.current or image.current, plane, device=Device.EDS, settle=image.settle
+        )
+        return self.acts.frame(key, scan, setup, "eds", name)
+
+    def overview(
+        self, key: str, name: str, beam: Beam, pose: PoseName, field_m: float, *, voltage: float, current: float
+    ) -> FrameRef:
+        """Take a quick picture of the block's middle by one beam, `field_m` wide, into overviews/."""
+        at = self.layout.pose(pose)
+        view = self.layout.view(at, beam)
+        scan = look_scan(self.description, beam, view.field((0.0, 0.0, self.layout.trim)), field_m)
+        turned = at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation
+        settings = BeamSettings(voltage_v=voltage, current_a=current, scan_rotation_rad=turned)
+        setup = Setup(
+            pose=str(pose), stage=self.layout.stage(at), retracted=tuple(self.description.devices),
+            ion=settings if beam is Beam.ION else None, electron=settings if beam is Beam.ELECTRON else None,
+        )  # fmt: skip
+        return self.acts.frame(key, scan, setup, "overviews", name)
+
+    # -- measurements -------------------------------------------------------------------------------------------------
+
+    def measure(self, key: str, ref: FrameRef, expected: float) -> Plane:
+        """Measure the plane of a face picture on the ruler; where it can't be seen, the line's plane is taken."""
+
+        def compute() -> dict[str, Any]:
+            found = self._ruler(self.load(ref), expected)
+            if found is None:
+                return {"z_m": expected, "sigma_m": UNMEASURED_M, "by": "line"}
+            return {"z_m": found.z_m, "sigma_m": found.sigma_m, "by": "ruler"}
+
+        value = self.acts.value(key, "measure", {"frame": ref.sha256, "expected_m": expected}, compute)
+        if value["by"] == "line":
+            return Plane(value["z_m"], value["sigma_m"], "line")
+        return Plane(value["z_m"] - self.ruler_zero, value["sigma_m"], "ruler")
+
+    def _ruler(self, frame: Frame, expected: float) -> tracking.Ruler | None:
+        ruler, image = self.layout.ruler, self.layout.image
+        if ruler is None:
+            return None
+        top, pixel = image[1], (frame.meta.pixel_y_m, frame.meta.pixel_x_m)
+        first = round((-1.3 * self.layout.cap_height - _STAGE_ERROR_M - top) / pixel[0])
+        last = round((ruler.bottom + _STAGE_ERROR_M - top) / pixel[0])
+        if last < 4:
+            return None
+        half = ruler.half_at(expected + self.ruler_zero)
+        return tracking.read_ruler(
+            frame.pixels[0],
+            pixel,
+            rows=slice(max(0, first), max(0, last)),
+            expected_half_m=half,
+            search_m=RULER_SEARCH_M,
+            groove_m=(RULER_WIDTH_M * 2**0.5, ruler.bottom - ruler.top),
+            half_at_zero_m=ruler.half_at_zero,
+        )
+
+    def value(self, key: str, kind: str, args: Any, compute: Callable[[], Any]) -> Any:
+        """Return plain values that are worked out once."""
+        return self.acts.value(key, kind, args, compute)
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    def confirm(self, what: str, pictures: Sequence[FrameRef]) -> None:
+        """Wait for a person's yes to pictures where the recipe asks for it; Held, blanked and safe, until it comes."""
+        if what not in self.recipe.confirm:
+            return
+
+        def compute() -> dict[str, Any]:
+            if self.description.virtual:
+                return {"answer": "yes", "by": "nobody: the microscope is virtual"}
+            answer = self._answer(what)
+            if answer == "yes":
+                return {"answer": "yes", "by": "a person"}
+            shown = ", ".join(ref.name for ref in pictures)
+            told = "the answer was no" if answer == "no" else "nobody has answered yet"
+            msg = f"{what} is to be confirmed and {told}: look at {shown}, then `kintsugi answer DIR yes` and resume"
+            raise Held(msg, question=what)
+
+        self.acts.value(f"confirm/{what}", "answer", {"pictures": [ref.sha256 for ref in pictures]}, compute)
+
+
+def _shift(on_mark: bool) -> dict[str, float]:
+    """Return no beam shift where nothing is registered; on the mark it is whatever the look finds."""
+    return {} if on_mark else {"shift_x_m": 0.0, "shift_y_m": 0.0}

@@ -1,0 +1,60 @@
+"""Judges frames: whether a picture is what a slice should look like, and whether anything was milled at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from instrument.frame import Frame
+from workflows.policy import Action, action
+from workflows.tracking import SAME_PLANE, alike
+
+#: More of a picture than this at black or white is clipped too far to mean a phase.
+MOST_CLIPPED = 0.35
+#: A plane farther than this share of the spacing from where it should be is told.
+MOST_OFF = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a frame: symptom, in words, what to do, and what the policy says."""
+
+    symptom: str
+    what: str
+    remedy: str
+    action: Action
+
+
+def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float) -> list[Finding]:
+    """Return what is wrong with a slice's frame.
+
+    Parameters
+    ----------
+    frame, before : the newest slice and the one before, None for the first
+    off_m : measured minus wanted plane (m)
+    spacing_m : between two images (m)
+    """
+    found: list[Finding] = []
+    first = frame.pixels[0]
+    top = np.iinfo(first.dtype).max
+    if int(first.max()) - int(first.min()) < 0.02 * top:
+        found.append(_finding("blank", "the picture is blank", "look at beam, detector and blanking"))
+        return found
+    clipped = float(((first == 0) | (first == top)).mean())
+    if clipped > MOST_CLIPPED:
+        found.append(_finding("saturated", f"{100 * clipped:.0f} % of the picture is clipped", "see contrast"))
+    if before is not None and before.pixels.shape == frame.pixels.shape:
+        if np.array_equal(before.pixels, frame.pixels):
+            found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
+        elif alike(before.pixels[0], first) > SAME_PLANE and off_m < -0.8 * spacing_m:
+            found.append(
+                _finding("nothing-milled", "this is the last plane again: nothing was milled", "look at the ion source")
+            )
+    if abs(off_m) > MOST_OFF * spacing_m:
+        found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
+    return found
+
+
+def _finding(symptom: str, what: str, remedy: str) -> Finding:
+    return Finding(symptom, what, remedy, action(symptom))

@@ -1,0 +1,79 @@
+"""From a recipe's instrument to a server that holds it: simulators are made large enough, dead servers start again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from instrument import server
+from instrument.durable import FileLock
+from workflows.recipe import Recipe
+from workflows.recipe_rules import last_plane
+from workflows.store import RunFolder
+
+#: Beyond the last plane the virtual block goes on by this much: pore backs, and what a fill reaches (m).
+_BEHIND_M = 3.5e-6
+_BESIDE_M = 2e-6
+
+
+def instrument_url(recipe: Recipe, asked: str | None = None) -> str:
+    """Return the URL of the instrument to use; a simulator that isn't told its block's size gets the recipe's."""
+    url = asked or recipe.instrument
+    if not is_simulator(url):
+        return url
+    body = recipe.block or recipe.adopt
+    if body is None:
+        return url
+    name, _, query = url.partition("?")
+    cap = recipe.protect.thickness if recipe.protect is not None else 0.0
+    wanted = {
+        "width": body.face[0] + 2 * _BESIDE_M,
+        "height": body.face[1],
+        "depth": last_plane(recipe) + _BEHIND_M,
+        "above": max(4e-6, 1.5 * cap),
+        "pretilt": recipe.sample.pretilt,
+    }
+    given = {part.partition("=")[0] for part in query.split("&") if part}
+    units = {"pretilt": ("rad", 1.0)}
+    parts = [query] if query else []
+    for option, value in wanted.items():
+        if option not in given:
+            unit, scale = units.get(option, ("um", 1e6))
+            parts.append(f"{option}={value * scale:.6g}{unit}")
+    return f"{name}?{'&'.join(parts)}"
+
+
+def is_simulator(url: str) -> bool:
+    """Tell whether a URL means our virtual microscope."""
+    return url.partition("?")[0].partition(":")[0] == "simulator"
+
+
+def dry(recipe: Recipe, seed: int | None = None) -> str:
+    """Return the virtual microscope to rehearse a recipe on: the recipe's own, or one with the sample's coating."""
+    if is_simulator(recipe.instrument) and seed is None:
+        return recipe.instrument
+    coating = recipe.sample.composition.coating if recipe.sample.composition is not None else None
+    name = f"simulator:{1 if seed is None else seed}"
+    return f"{name}?coating={coating * 1e6:.6g}um" if coating is not None else name
+
+
+def server_for(folder: RunFolder, url: str) -> Path:
+    """Return server.json of the server that holds this run's instrument; joined where it lives, else started.
+
+    A server that has ended is started again on its saved state. TimedOut when it doesn't come up.
+    """
+    if folder.server.exists() and server.is_alive(folder.server):
+        return folder.server
+    return server.start(url, folder.instrument)
+
+
+def url_of(folder: RunFolder) -> str:
+    """Return the URL that the run's server was started with, empty where it never was."""
+    if not folder.server.exists():
+        return ""
+    return str(json.loads(folder.server.read_text(encoding="utf-8")).get("url", ""))
+
+
+def runs(folder: RunFolder) -> bool:
+    """Tell whether a process works on this run now."""
+    return FileLock.is_held(folder.lock)

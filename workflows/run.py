@@ -1,0 +1,331 @@
+"""Run: the steps of a recipe through the journal on one instrument, until done, stopped, held or failed; and resumed.
+
+To resume, every step runs again from the top: acts with an outcome return it, the first one without is settled and the
+work goes on. However it ends, the instrument is left safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from types import FrameType
+from typing import Any
+
+from instrument.durable import FileLock
+from instrument.errors import InstrumentError, Refused
+from instrument.frame import Frame, FrameRef
+from instrument.geometry import Site
+from instrument.settings import Description
+from instrument.wire import Command, Result, WritePattern
+from workflows.acts import Acts, Held, Interrupted, Record
+from workflows.alignment import Aligner
+from workflows.evidence import Labels
+from workflows.follower import Follower
+from workflows.handle import Handle, Telling
+from workflows.journal import Journal, ReplayMismatch
+from workflows.layout import Layout
+from workflows.plan import Plan
+from workflows.policy import action
+from workflows.recipe import Block, Finish, Infiltrate, Protect, Recipe, Slice
+from workflows.steps import block, finish, infiltrate, protect, site, slicing
+from workflows.store import Request, RunFolder
+
+log = logging.getLogger(__name__)
+
+#: Which changes of a run's state there are; a run that is done stays done.
+CHANGES: dict[str, tuple[str, ...]] = {
+    "new": ("running",),
+    "running": ("running", "done", "stopped", "paused", "held", "failed"),
+    "stopped": ("running",),
+    "paused": ("running",),
+    "held": ("running",),
+    "failed": ("running",),
+    "done": (),
+}
+#: A request is honoured at its own boundary and at every larger one.
+_RANK = {"now": 0, "cut": 0, "slice": 1, "fill": 2}
+_WATCH_S = 0.5
+_LABELS_S = 600.0
+
+Told = Callable[[Telling, str | None], None]
+
+
+class Run:
+    """One run in its folder.
+
+    Parameters
+    ----------
+    folder, journal, recipe, plan : what is done
+    instrument : the remote microscope, its lease claimed; both `Microscope` and what acts need
+    description : of the instrument
+    follower : the segmentation core's process, None to go without labels
+    told : told where the run stands, and the name of each slice that has come
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        journal: Journal,
+        recipe: Recipe,
+        plan: Plan,
+        instrument: Any,
+        description: Description,
+        follower: Follower | None,
+        *,
+        told: Told,
+        until: str | None = None,
+    ) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.recipe = recipe
+        self.plan = plan
+        self.instrument = instrument
+        self.description = description
+        self.follower = follower
+        self.until = until
+        self._told = told
+        self._asked: Request | None = None
+        self._milling = threading.Event()
+        self._ended = threading.Event()
+        self._acts: Acts | None = None
+        self._slice_began: tuple[float, float] | None = None
+        self.fresh_slices: list[tuple[float, float]] = []
+
+    @property
+    def state(self) -> str:
+        """Where the run stands by its journal."""
+        events = self.journal.events(kind="state")
+        return str(events[-1].data["to"]) if events else "new"
+
+    def go(self) -> str:
+        """Work until the end; returns the state then: done or stopped (at `until`).
+
+        Raises
+        ------
+        Interrupted : somebody asked for a stop or a pause
+        Held : a person must look
+        InstrumentError : it failed, and was made safe
+        """
+        began = time.monotonic()
+        with FileLock(self.folder.lock), self.folder.logging():
+            self.folder.answered()
+            self._change("running", {"pid": os.getpid()})
+            watch = threading.Thread(target=self._watch, name="requests", daemon=True)
+            watch.start()
+            try:
+                with self._signals():
+                    ended = self._steps()
+                self._change(ended)
+            except Interrupted as error:
+                self._safe()
+                self._change("paused" if error.pause else "stopped", {"why": error.message})
+                raise
+            except ReplayMismatch as error:
+                self._safe()
+                self._change("held", {"why": str(error)})
+                raise
+            except InstrumentError as error:
+                self._safe()
+                held = isinstance(error, Held) or action(error.symptom) == "hold"
+                self._change("held" if held else "failed", {"why": error.message, "symptom": error.symptom})
+                if held and not isinstance(error, Held):
+                    raise Held(error.message, **{**error.evidence, "symptom": error.symptom}) from error
+                raise
+            except KeyboardInterrupt:
+                self._safe()
+                self._change("stopped", {"why": "Ctrl-C"})
+                raise
+            finally:
+                self._ended.set()
+                watch.join(5.0)
+                self.folder.answered()
+                self.journal.note("session", {"wall_s": time.monotonic() - began})
+        return ended
+
+    def labels(self) -> list[str]:
+        """Let the segmentation core finish what it was given; return the names that got no labels."""
+        return [] if self.follower is None else self.follower.close(_LABELS_S)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _steps(self) -> str:
+        handle = self._handle()
+        site_first: list[tuple[str, Any]] = [("site", None), *self.recipe.named_steps()]
+        for name, settings in site_first:
+            handle.telling.step = name
+            self.journal.note("step", name)
+            handle.tell()
+            self._step(handle, name, settings)
+            if name == self.until:
+                self._safe()
+                return "stopped"
+        return "done"
+
+    def _step(self, handle: Handle, name: str, settings: Any) -> None:
+        if settings is None:
+            site.run(handle)
+        elif isinstance(settings, Protect):
+            protect.run(handle, settings)
+        elif isinstance(settings, Block):
+            block.run(handle, settings)
+        elif isinstance(settings, Slice):
+            slicing.run(handle, settings, self.plan.images_planned)
+        elif isinstance(settings, Infiltrate):
+            infiltrate.run(handle, name, settings)
+        elif isinstance(settings, Finish):
+            finish.run(handle, settings)
+        else:
+            msg = f"step {name} can't be run yet by this version"
+            raise Refused(msg, rule="step-known", field=name, value=name, remedy="leave it out")
+
+    @property
+    def clock_s(self) -> float | None:
+        """The instrument's clock (s) when it was last looked at."""
+        return self._acts.clock_s if self._acts is not None else None
+
+    def _handle(self) -> Handle:
+        layout = Layout(self.recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=self.recipe.sample.pretilt))
+        budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
+        aligner = Aligner(self.instrument, self.description, self.journal.note, budget)
+        looks = self.journal.events(kind="look")
+        aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else 0.0
+        acts = Acts(
+            self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,
+            checkpoint=self._checkpoint,
+        )  # fmt: skip
+        self._acts = acts
+        slicing_settings = self.recipe.slicing
+        refill = slicing_settings.refill if slicing_settings is not None else None
+        return Handle(
+            self.recipe, layout, self.description, acts, aligner,
+            Labels(self.folder, self.follower, refill.fillable if refill is not None else 1.2e-6),
+            load=self._load, boundary=self._boundary, told=self._tell, answer=self._answered,
+        )  # fmt: skip
+
+    def _load(self, ref: FrameRef) -> Frame:
+        return Frame.load(self.folder.root / ref.name)
+
+    def _answered(self, what: str) -> str | None:
+        answer = self.journal.meta(f"answer/{what}")
+        return None if answer is None else str(answer)
+
+    def _tell(self, telling: Telling, done: str | None) -> None:
+        if done is not None:
+            self._time(done)
+        self._told(telling, done)
+
+    def _time(self, name: str) -> None:
+        """Keep how long a slice took on the wall, and how much of that inside calls of the server."""
+        now = (time.monotonic(), float(self.instrument.seconds_in_calls))
+        if self._slice_began is not None:
+            wall, calls = now[0] - self._slice_began[0], now[1] - self._slice_began[1]
+            self.journal.note("slice", {"name": name, "wall_s": wall, "calls_s": calls})
+            self.fresh_slices.append((wall, calls))
+        self._slice_began = now
+
+    @property
+    def overhead_s(self) -> float | None:
+        """Median per slice of wall time minus time inside server calls, s; None before two slices."""
+        return median(wall - calls for wall, calls in self.fresh_slices) if self.fresh_slices else None
+
+    # -- requests and signals -----------------------------------------------------------------------------------------
+
+    def _checkpoint(self, key: str) -> None:
+        asked = self._asked
+        if asked is not None and asked.after == "now":
+            self._honour(asked, f"before {key}")
+
+    def _boundary(self, kind: str) -> None:
+        asked = self._asked or self.folder.asked()
+        if asked is not None and _RANK[asked.after] <= _RANK[kind]:
+            self._honour(asked, f"after a {kind}")
+
+    def _honour(self, asked: Request, where: str) -> None:
+        self.journal.note("request", {**asked.model_dump(), "honoured": where})
+        msg = f"{'paused' if asked.what == 'pause' else 'stopped'} {where}, as {asked.by or 'somebody'} asked"
+        raise Interrupted(msg, pause=asked.what == "pause")
+
+    def _watch(self) -> None:
+        """See requests that can't wait for a boundary: the pattern in hand is ended early."""
+        while not self._ended.wait(_WATCH_S):
+            asked = self.folder.asked()
+            if asked is not None and asked.after == "now" and self._asked is None:
+                self._stop_now(asked)
+
+    def _stop_now(self, asked: Request) -> None:
+        self._asked = asked
+        if self._milling.is_set():
+            try:
+                self.instrument.stop()
+            except InstrumentError as error:
+                log.warning("the pattern in hand could not be stopped: %s", error.message)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop cleanly: the pattern in hand ends early, its rest is given on resume."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def caught(number: int, frame: FrameType | None) -> None:
+            del frame
+            if self._asked is not None:
+                raise KeyboardInterrupt
+            asked = Request(what="stop", after="now", by=signal.Signals(number).name)
+            threading.Thread(target=self._stop_now, args=(asked,), name="stop", daemon=True).start()
+
+        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def _change(self, to: str, data: dict[str, Any] | None = None) -> None:
+        now = self.state
+        if to not in CHANGES.get(now, ()):
+            msg = f"{self.folder.root} is {now} and can't become {to}"
+            raise Refused(msg, rule="run-state", field="state", value=now, limit=", ".join(CHANGES.get(now, ())))
+        self.journal.note("state", {"to": to, **(data or {})})
+
+    def _safe(self) -> None:
+        """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
+        try:
+            self.instrument.make_safe()
+        except InstrumentError as error:
+            log.error("make safe: %s", error.message)
+
+
+class _Watched:
+    """Acts' instrument that says when a pattern is in hand."""
+
+    def __init__(self, instrument: Any, milling: threading.Event) -> None:
+        self._instrument = instrument
+        self._milling = milling
+
+    def perform(self, action_id: str, command: Command) -> Result:
+        if isinstance(command, WritePattern):
+            self._milling.set()
+        try:
+            result: Result = self._instrument.perform(action_id, command)
+        finally:
+            self._milling.clear()
+        return result
+
+    def lookup(self, action_id: str) -> Record | None:
+        found: Record | None = self._instrument.lookup(action_id)
+        return found
+
+    def chunks(self, frame: FrameRef) -> Iterator[bytes]:
+        yield from self._instrument.chunks(frame)
+
+    def release_frame(self, frame: FrameRef) -> None:
+        self._instrument.release_frame(frame)

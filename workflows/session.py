@@ -1,0 +1,165 @@
+"""A run in hand: its server and lease, its segmentation core, its progress on the terminal, its results at the end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from instrument.errors import InstrumentError
+from instrument.geometry import Site
+from instrument.settings import Description
+from workflows import results, showing
+from workflows.envelope import envelope
+from workflows.follower import Follower, core_command
+from workflows.handle import Telling
+from workflows.journal import Journal
+from workflows.launch import server_for
+from workflows.layout import Layout
+from workflows.live import Live
+from workflows.plan import Plan, plan
+from workflows.recipe import Recipe
+from workflows.run import Run
+from workflows.store import RunFolder
+from workflows.terminal import DONE, STOPPED, Wrong, console
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Everything around a `Run`; a context manager that lets go of it all.
+
+    Parameters
+    ----------
+    folder, journal, recipe : the run
+    model : folder of the segmentation model, or "package"
+    """
+
+    def __init__(self, folder: RunFolder, journal: Journal, recipe: Recipe, *, model: str = "package") -> None:
+        self.folder = folder
+        self.journal = journal
+        self.recipe = recipe
+        self._model = model
+        self._remote: Any = None
+        self._follower: Follower | None = None
+        self._live = Live(console())
+        self._plan: Plan | None = None
+        self._virtual = False
+        self._run: Run | None = None
+        self._last: dict[str, float] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._follower is not None:
+            self._follower.close(0.0)
+        if self._remote is not None:
+            self._remote.close()
+
+    def work(self, until: str | None = None) -> int:
+        """Run, or go on with, the recipe; returns the exit code of a run that ended well.
+
+        Raises what `Run.go` raises, after the instrument is safe and the summary is written.
+        """
+        from instrument.remote import attach
+
+        self._follower = Follower(core_command(self._model, self.folder.labels), log_file=self.folder.root / "core.log")
+        self._follower.start()  # it loads its network while the server builds the instrument
+        server = server_for(self.folder, str(self.journal.meta("url")))
+        self._remote = attach(server, self.journal.run_id)
+        description: Description = self._remote.describe()
+        self._virtual = description.virtual
+        self.journal.set_meta("instrument", {"model": description.model, "virtual": description.virtual})
+        planned = plan(self.recipe, description, free_bytes=self.folder.free_bytes(), options=False)
+        if planned.problems:
+            raise Wrong("\n".join(planned.problems))
+        self._plan = planned
+        self.journal.set_meta("plan", planned.model_dump(mode="json"))
+        layout = Layout(self.recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=self.recipe.sample.pretilt))
+        self._remote.claim(envelope(self.journal.run_id, self.recipe, layout, planned, description))
+        if self.journal.meta("clock_start") is None:
+            self.journal.set_meta("clock_start", self._remote.state().time_s)
+        self._run = Run(
+            self.folder, self.journal, self.recipe, planned, self._remote, description, self._follower,
+            told=self._tell, until=until,
+        )  # fmt: skip
+        try:
+            with self._live:
+                ended = self._run.go()
+        finally:
+            self._results()
+        return DONE if ended == "done" else STOPPED
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, telling: Telling, done: str | None) -> None:
+        left = self._seconds_left()
+        numbers = self.folder.numbers(done) if done else None
+        self._live.update(
+            telling.step, doing=telling.doing, slice_k=telling.slice_k, slice_n=telling.slice_n or None,
+            seconds_left=left, fractions=self._fractions(numbers),
+        )  # fmt: skip
+        if done is not None:
+            self._show(telling.step, left)
+
+    def _fractions(self, numbers: dict[str, Any] | None) -> dict[str, float] | None:
+        if numbers is None and self._last is None:
+            names = self.folder.label_names()
+            numbers = self.folder.numbers(names[-1]) if names else None
+        if numbers is not None:
+            self._last = dict(numbers["phase_fractions"])
+        return self._last
+
+    def _seconds_left(self) -> float | None:
+        clock = self._run.clock_s if self._run is not None else None
+        if self._plan is None or clock is None:
+            return None
+        return max(0.0, self._plan.total_s - (clock - float(self.journal.meta("clock_start", clock))))
+
+    def _show(self, step: str, left: float | None) -> None:
+        slicing = self.recipe.slicing
+        refill = slicing.refill if slicing is not None else None
+        showing.show(
+            self.folder, self.journal, title=self.recipe.name, virtual=self._virtual, step=step,
+            planned=self._plan.images_planned if self._plan is not None else 0, seconds_left=left,
+            threshold=refill.when if refill is not None else None,
+        )  # fmt: skip
+
+    def _results(self) -> None:
+        """Wait for the last labels; write summary, volume, report; name the files."""
+        if self._run is None:
+            return
+        missing = self._run.labels()
+        if missing:
+            log.warning("no labels for %s", ", ".join(missing))
+        self._show("done" if self._run.state == "done" else self._run.state, None)
+        made = [self.folder.recipe, self.folder.journal, self.folder.slices, self.folder.labels]
+        summary = results.summarise(self.folder, self.journal)
+        self.folder.write_summary(summary, virtual=self._virtual)
+        made.append(self.folder.summary)
+        made += self._volume_and_report()
+        made += [path for path in (self.folder.latest, self.folder.index) if path.exists()]
+        self._live.say(
+            f"{summary['slices_acquired']} slices, {summary['slices_labelled']} labelled, "
+            f"{summary['infiltrations']} fills; the run is {summary['state']}"
+        )
+        for path in made:
+            self._live.say(f"  {path}")
+
+    def _volume_and_report(self) -> list[Path]:
+        from workflows.reporting import write_report, write_volume
+
+        made = []
+        for write in (write_volume, write_report):
+            try:
+                found = write(self.folder, self.journal)
+            except (InstrumentError, OSError, ValueError) as error:
+                log.warning("%s: %s", write.__name__, error)
+                self._live.say(f"  {write.__name__} failed: {error}; `kintsugi report {self.folder.root}` tries again")
+            else:
+                made += [] if found is None else [found]
+        return made

@@ -1,0 +1,116 @@
+"""The block: front trim, side trenches at falling currents, the fiducial on a cap of its own, the polished face."""
+
+from __future__ import annotations
+
+from instrument.geometry import PoseName
+from instrument.process import mill_dose, spot
+from instrument.settings import Beam, Line
+from workflows.handle import Handle
+from workflows.layout import BEFORE_EDGE_M, Mark
+from workflows.planes import Planes
+from workflows.recipe import Block, Image
+from workflows.steps.site import overview
+
+#: The trim is placed without a mark, each current pointing elsewhere: the polish has dose for this too, m.
+CURRENTS_OFF_M = 0.6e-6
+
+
+def run(handle: Handle, settings: Block) -> None:
+    """Cut the block free, mark it, polish its face and measure where the face stands."""
+    rest = max(spot(settings.trench.currents[-1], settings.voltage), 0.3e-6)
+    _trim(handle, settings, rest)
+    _trenches(handle, settings)
+    _marks(handle, settings)
+    polish = settings.polish.current
+    planes = Planes.after(handle.layout.trim - rest, polish, settings.voltage)
+    planes, start, end = planes.cut(rest)
+    left = rest + spot(settings.trench.currents[0], settings.voltage) + CURRENTS_OFF_M
+    handle.tell("polishing the face")
+    handle.cut(
+        "block/polish", start, end, voltage=settings.voltage, current=polish, area="polish", removed=left
+    )  # fmt: skip
+    handle.boundary("fill")
+    handle.planes = planes
+    overview(handle, "block/picture", "block", Beam.ION)
+    slicing = handle.recipe.slicing
+    if slicing is not None:
+        _measure(handle, slicing.image)
+
+
+def _measure(handle: Handle, image: Image) -> None:
+    """Take the face's picture; the ruler's zero is set so that this plane is the trimmed one."""
+    trim = handle.layout.trim
+    handle.tell("the face")
+    ref = handle.picture("block/face", "overviews", "face", image, trim)
+    found = handle.measure("block/plane", ref, trim)
+    handle.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
+    handle.confirm("block", (ref,))
+
+
+def _trim(handle: Handle, settings: Block, rest: float) -> None:
+    layout, current = handle.layout, settings.trench.currents[0]
+    handle.tell("trimming the front")
+    end = layout.trim - rest - 0.5 * spot(current, settings.voltage)
+    if end > 0:
+        handle.cut(
+            "block/trim", -BEFORE_EDGE_M, end, voltage=settings.voltage, current=current, area="trim",
+            removed=layout.trim,
+        )  # fmt: skip
+    handle.boundary("fill")
+
+
+def _trenches(handle: Handle, settings: Block) -> None:
+    """Mill left and right at each current, the coarse ones kept off the block."""
+    layout, trench, depth = handle.layout, settings.trench, settings.trench_depth()
+    half, view = layout.face[0] / 2, handle.view(PoseName.MILL, Beam.ION)
+    for index, current in enumerate(trench.currents):
+        inner = settings.kept_off(index)
+        outer = trench.width if index == 0 else settings.kept_off(index - 1)
+        if outer <= inner:
+            continue
+        for side, sign in (("left", -1.0), ("right", 1.0)):
+            handle.tell(f"{side} trench, {current * 1e9:g} nA")
+            near, far = sorted((sign * (half + inner), sign * (half + outer)))
+            box = layout.on_top(view, (near, -BEFORE_EDGE_M, far, trench.length), depth)
+            dose = mill_dose((outer - inner) * (trench.length + BEFORE_EDGE_M) * depth, "electrode", settings.voltage)
+            handle.mill(
+                f"block/trench-{side}-{index + 1}", [box], dose, area="trench", voltage=settings.voltage,
+                current=current, on_mark=False,
+            )  # fmt: skip
+            handle.boundary("fill")
+
+
+def _marks(handle: Handle, settings: Block) -> None:
+    """Lay the marks' caps and mill their X; from here on the ion beam is placed on them."""
+    wanted, protect = settings.fiducial, handle.recipe.protect
+    for number, mark in enumerate(handle.layout.marks, start=1):
+        handle.tell(f"fiducial {number}")
+        if wanted.place == "behind" and wanted.cap is not None and protect is not None:
+            x, _, z = mark.centre
+            width, length, height = wanted.cap
+            view = handle.view(PoseName.MILL, Beam.ION)
+            box = handle.layout.on_top(view, (x - width / 2, z - length / 2, x + width / 2, z + length / 2), height)
+            ion = protect.ion
+            current = handle.film_current(Beam.ION, ion.voltage, ion.density or 4.0, width * length)
+            handle.film(
+                f"block/mark-{number}/cap", box, height, pose=PoseName.MILL, beam=Beam.ION, gases=dict(protect.gas),
+                voltage=ion.voltage, current=current, area="cap",
+            )  # fmt: skip
+        lines = _cross(handle, mark, wanted.depth)
+        volume = 2 * mark.size * 2**0.5 * mark.line_width * wanted.depth
+        handle.mill(
+            f"block/mark-{number}/cross", lines, mill_dose(volume, "cap", settings.voltage), area="mark",
+            voltage=settings.voltage, current=wanted.current, on_mark=False,
+        )  # fmt: skip
+        handle.boundary("fill")
+    handle.aligner.marks = handle.layout.marks
+
+
+def _cross(handle: Handle, mark: Mark, depth: float) -> list[Line]:
+    """Return the two grooves of an X."""
+    x, y, z = mark.centre
+    half, view = mark.size / 2, handle.view(PoseName.MILL, Beam.ION)
+    return [
+        handle.layout.line(view, (x - half, y, z - sign * half), (x + half, y, z + sign * half), mark.line_width, depth)
+        for sign in (-1.0, 1.0)
+    ]

@@ -1,0 +1,171 @@
+"""Rounds of a Pt film on the face and its green clean, until no film is left or the plane has passed the old one.
+
+A round = deposit, coarse clean to just above the old plane, fine clean in rocking cuts with a picture now and then
+(night.md 7). The same plane before and after is the run's own truth (night.md 16).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from instrument.frame import FrameRef
+from instrument.geometry import PoseName
+from workflows.acts import Held
+from workflows.handle import Handle, Plane
+from workflows.layout import Layout
+from workflows.limits import film_area
+from workflows.planes import Planes
+from workflows.recipe import Infiltrate, Slice
+
+#: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
+NO_FILM = 0.01
+#: A film may be this much thicker than asked (night.md 7: growth is uncertain by a factor of 1.5 to 2).
+FILM_UNCERTAINTY = 1.6
+#: A clean may take this times the cuts that it should; then a person looks.
+_MOST_CUTS = 3.0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a fill did: the pair of pictures, the plane after it, electrode lost (m), how each clean ended."""
+
+    before: FrameRef | None
+    after: FrameRef | None
+    plane: Plane
+    lost_m: float
+    ended: tuple[str, ...]
+
+
+def run(handle: Handle, name: str, settings: Infiltrate) -> None:
+    """Fill before slicing."""
+    slicing = handle.recipe.slicing
+    if slicing is None:
+        msg = f"{name} needs a slice step in the recipe: it says how the face is cut and looked at"
+        raise Held(msg, step=name)
+    fill(handle, name, settings, slicing, strip=name == "infiltrate")
+
+
+def fill(
+    handle: Handle,
+    key: str,
+    settings: Infiltrate,
+    slicing: Slice,
+    *,
+    before: FrameRef | None = None,
+    strip: bool = False,
+) -> Filled:
+    """Lay films and clean them off, round by round; `strip` keeps pictures of the first round's stages."""
+    planes = handle.planes
+    if planes is None:
+        msg = f"{key}: there is no face yet"
+        raise Held(msg, step=key)
+    image, old, label = slicing.image, planes.target, key.replace("/", "-")
+    if settings.pair and before is None:
+        handle.tell("the plane before the fill")
+        before = handle.picture(f"{key}/before", "pairs", f"{label}-before", image, old)
+    if before is not None and before.name.startswith("pairs/"):
+        handle.evidence.submit(f"{label}-before", before)
+    ended = []
+    for number in range(1, settings.rounds + 1):
+        round_key = f"{key}/round-{number}"
+        _film(handle, round_key, settings, old, number)
+        if strip and number == 1:
+            handle.picture(f"{round_key}/film-picture", "overviews", "film", image, old)
+        ended.append(_clean(handle, round_key, settings, slicing, old, strip=strip and number == 1))
+        if not handle.detectors:
+            _lock_contrast(handle, slicing, old)
+        handle.boundary("cut")
+    after = None
+    plane = Plane(old, 0.0, "line")
+    if settings.pair:
+        handle.tell("the plane after the fill")
+        after = handle.picture(f"{key}/after", "pairs", f"{label}-after", image, old)
+        handle.evidence.submit(f"{label}-after", after)
+        plane = handle.measure(f"{key}/plane", after, old)
+        handle.planes = planes.restart(plane.z_m)
+    handle.boundary("fill")
+    return Filled(before, after, plane, max(0.0, plane.z_m - old), tuple(ended))
+
+
+def _film(handle: Handle, key: str, settings: Infiltrate, plane: float, number: int) -> None:
+    """Deposit a film on the face; ion beam square on it, or in the imaging pose."""
+    layout: Layout = handle.layout
+    pose = PoseName.DEPOSIT if settings.pose == "ion-normal" else PoseName.FACE_ON
+    box = layout.film(settings.film_box(layout.image))
+    pattern = layout.on_face(handle.view(pose, settings.beam), box, plane, settings.thickness)
+    area = film_area(handle.recipe, settings)
+    current = settings.current or handle.film_current(settings.beam, settings.voltage, settings.density or 0.0, area)
+    handle.tell(f"film {number}, {settings.thickness * 1e6:g} um")
+    handle.film(
+        f"{key}/film", pattern, settings.thickness, pose=pose, beam=settings.beam, gases=dict(settings.gas),
+        voltage=settings.voltage, current=current, area="face",
+    )  # fmt: skip
+
+
+def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: float, *, strip: bool) -> str:
+    """Take the film off; returns how it ended: "no film" or "plane passed"."""
+    clean, cut, image = settings.clean, slicing.cut, slicing.image
+    fine_from = settings.thickness if clean.coarse is None else clean.fine_from
+    if clean.coarse is not None:
+        handle.tell("coarse clean")
+        coarse = Planes.after(old - settings.thickness, clean.coarse, cut.voltage)
+        _, _, end = coarse.cut(settings.thickness - clean.fine_from)
+        handle.cut(
+            f"{key}/coarse", old - FILM_UNCERTAINTY * settings.thickness, end, voltage=cut.voltage,
+            current=clean.coarse, material="film", removed=FILM_UNCERTAINTY * settings.thickness - clean.fine_from,
+        )  # fmt: skip
+        if strip:
+            handle.picture(f"{key}/coarse-picture", "overviews", "half-clean", image, old)
+    planes = Planes.after(old - fine_from, cut.current, cut.voltage)
+    per_picture = max(1, round(clean.image_every / cut.thickness))
+    expected = (fine_from + clean.over) / cut.thickness
+    label, most = key.replace("/", "-"), round(_MOST_CUTS * expected)
+    for number in range(1, most + 1):
+        planes, start, end = planes.cut(cut.thickness)
+        handle.tell(f"fine clean, cut {number}")
+        handle.cut(
+            f"{key}/fine-{number:02d}", start, end, voltage=cut.voltage, current=cut.current,
+            side=1 if number % 2 else -1, material="film",
+        )  # fmt: skip
+        handle.boundary("cut")
+        # a picture shows something only from where film may be gone
+        if number % per_picture or planes.target < old - 0.5 * fine_from:
+            continue
+        ref = handle.picture(f"{key}/look-{number:02d}", "looks", f"{label}-{number:02d}", image, old)
+        seen = _seen(handle, f"{key}/look-{number:02d}/film", f"{label}-{number:02d}", ref)
+        plane = handle.measure(f"{key}/look-{number:02d}/plane", ref, planes.target)
+        if seen is not None and seen <= NO_FILM:
+            return "no film"
+        if plane.z_m >= old + clean.over and (plane.by == "ruler" or seen is None or number >= 2 * expected):
+            return "plane passed"
+    msg = (
+        f"{key}: film is still on the face after {most} fine cuts, three times what it should take; look at "
+        "looks/ and clean it by hand, or resume with more"
+    )
+    raise Held(msg, key=key)
+
+
+def _seen(handle: Handle, key: str, name: str, ref: FrameRef) -> float | None:
+    """Return the share of the face that is under film (0..1) by the labels, None where they don't come."""
+    handle.evidence.submit(name, ref)
+
+    def compute() -> dict[str, Any]:
+        numbers = handle.evidence.numbers(name)
+        if numbers is None:
+            return {"film": None, "why": "no evidence"}
+        return {"film": numbers["film_fraction"], "labels": numbers["labels_sha256"], "model": numbers["model_id"]}
+
+    value = handle.value(key, "decide", {"frame": ref.sha256, "film below": NO_FILM}, compute)["film"]
+    return None if value is None else float(value)
+
+
+def _lock_contrast(handle: Handle, slicing: Slice, plane: float) -> None:
+    """Set contrast and brightness once, on the first kintsugi face, for the whole run (night.md 18)."""
+    setup, scan = handle.image_scan(slicing.image, plane)
+
+    def compute() -> list[dict[str, Any]]:
+        return [one.model_dump(mode="json") for one in handle.aligner.contrast(setup, scan)]
+
+    found = handle.value("contrast", "measure", {"detectors": [one.name for one in scan.detectors]}, compute)
+    handle.detectors = tuple(type(scan.detectors[0]).model_validate(one) for one in found)

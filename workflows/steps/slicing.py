@@ -1,0 +1,141 @@
+"""Cuts, images, element maps, and the loop: labels of what was cut decide when to fill again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from instrument.frame import FrameRef
+from workflows.acts import Held
+from workflows.handle import Handle, Plane
+from workflows.health import judge
+from workflows.plan import seconds_until
+from workflows.planes import Planes
+from workflows.recipe import Slice
+from workflows.refill import Fill, decide
+from workflows.steps.infiltrate import fill
+
+
+def run(handle: Handle, settings: Slice, images: int) -> None:
+    """Slice until so many images are taken, the time is over, or somebody asks for a stop."""
+    if handle.planes is None:
+        msg = "slice: there is no face yet"
+        raise Held(msg, step="slice")
+    cut = settings.cut
+    handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage)
+    handle.telling.slice_n = images
+    for number in range(cut.warm_up):
+        handle.tell(f"warm-up cut {number + 1}")
+        _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
+    fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
+    before: FrameRef | None = None
+    for k in range(1, images + 1):
+        if not _in_time(handle, settings, k):
+            break
+        before = _slice(handle, settings, k, before)
+        _refill(handle, settings, k, images, before, fills)
+        handle.tell(done=f"s{k:04d}", slice_k=k)
+        handle.boundary("slice")
+
+
+def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None) -> FrameRef:
+    """Cut, picture, plane, labels asked for, health, element map: one imaged slice."""
+    key, name = f"slice/{k:04d}", f"s{k:04d}"
+    for number in range(settings.image.every):
+        handle.tell(f"cut {number + 1}", slice_k=k)
+        _cut(handle, f"{key}/cut-{number + 1}", settings, number)
+        handle.boundary("cut")
+    planes = _planes(handle)
+    handle.tell("image", slice_k=k)
+    ref = handle.picture(f"{key}/image", "slices", name, settings.image, planes.target)
+    handle.evidence.submit(name, ref)
+    plane = handle.measure(f"{key}/plane", ref, planes.target)
+    handle.planes = planes.seen(plane.z_m if plane.by == "ruler" else None)
+    _healthy(handle, key, ref, before, plane, planes.target)
+    if settings.eds is not None and settings.eds.due(k):
+        handle.tell("element map", slice_k=k)
+        handle.element_map(f"{key}/eds", name, settings.eds, settings.image, planes.target)
+    return ref
+
+
+def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
+    """One rocking cut; the last one before an image comes always from the same side (night.md 8)."""
+    cut = settings.cut
+    handle.planes, start, end = _planes(handle).cut(cut.thickness)
+    side = -1 if (settings.image.every - number) % 2 else 1
+    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side)
+
+
+def _planes(handle: Handle) -> Planes:
+    if handle.planes is None:
+        msg = "slice: there is no face yet"
+        raise Held(msg, step="slice")
+    return handle.planes
+
+
+def _healthy(handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, target: float) -> None:
+    """Judge the newest frame against the one before; what can't be lived with holds the run."""
+
+    def compute() -> list[dict[str, Any]]:
+        earlier = None if before is None else handle.load(before)
+        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing)
+        return [asdict(one) for one in found]
+
+    slicing = handle.recipe.slicing
+    spacing = slicing.spacing if slicing is not None else 100e-9
+    for one in handle.value(f"{key}/health", "measure", {"frame": ref.sha256}, compute):
+        if one["action"] == "hold":
+            msg = f"{ref.name}: {one['what']}; {one['remedy']}"
+            raise Held(msg, key=key, symptom=one["symptom"])
+
+
+def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameRef, fills: list[Fill]) -> None:
+    """Decide on the labels so far, and fill; never after the last image."""
+    rule = settings.refill
+    if rule is None:
+        return
+
+    def compute() -> dict[str, Any]:
+        last = fills[-1].after_image if fills else 0
+        shares: dict[int, float | None] = {}
+        labels: dict[str, str] = {}
+        for image in range(last + 1, k - rule.decide_on + 1):
+            numbers = handle.evidence.numbers(f"s{image:04d}", wait=image == k - rule.decide_on)
+            shares[image] = None if numbers is None else float(numbers["unfilled_share"])
+            if numbers is not None:
+                labels[f"s{image:04d}"] = str(numbers["labels_sha256"])
+        decision = decide(k, shares, fills, rule)
+        if decision.outcome == "no evidence" and rule.no_evidence == "hold":
+            msg = f"no labels came for s{k - rule.decide_on:04d} and the recipe says to hold then; see run.log"
+            raise Held(msg, image=k)
+        return {**asdict(decision), "shares": list(shares.values()), "labels": labels}
+
+    handle.tell("decision", slice_k=k)
+    args = {"image": k, "when": rule.when, "fills": [one.after_image for one in fills]}
+    decided = handle.value(f"slice/{k:04d}/decide", "decide", args, compute)
+    if not decided["fill"] or k == images:
+        return
+    number = len([one for one in fills if one.after_image > 0]) + 1
+    fills.append(Fill(k, decided["value"]))
+    fill(handle, f"refill-{number:02d}", rule, settings, before=newest)
+
+
+def _in_time(handle: Handle, settings: Slice, k: int) -> bool:
+    """Tell whether another slice may begin; on a virtual microscope the plan's number of images stands for the time."""
+    latest = settings.until.latest
+    if latest is None or handle.description.virtual:
+        return True
+
+    def compute() -> dict[str, Any]:
+        now = datetime.now().astimezone()
+        return {"go_on": seconds_until(latest, now) > 0 and not _past(latest, now), "at": now.isoformat()}
+
+    return bool(handle.value(f"slice/{k:04d}/time", "decide", {"latest": latest}, compute)["go_on"])
+
+
+def _past(latest: str, now: datetime) -> bool:
+    """Tell whether a time of day lies less than six hours back: then it is over, not tomorrow's."""
+    if ":" not in latest:
+        return False
+    return seconds_until(latest, now) > 18 * 3600.0

@@ -1,0 +1,38 @@
+"""What the command prints: lines as they are, JSON objects, complaints on the error side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DONE, WRONG, STOPPED, FAILED, HELD = 0, 2, 3, 4, 5
+
+
+class Wrong(ValueError):
+    """The arguments or the recipe are wrong: one line for each problem; exit code 2."""
+
+
+def console(*, errors: bool = False) -> Console:
+    """Return the terminal, or its error side."""
+    from rich.console import Console
+
+    return Console(stderr=errors)
+
+
+def say(text: str) -> None:
+    """Print one line as it is."""
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON object; NaN and infinity are Python's own constants."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def complain(text: str) -> None:
+    """Print one problem on the error side."""
+    console(errors=True).print(f"kintsugi: {text}", markup=False, highlight=False, soft_wrap=True)
