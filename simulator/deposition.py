@@ -200,7 +200,7 @@ class _Cells:
         ]
         column_maps = [_at(field, x, y, middle[2], middle[1]) for field in (face, laid, before)]
         depth = (middle[0].astype(np.float32)[:, None, None] - column_maps[0]).astype(np.float32)
-        behind = np.argmax(depth >= 0, axis=0)
+        behind = np.argmax(depth >= _front(edges[0] * step[0]), axis=0)
         row, column = np.indices(behind.shape)
         size = (edges[0] * step[0], edges[1] * step[1], edges[2] * step[2])
         return cls(
@@ -264,12 +264,12 @@ class _Cells:
 def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bools, Bools]:
     """Return how far each cell lies inside the grown platinum, metres; what is open to the face; where mouths are."""
     half_cell = np.float32(0.5 * cells.size[1])
-    front = cells.depth < 0
+    front = cells.depth < _front(cells.size[0])
     any_pore = (cells.pore > 0) & ~front
     wall = ndimage.distance_transform_edt((cells.pore >= 0.5) | front, sampling=cells.size).astype(np.float32)
     wall = np.maximum(wall - half_cell, 0)
     own = np.where(any_pore, np.maximum(2 * wall, 2 * half_cell * cells.pore), 0).astype(np.float32)
-    mouth = any_pore[cells.first] & (cells.depth[cells.first] >= 0) & (cells.laid > 0)
+    mouth = any_pore[cells.first] & ~front[cells.first] & (cells.laid > 0)
     seeds = np.zeros_like(own)
     seeds[cells.first] = np.where(mouth, own[cells.first], 0)
     reached = passages(seeds, own)
@@ -331,6 +331,11 @@ def _lit(
 
 def _plane(axis: int, place: int) -> tuple[slice | int, ...]:
     return (slice(None), place) if axis == 1 else (slice(None), slice(None), place)
+
+
+def _front(thickness_m: float) -> np.float32:
+    """Return the depth of a cell's middle from which on the face does not lie behind all of the cell, metres."""
+    return np.float32(1e-9 - 0.5 * thickness_m)
 
 
 def _shares(pore: Bools, step: tuple[int, int, int]) -> Float32:

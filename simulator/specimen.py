@@ -319,12 +319,11 @@ class _Model:
         coarse = look_up_smooth(self.coarse, self.offsets[1], axes, _COARSE_STEP)
         bump = self.particles.bumps[owner]
         bump *= fine
+        bump *= nearest < _REACH_M  # nothing is near: no particle's own roughness
         nearest += bump
         return nearest, second, owner, fine, coarse
 
-    def _score(
-        self, nearest: Float32, second: Float32, fine: Float32, coarse: Float32, height: Float32
-    ) -> Float32:
+    def _score(self, nearest: Float32, second: Float32, fine: Float32, coarse: Float32, height: Float32) -> Float32:
         """Return how much a voxel between particles is binder: near two surfaces, by the foil, in clusters."""
         body = np.float32(self.body)
         score = nearest + np.minimum(second, 3 * body)
@@ -354,7 +353,8 @@ class _Model:
         y = self._coordinates(axes)[1]
         inner = np.flatnonzero((y > 0.4e-6) & (y < e.coating_m - 0.1e-6))
         if inner.size == 0:
-            msg = f"a coating of {e.coating_m * 1e6:.3g} um has no row of voxels within the height of {e.height_m * 1e6:.3g} um"
+            seen = f"{e.height_m * 1e6:.3g} um"
+            msg = f"a coating of {e.coating_m * 1e6:.3g} um has no row of voxels within the height of {seen}"
             raise ValueError(msg)
         axes = (axes[0], axes[1][inner], axes[2])
         nearest, second, owner, fine, coarse = self._fields(axes)
@@ -462,7 +462,8 @@ class _Model:
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         depth = -height[None, part, None] + np.float32(0.06e-6) * coarse[:, part]
         beside = nearest[:, part] - self.grow
-        film = np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part]
+        known = np.float32(0.9 * (_REACH_M - 0.1e-6)) - max(self.grow, np.float32(0))  # farther than that none is told
+        film = np.minimum(np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part], known)
         inside = labels[:, part]
         foil = (depth > 0) & (beside > np.maximum(film, np.float32(0.05e-6)))
         inside[foil] = m.AL
