@@ -1,1 +1,28 @@
-"""A virtual plasma FIB-SEM with a virtual electrode in it."""
+"""A virtual plasma FIB-SEM with a virtual electrode in it.
+
+`open` gives the machine (an entry point of `instrument.connect`); `simulator.dataset` gives training samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.microscope import SimulatedMicroscope
+
+__all__ = ["open"]
+
+
+def open(url: str = "simulator", state: Path | None = None) -> SimulatedMicroscope:  # noqa: A001 - an instrument is opened
+    """Open the virtual microscope of a URL such as `simulator:11?coating=19um`; a state folder makes it last.
+
+    Raises
+    ------
+    Refused : an option that there isn't, or a value that is not possible; a folder of another virtual microscope
+    BadData : a damaged state folder
+    """
+    from simulator.microscope import SimulatedMicroscope
+    from simulator.options import parse
+
+    return SimulatedMicroscope(parse(url), state)

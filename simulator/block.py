@@ -1,0 +1,167 @@
+"""The block under the beams: voxels, the maps of its face, and what stands on its top; how patterns change them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from simulator import materials as m
+from simulator.deposition import infiltrate
+from simulator.options import Options
+from simulator.randomness import rng
+from simulator.specimen import Volume, build
+from simulator.topside import Feature, Top, added
+
+Float32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+#: Grid of the face's maps, metres: a whole number of voxels near this.
+GRID_M = 90e-9
+#: Columns that have gone back this much further than the face are no part of it: trenches.
+FACE_REACH_M = 5e-6
+
+
+@dataclass
+class Maps:
+    """The face, (y, x), metres, float32.
+
+    surface : z of the outermost surface, films included; face : z of the electrode or cap under it
+    relief : of the curtains; pending : film laid since platinum was last let into the pores
+    """
+
+    surface: Float32
+    face: Float32
+    relief: Float32
+    pending: Float32
+
+    def copies(self) -> dict[str, Float32]:
+        """Return the arrays by name."""
+        return {"surface": self.surface, "face": self.face, "relief": self.relief, "pending": self.pending}
+
+
+@dataclass
+class Block:
+    """The virtual block. `x`, `y` are the maps' axes (metres), `changes` the voxels turned to platinum, newest last."""
+
+    volume: Volume
+    top: Top
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    maps: Maps
+    features: tuple[Feature, ...] = ()
+    film_beam: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    changes: list[NDArray[np.int64]] = field(default_factory=list)
+
+    @property
+    def pixel(self) -> float:
+        """Grid of the maps, metres."""
+        return float(self.x[1] - self.x[0])
+
+    @property
+    def film(self) -> Float32:
+        """Film on the face, metres."""
+        return np.maximum(self.maps.face - self.maps.surface, 0)
+
+    def add(self, feature: Feature) -> None:
+        """Put a feature, or a further piece of one, on the top."""
+        self.features = added(self.features, feature)
+        self.top.write(feature)
+
+    def middle_z(self, rows: slice = slice(None), columns: slice = slice(None)) -> float:
+        """Return the plane of the face there, metres: the median of what is part of it."""
+        part = self.maps.face[rows, columns]
+        return float(np.median(part)) if part.size else float(np.median(self.maps.face))
+
+    def front(self) -> Float32:
+        """Return z of the front edge of the top surface by column, metres, (x,)."""
+        rows = (self.y > -0.5e-6) & (self.y < 1.0e-6)
+        return np.asarray(np.median(self.maps.surface[rows], axis=0), np.float32)
+
+    def materials(self) -> Bytes:
+        """Return what lies at the surface, by map pixel; PT where film is."""
+        found = self.material_at(self.maps.face)
+        found[(self.film > 5e-9) & (found != m.VACUUM)] = m.PT
+        return found
+
+    def material_at(self, z: Float32) -> Bytes:
+        """Return the material at the maps' pixels at depth z, metres, pore behind the volume."""
+        x0, y0, z0 = self.volume.origin
+        depth, rows, columns = self.volume.labels.shape
+        layer = np.floor((z - z0) / self.volume.layer + 0.5).astype(np.int64)
+        row = np.clip(np.rint((self.y - y0) / self.volume.voxel).astype(np.int64), 0, rows - 1)[:, None]
+        column = np.clip(np.rint((self.x - x0) / self.volume.voxel).astype(np.int64), 0, columns - 1)[None, :]
+        at = (np.clip(layer, 0, depth - 1) * rows + row) * columns + column
+        found: Bytes = self.volume.labels.reshape(-1).take(at)
+        found[layer >= depth] = m.PORE
+        return found
+
+    def cut_to(self, surface: Float32) -> None:
+        """Let the surface be here: what lay before it is gone."""
+        self.maps.surface = surface.astype(np.float32)
+        self.maps.face = np.maximum(self.maps.face, self.maps.surface)
+
+    def lay_film(self, thickness: Float32, beam: tuple[float, float, float]) -> None:
+        """Lay film on the face, metres, (y, x); negative where the beam takes more than it lays."""
+        there = self.on_face()
+        self.film_beam = beam
+        laid = np.where(there, np.maximum(thickness, 0), 0).astype(np.float32)
+        self.maps.pending = self.maps.pending + laid
+        self.maps.surface = self.maps.surface - laid
+        if float(thickness.min()) < 0:
+            self.cut_to(self.maps.surface - np.where(there, np.minimum(thickness, 0), 0))
+
+    def on_face(self) -> NDArray[np.bool_]:
+        """Return where the maps show the face: neither beside nor above the block."""
+        near = self.maps.face < self.middle_z() + FACE_REACH_M
+        return np.asarray(near & (self.material_at(self.maps.face) != m.VACUUM))
+
+    def settle_film(self) -> None:
+        """Let the platinum of the film laid since the last time into the open pores, once for the whole film."""
+        if not float(self.maps.pending.max()) > 0:
+            return
+        before = np.maximum(self.film - self.maps.pending, 0)
+        laid = np.minimum(self.maps.pending, self.film)
+        infill = infiltrate(self.volume, self.x, self.y, self.maps.face, laid, before, beam=self.film_beam)
+        infill.write(self.volume)
+        self.changes.append(infill.index)
+        self.maps.surface = (self.maps.face - infill.film_m).astype(np.float32)
+        self.maps.pending = np.zeros_like(self.maps.pending)
+
+    def at(self, values: Float32, x_m: NDArray[np.floating], y_m: NDArray[np.floating]) -> Float32:
+        """Return a map on other axes, linearly interpolated, its edge values beyond it, (y, x)."""
+        out = values
+        for axis, (own, wanted) in enumerate(((self.y, y_m), (self.x, x_m))):
+            place = np.clip((np.asarray(wanted) - own[0]) / (own[1] - own[0]), 0, own.size - 1.001)
+            low = place.astype(np.intp)
+            share = (place - low).astype(np.float32)
+            share = share[:, None] if axis == 0 else share[None, :]
+            first = out.take(low, axis=axis)
+            out = first + share * (out.take(low + 1, axis=axis) - first)
+        return np.asarray(out, np.float32)
+
+
+def new_block(options: Options) -> Block:
+    """Build the block of a virtual microscope, its front uneven and uncut."""
+    electrode = options.electrode()
+    volume = build(electrode)
+    step = electrode.voxel_m * max(1, round(GRID_M / electrode.voxel_m))
+    _, rows, columns = volume.labels.shape
+    x = volume.origin[0] + np.arange(0, columns * electrode.voxel_m - step / 2, step)
+    y = volume.origin[1] + np.arange(0, rows * electrode.voxel_m - step / 2, step)
+    front = _ragged(options, x, y)
+    nothing = np.zeros_like(front)
+    return Block(volume, Top(volume), x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy()))
+
+
+def _ragged(options: Options, x: NDArray[np.float64], y: NDArray[np.float64]) -> Float32:
+    """Return the front as it was before any milling: 0 to `ragged` deep, rough over microns, metres, (y, x)."""
+    draw = rng(options.seed, "ragged front")
+    step = float(x[1] - x[0])
+    coarse = ndimage.gaussian_filter(draw.standard_normal((y.size, x.size)), 3e-6 / step, mode="nearest")
+    fine = ndimage.gaussian_filter(draw.standard_normal((y.size, x.size)), 0.5e-6 / step, mode="nearest")
+    rough = coarse / max(float(coarse.std()), 1e-12) + 0.4 * fine / max(float(fine.std()), 1e-12)
+    low, high = float(rough.min()), float(rough.max())
+    return (options.ragged * (rough - low) / max(high - low, 1e-12)).astype(np.float32)

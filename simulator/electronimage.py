@@ -1,0 +1,179 @@
+"""Pictures by the electron beam, and by the ion beam where it lands on the face: what is seen, truth, detectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import acos, cos
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instrument.settings import BeamSettings, DetectorSettings, EdsScan, Scan
+from simulator import materials as m
+from simulator.beams import COINCIDENCE_M, Sight
+from simulator.block import Block
+from simulator.face import FaceScene, sample_face, truth
+from simulator.imaging import render
+from simulator.randomness import rng
+
+Float32 = NDArray[np.float32]
+
+#: A beam that meets the face more glancingly than this (cosine of its angle to the normal) shows nothing of it.
+LEAST_FACING = 0.25
+#: Nominal gains of detectors are met within this (standard deviation).
+GAIN_SPREAD = 0.015
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A scan's view of the face.
+
+    scene : what the beam meets, on the scan's grid; focus : height of each row's point towards the column, metres (y,)
+    tilt : angle between beam and face normal, radians; flip : whether the picture runs against the block's x, y
+    plane, film, step : mean z of the face, share of the scan that film covers, distance of grid points (y, x); metres
+    """
+
+    scene: FaceScene
+    focus: NDArray[np.float64]
+    tilt: float
+    flip: tuple[bool, bool]
+    plane: float
+    film: float
+    step: tuple[float, float]
+
+
+def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float, float] = (0.0, 0.0)) -> Seen | None:
+    """Return what a scan meets of the face, None where the beam doesn't see it.
+
+    `drift_v` is by how much the sample moves down the picture from the scan's first row to its last, metres: from, to.
+    """
+    facing = float(sight.flight[2])
+    if facing < LEAST_FACING:
+        return None
+    u = scan.centre_x_m + (np.arange(scan.width_px) - (scan.width_px - 1) / 2) * scan.pixel_m
+    rows = (np.arange(scan.height_px) - (scan.height_px - 1) / 2) * scan.pixel_m * cos(scan.tilt_correction_rad)
+    v = scan.centre_y_m + rows - np.linspace(*drift_v, scan.height_px)
+    plane = block.middle_z()
+    for _ in range(2):
+        on_face = sight.on_plane(2, plane)
+        x, y = _axes(on_face.matrix, on_face.offset, u, v)
+        rows_in = _range(block.y, y)
+        columns_in = _range(block.x, x)
+        plane = block.middle_z(rows_in, columns_in)
+    flip = (bool(x[0] > x[-1]), bool(y[0] > y[-1]))
+    x, y = (x[::-1] if flip[0] else x), (y[::-1] if flip[1] else y)
+    face = block.at(block.maps.face, x, y)
+    film = block.at(block.film, x, y)
+    relief = block.at(block.maps.relief, x, y)
+    view = (float(sight.flight[0]), float(sight.flight[1]), facing)
+    scene = sample_face(block.volume, face, film, x, y, view, relief_m=relief)
+    scene = _beyond_the_top(block, scene, x, y, view)
+    middle = float(x[x.size // 2])
+    heights = np.array([sight.working_distance((middle, float(b), plane)) for b in (y[0], y[-1])])
+    focus = np.interp(y, (y[0], y[-1]), COINCIDENCE_M - heights)
+    covered = float(np.mean((scene.film_m > 20e-9) & (scene.material != m.VACUUM)))
+    return Seen(scene, focus, acos(min(1.0, facing)), flip, plane, covered, scene.pixel_m)
+
+
+def picture(
+    seen: Seen | None,
+    scan: Scan,
+    detector: DetectorSettings,
+    settings: BeamSettings,
+    *,
+    current_a: float,
+    focus_off_m: float,
+    seed: int,
+    key: tuple[int, ...],
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return one detector's picture (y, x)."""
+    gain = float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
+    dwell = scan.dwell_s * scan.line_integrations * scan.frame_integrations
+    if seen is None:
+        return _nothing(scan, detector, seed, key)
+    pixels = render(
+        seen.scene,
+        detector.name,
+        current_a=current_a,
+        dwell_s=dwell,
+        voltage_v=settings.voltage_v or 5e3,
+        contrast=detector.contrast,
+        brightness=detector.brightness,
+        tilt_rad=seen.tilt,
+        defocus_m=defocus(seen, scan, settings, focus_off_m),
+        stigmation_m=1e-6 * abs(settings.stigmator_x or 0.0) + 1e-6 * abs(settings.stigmator_y or 0.0),
+        seed=seed,
+        key=key,
+        bits=scan.bits,
+        gain=gain,
+    )
+    return _flipped(pixels, seen.flip)
+
+
+def defocus(
+    seen: Seen, scan: Scan, settings: BeamSettings, focus_off_m: float
+) -> float | NDArray[np.float64]:
+    """Return how far each row lies from the focus, metres; dynamic focus follows the tilt correction's angle."""
+    distance = COINCIDENCE_M - seen.focus
+    off = distance - (settings.working_distance_m or COINCIDENCE_M) + focus_off_m
+    if scan.dynamic_focus:
+        off = off - (off - off.mean()) * (1.0 if scan.tilt_correction_rad else 0.0)
+    if float(np.ptp(off)) < 0.3e-6:
+        return float(off.mean())
+    return np.asarray(off, np.float64)
+
+
+def true_classes(seen: Seen, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the fine class of every pixel of the frame, uint8 (y, x)."""
+    return _flipped(truth(seen.scene), seen.flip) if seen.scene.material.shape == shape else np.zeros(shape, np.uint8)
+
+
+def _flipped(pixels: NDArray[np.generic], flip: tuple[bool, bool]) -> NDArray[np.generic]:
+    out = pixels[:, ::-1] if flip[0] else pixels
+    return np.ascontiguousarray(out[::-1] if flip[1] else out)
+
+
+def _axes(
+    matrix: NDArray[np.float64], offset: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return block x of the columns and y of the rows; what little the picture is turned against them is left out."""
+    x = matrix[0, 0] * u + matrix[0, 1] * float(v.mean()) + offset[0]
+    y = matrix[1, 1] * v + matrix[1, 0] * float(u.mean()) + offset[1]
+    return x, y
+
+
+def _range(own: NDArray[np.float64], wanted: NDArray[np.float64]) -> slice:
+    low, high = np.searchsorted(own, (float(wanted.min()), float(wanted.max())))
+    return slice(int(low), int(high)) if high > low else slice(None)
+
+
+def _beyond_the_top(
+    block: Block, scene: FaceScene, x: NDArray[np.float64], y: NDArray[np.float64], view: tuple[float, float, float]
+) -> FaceScene:
+    """Let a slanted view that passes over the face's upper edge land on the top surface: flat cap, or bare electrode."""
+    if view[1] < 0.05:
+        return scene
+    z = block.middle_z()
+    layer = int(np.clip(round((z - block.volume.origin[2]) / block.volume.layer), 0, block.top.z.size - 1))
+    top = np.interp(x, block.top.x, block.top.height[layer])[None, :]
+    over = (y[:, None] < top) & (scene.material == m.VACUUM)
+    if not over.any():
+        return scene
+    bare = top > -0.6e-6
+    material = np.where(over, np.where(bare, m.CBD, m.CAP), scene.material).astype(np.uint8)
+    return dataclasses.replace(
+        scene, material=material, back=np.where(over, material, scene.back).astype(np.uint8),
+        half_below=np.where(over, material, scene.half_below).astype(np.uint8),
+        tenth_below=np.where(over, material, scene.tenth_below).astype(np.uint8),
+    )  # fmt: skip
+
+
+def _nothing(
+    scan: Scan, detector: DetectorSettings, seed: int, key: tuple[int, ...]
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return a flat grey with noise: the beam meets no face in this pose."""
+    draw = rng(seed, "blank picture", detector.name, *key)
+    top = 255 if scan.bits == 8 else 65535
+    grey = top * (0.25 + 0.02 * draw.standard_normal((scan.height_px, scan.width_px)))
+    return np.clip(grey, 0, top).astype(np.uint8 if scan.bits == 8 else np.uint16)

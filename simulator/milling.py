@@ -1,0 +1,181 @@
+"""How the ion beam takes material away: dose-limited advance of a face, curtains, true rates. Pure functions on arrays.
+
+Faces are height maps: z of the outermost surface at each place (y, x), metres. A cut's beam runs down y along the face;
+what of its profile lies beyond the surface is used up there, what lies before it passes by (night.md 2): so a cut
+removes what its dose is worth, wherever its line stands, and a repeated cut removes nearly as much again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, signal
+from scipy.special import erf, erfc
+
+from instrument.process import MILL_RATES, SPECIES_FACTOR, VOLTAGE_EXPONENT, spot
+from simulator import materials as m
+from simulator.randomness import rng
+
+Float32 = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+#: Material -> name of its rate in `instrument.process` (physics.md 2.1).
+RATE_OF = {
+    m.NMC: "active", m.CBD: "cbd", m.AL: "collector", m.PT: "film", m.CAP: "cap", m.RESIDUE: "electrode",
+    m.SLIVER: "active",
+}  # fmt: skip
+#: A pore is milled this many times as fast as the electrode: the beam passes, less what it sheds (physics.md 8.2).
+PORE_FACTOR = 4.0
+#: Ridges that stand out into the beam are met less glancingly and go faster (physics.md 2.1, angle): share per spot.
+LEVELLING = 0.6
+#: Curtain relief: decay length down the beam, metres, and growth per metre of path and unit of relative rate
+#: (physics.md 8.2: L = 15 um, a = 3e-3 nm per nm), limit and what rocking leaves of it (physics.md 2.3).
+CURTAIN_DECAY_M, CURTAIN_GROWTH, CURTAIN_LIMIT_M, ROCKED_SHARE = 15e-6, 3e-3, 100e-9, 0.3
+#: Deviation of a cut's thickness and of where its line lies (physics.md 4.6, 8.2: 8-15 nm per cut with placement).
+DOSE_SPREAD, LINE_SPREAD_M = 0.04, 8e-9
+
+
+@dataclass(frozen=True)
+class TrueRates:
+    """What this machine really mills, m3/C at 30 kV Xe, by name as in `process.MILL_RATES`, and its films' factor."""
+
+    by_name: dict[str, float]
+    film_factor: float
+
+    def rate(self, name: str, voltage_v: float, species: str = "Xenon") -> float:
+        """Return the sputtered volume per charge, m3/C."""
+        return self.by_name[name] * SPECIES_FACTOR[species] * (voltage_v / 30e3) ** VOLTAGE_EXPONENT
+
+    def table(self, voltage_v: float, species: str = "Xenon") -> Float32:
+        """Return the rate by material, float32 (256,), m3/C; outside as pores."""
+        pore = PORE_FACTOR * self.rate("electrode", voltage_v, species)
+        table = np.full(256, pore, np.float32)
+        for material, name in RATE_OF.items():
+            table[material] = self.rate(name, voltage_v, species)
+        return table
+
+
+def true_rates(seed: int, spread: float = 0.2) -> TrueRates:
+    """Draw a machine's rates: all within `spread` of the nominal ones, its films within 1.25 times that."""
+    draw = rng(seed, "true rates")
+    common, film = draw.uniform(-0.7, 0.7), draw.uniform(-1.25, 1.25)
+    each = {name: 1 + spread * (common + draw.uniform(-0.3, 0.3)) for name in sorted(MILL_RATES)}
+    return TrueRates({name: MILL_RATES[name] * factor for name, factor in each.items()}, 1 + spread * film)
+
+
+def spot_sigma(current_a: float, voltage_v: float) -> float:
+    """Return the standard deviation of the ion spot, metres (physics.md 1.1, 2.2)."""
+    return spot(current_a, voltage_v) / 2.355
+
+
+def share_beyond(surface: Float32, line: Float32 | float, sigma: float) -> Float32:
+    """Return the share of the beam's profile that lies beyond the surface, 0..1."""
+    return np.asarray(0.5 * erfc((surface - line) / np.float32(np.sqrt(2) * sigma)), np.float32)
+
+
+def inside(x: NDArray[np.floating], middle: float, width: float, sigma: float) -> Float32:
+    """Return how much of a pattern of this width a beam of this spot gives at each x, 0..1."""
+    root = np.sqrt(2) * sigma
+    low, high = (x - middle + width / 2) / root, (x - middle - width / 2) / root
+    return np.asarray(0.5 * (erf(low) - erf(high)), np.float32)
+
+
+def swept(
+    surface: Float32,
+    rate: Float32,
+    lateral: Float32,
+    lines: tuple[Float32, Float32],
+    *,
+    charge_per_area: float,
+    sigma: float,
+    wanted: Float32 | float = 1.0,
+) -> Float32:
+    """Return the surface after a line has gone evenly from one place to another, giving its charge on the way.
+
+    dF = rate dq / (width depth) Q, Q = 1/2 erfc((F - z_line) / (sqrt 2 sigma)).
+
+    Parameters
+    ----------
+    surface : z of the outermost surface, metres, (y, x)
+    rate : m3/C at each place
+    lateral : share of the pattern's dose that a column gets, 0..1
+    lines : z of the line at the beginning and at the end, metres, (y, x) or what broadcasts to it
+    charge_per_area : C/m2 over width times depth of the pattern
+    sigma : of the spot, metres
+    wanted : further factor on the advance, such as the lag of the foot
+    """
+    start, end = lines
+    per_charge = np.asarray(rate * lateral * wanted, np.float32)
+    most = max(
+        float(per_charge.max(initial=0.0)) * charge_per_area,
+        float(np.max(np.abs(end - start))),
+    )
+    steps = int(np.clip(np.ceil(most / (0.3 * sigma)), 1, 256))
+    out = surface.astype(np.float32, copy=True)
+    step = per_charge * np.float32(charge_per_area / steps)
+    for index in range(steps):
+        line = start + (end - start) * np.float32((index + 0.5) / steps)
+        used = share_beyond(out, line, sigma)
+        met = used + np.float32(1e-6)
+        middle = (met * out).sum(axis=0) / met.sum(axis=0)
+        ridge = np.clip((middle - out) / np.float32(sigma), -0.5, 0.5)
+        out += step * used * (1 + np.float32(LEVELLING) * ridge)
+    return out
+
+
+def column_rate(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Float32:
+    """Return the rate at which each column of a face goes back, m3/C, (x,), smoothed by the spot.
+
+    Times add along the beam's path, so the mean is harmonic; what is outside (cap's surroundings) takes no part.
+
+    Parameters
+    ----------
+    material : on the face, (y, x)
+    table : rate by material, m3/C
+    pixel_m : of the map; slant : tangent of the beam's angle in the face, x per y
+    """
+    slow = sheared(1 / table[material], slant)
+    there = sheared((material != m.VACUUM).astype(np.float32), slant)
+    weight = there.sum(axis=0)
+    overall = float((slow * there).sum() / max(1.0, float(weight.sum())))
+    path = np.where(weight > 0, (slow * there).sum(axis=0) / np.maximum(weight, 1), overall)
+    # what one column sheds mills its neighbours: differences are damped (physics.md 2.2, redeposition)
+    damped = overall * (path / overall) ** 0.4
+    return np.asarray(1 / ndimage.gaussian_filter1d(damped, 0.5e-6 / pixel_m, mode="nearest"), np.float32)
+
+
+def curtain(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Float32:
+    """Return the relief that one cut draws behind soft and hard places, metres, positive into the block, (y, x).
+
+    dC/dy = -C / L + a (R - mean R), R the rate relative to NMC, then 0.2 um of blur across (physics.md 8.2).
+    """
+    relative = np.minimum(table[material] / table[m.NMC], PORE_FACTOR)
+    there = material != m.VACUUM
+    mean = float(relative[there].mean()) if there.any() else 1.0
+    drive = np.where(there, relative - mean, 0) * np.float32(CURTAIN_GROWTH * pixel_m)
+    along = sheared(drive.astype(np.float32), slant)
+    keep = float(np.exp(-pixel_m / CURTAIN_DECAY_M))
+    relief = signal.lfilter([1.0], [1.0, -keep], along, axis=0)
+    relief = sheared(np.asarray(relief, np.float32), -slant)
+    relief = ndimage.gaussian_filter1d(relief, 0.2e-6 / pixel_m, axis=1)
+    relief -= np.median(relief)
+    return np.clip(relief, -CURTAIN_LIMIT_M, CURTAIN_LIMIT_M).astype(np.float32)
+
+
+def sheared(field: Float32, slant: float) -> Float32:
+    """Shift each row by its distance from the first times `slant`, so that slanted paths become columns."""
+    rows, columns = field.shape
+    if abs(slant) < 1e-6:
+        return field
+    shift = np.rint(np.arange(rows) * slant).astype(int)[:, None]
+    return np.take_along_axis(field, np.clip(np.arange(columns)[None, :] + shift, 0, columns - 1), axis=1)
+
+
+def foot_lag(y_m: NDArray[np.floating], height_m: float, cuts_since_break: int) -> Float32:
+    """Return the factor on a cut's advance by depth: after a break the foot comes later (night.md 7), (y, 1)."""
+    lag = 0.4 * np.exp(-cuts_since_break / 1.5)
+    depth = np.clip(np.asarray(y_m) / max(height_m, 1e-9), 0, 1)
+    reach = 1 / (1 + np.exp((np.asarray(y_m) - height_m - 1.5e-6) / 0.5e-6))  # beyond the pattern's depth nothing is cut
+    return np.asarray((1 - lag * depth) * reach, np.float32)[:, None]

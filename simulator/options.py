@@ -1,0 +1,121 @@
+"""What a virtual microscope is asked to be: the options of a URL such as `simulator:11?coating=19um&pace=200`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from instrument.errors import Refused
+from instrument.units import UnitError, quantity
+from simulator.specimen import Electrode
+
+#: A specimen has at most so many voxels unless its voxel is given.
+MOST_VOXELS = 150e6
+
+
+class Options(BaseModel):
+    """A virtual microscope and its specimen. Lengths in metres, angles in radians.
+
+    coating .. layer : see `simulator.specimen.Electrode`; voxel and layer None: 40 and 50 nm, coarser for big blocks
+    pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
+    move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
+    own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most
+    (films 1.25 of it); ragged : depth of the uneven front; drift : of the position after tilts and gas, 1 as usual
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=1, ge=0)
+    coating: float = Field(default=19e-6, gt=1e-6, le=2e-4)
+    foil: float = Field(default=17e-6, gt=0, le=1e-4)
+    width: float = Field(default=36e-6, ge=4e-6, le=3e-4)
+    height: float = Field(default=28e-6, ge=4e-6, le=3e-4)
+    depth: float = Field(default=10e-6, ge=1e-6, le=1e-4)
+    above: float = Field(default=4e-6, ge=0.5e-6, le=2e-5)
+    voxel: float | None = Field(default=None, ge=5e-9, le=5e-7)
+    layer: float | None = Field(default=None, ge=5e-9, le=5e-7)
+    cracks: float = Field(default=1.0, ge=0, le=3)
+    pretilt: float = Field(default=0.7853981633974483, ge=0, le=1.2)
+    pace: float | None = Field(default=None, gt=0, le=1e6)
+    jump: float = Field(default=0.6e-6, ge=0, le=1e-5)
+    site: float = Field(default=2e-6, ge=0, le=2e-5)
+    aim: float = Field(default=0.4e-6, ge=0, le=2e-5)
+    rates: float = Field(default=0.2, ge=0, le=0.5)
+    ragged: float = Field(default=1.5e-6, ge=0, le=1e-5)
+    drift: float = Field(default=1.0, ge=0, le=10)
+
+    def electrode(self) -> Electrode:
+        """Return what the specimen is built from."""
+        voxel, layer = self.voxel or 40e-9, self.layer or 50e-9
+        voxels = self.width * (self.height + self.above) * self.depth / (voxel**2 * layer)
+        if self.voxel is None and voxels > MOST_VOXELS:
+            coarser = (voxels / MOST_VOXELS) ** (1 / 3)
+            voxel, layer = voxel * coarser, layer * coarser if self.layer is None else layer
+        return Electrode(
+            seed=self.seed,
+            width_m=self.width,
+            height_m=self.height,
+            depth_m=self.depth,
+            above_m=self.above,
+            coating_m=self.coating,
+            foil_m=self.foil,
+            voxel_m=voxel,
+            layer_m=layer,
+            cracks=self.cracks,
+        )
+
+
+def _number(text: str) -> float:
+    return float(text)
+
+
+def _as(dimension: str) -> Callable[[str], float]:
+    return lambda text: quantity(text, dimension)
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(
+        ("coating", "foil", "width", "height", "depth", "above", "voxel", "layer", "jump", "site", "aim", "ragged"),
+        _as("length"),
+    ),
+    "pretilt": _as("angle"),
+    "rates": _as("fraction"),
+    **dict.fromkeys(("pace", "drift", "cracks"), _number),
+}
+
+
+def parse(url: str) -> Options:
+    """Return the options of `simulator[:SEED][?option=value&...]`; Refused names field, value, limit and remedy."""
+    head, _, query = url.partition("?")
+    name, _, seed = head.partition(":")
+    if name != "simulator":
+        raise _refused("url", url, "simulator[:SEED][?option=value]", "write it so")
+    values: dict[str, Any] = {}
+    if seed:
+        if not seed.isdecimal():
+            raise _refused("seed", seed, "a whole number from 0", "write it so, as in simulator:11")
+        values["seed"] = int(seed)
+    for field, text in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        if field not in _READ:
+            raise _refused("option", field, f"one of {', '.join(_READ)}", "use one of these options")
+        try:
+            values[field] = _READ[field](text)
+        except UnitError as error:
+            raise _refused(field, text, error.problem, error.remedy) from error
+        except ValueError as error:
+            raise _refused(field, text, "a plain number", "write a number such as 200") from error
+    try:
+        options = Options.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "url"
+        raise _refused(field, values.get(field), first["msg"], "choose a value within the limit") from error
+    return options
+
+
+def _refused(field: str, value: Any, limit: str, remedy: str) -> Refused:
+    msg = f"simulator: {field} {value!r} is not possible; allowed: {limit}; {remedy}"
+    return Refused(msg, rule="simulator-options", field=field, value=value, limit=limit, remedy=remedy)

@@ -1,0 +1,198 @@
+"""Takes pictures and element maps of the block, keeps the truth about them, runs automatic routines on small ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instrument import durable
+from instrument.process import mill_rate
+from instrument.settings import Beam, DetectorSettings, Device, EdsScan, Scan, Tune, Tuning
+from simulator import chamber, electronimage, ionimage, tuning
+from simulator.beams import COINCIDENCE_M, Sight
+from simulator.block import Block
+from simulator.condition import Condition
+from simulator.eds import element_counts
+from simulator.milling import inside
+from simulator.options import Options
+from simulator.writing import ALONG_FACE, ONTO_FACE
+
+#: Pictures of automatic focus: size, coarsest pixel (m).
+_TUNE_PX, _TUNE_PIXEL_M = (256, 220), 25e-9
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Pixels (channel, y, x) and what the machine notes about them."""
+
+    pixels: NDArray[Any]
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class Pictures:
+    """Looks at one block. `state` is where the truth is kept; None: nowhere."""
+
+    def __init__(self, options: Options, block: Block, state: Path | None) -> None:
+        self._options = options
+        self._block = block
+        self._truth = state / "truth" if state is not None else None
+
+    def take(self, now: Condition, scan: Scan, started_s: float, seconds: float) -> Taken:
+        """Take a picture with all its detectors."""
+        sight = chamber.sight(self._options, now, scan.beam, started_s + seconds / 2)
+        if scan.beam is Beam.ION:
+            pixels = self._ion(now, scan, sight)
+            self._wear(now, scan, sight)
+            return Taken(pixels)
+        seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
+        pixels = np.stack([self._electron(now, scan, seen, d, (now.counter,)) for d in scan.detectors])
+        names = {detector.name for detector in scan.detectors}
+        if seen is not None and names & {"CBS", "TLD"}:
+            self._keep_truth(now, scan, seen)
+        return Taken(pixels)
+
+    def map(self, now: Condition, scan: EdsScan, started_s: float, seconds: float) -> Taken:
+        """Take element maps."""
+        sight = chamber.sight(self._options, now, Beam.ELECTRON, started_s + seconds / 2)
+        seen = electronimage.look(self._block, sight, scan)
+        current, settings = self._current(now, Beam.ELECTRON), now.electron
+        counts = element_counts(
+            None if seen is None else seen.scene, scan.elements, (scan.height_px, scan.width_px),
+            voltage_v=settings.voltage_v or 10e3, current_a=current, seconds=scan.dwell_s * scan.frames,
+            seed=self._options.seed, key=(now.counter,),
+        )  # fmt: skip
+        if seen is not None and any(seen.flip):
+            counts = counts[:, :: -1 if seen.flip[1] else 1, :: -1 if seen.flip[0] else 1]
+        return Taken(np.ascontiguousarray(counts), {"frames": str(scan.frames)})
+
+    def tune(self, now: Condition, routine: Tune, scan: Scan, time_s: float) -> Tuning:
+        """Find focus, stigmator or contrast on the scan's area."""
+        sight = chamber.sight(self._options, now, scan.beam, time_s)
+        if routine is Tune.CONTRAST:
+            return self._contrast(now, scan, sight)
+        if routine is Tune.STIGMATOR:
+            return Tuning(routine=routine, score=1.0, stigmator_x=0.0, stigmator_y=0.0)
+        if scan.beam is Beam.ION:
+            return Tuning(routine=routine, score=1.0, working_distance_m=now.ion.working_distance_m)
+        pixel = min(scan.pixel_m, _TUNE_PIXEL_M)
+        small = scan.replace(width_px=_TUNE_PX[0], height_px=_TUNE_PX[1], pixel_m=pixel, bits=8)
+        seen = electronimage.look(self._block, sight, small)
+        tried = 0
+
+        def take(distance: float) -> NDArray[Any]:
+            nonlocal tried
+            tried += 1
+            there = now.with_beam(Beam.ELECTRON, now.electron.replace(working_distance_m=distance))
+            return self._electron(there, small, seen, small.detectors[0], (now.counter, tried))
+
+        start = now.electron.working_distance_m or COINCIDENCE_M
+        found, score = tuning.focus(take, start)
+        return Tuning(routine=routine, score=score, working_distance_m=found)
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _contrast(self, now: Condition, scan: Scan, sight: Sight) -> Tuning:
+        coarse = max(1.0, scan.width_px / 400)
+        small = scan.replace(
+            width_px=max(12, round(scan.width_px / coarse)), height_px=max(12, round(scan.height_px / coarse)),
+            pixel_m=scan.pixel_m * coarse, bits=8,
+        ).model_copy(update={"bits": 16})  # fmt: skip
+        seen = electronimage.look(self._block, sight, small) if scan.beam is Beam.ELECTRON else None
+        found, scores = [], []
+        for detector in scan.detectors:
+
+            def take(trial: DetectorSettings) -> NDArray[np.uint16]:
+                if scan.beam is Beam.ION:
+                    picture: NDArray[np.uint16] = self._ion(now, small.replace(detectors=(trial,), bits=8), sight)[0]
+                    return picture.astype(np.uint16) * np.uint16(257)
+                return self._electron(now, small, seen, trial, (now.counter,)).astype(np.uint16)
+
+            best, score = tuning.contrast(detector.name, take)
+            found.append(best)
+            scores.append(score)
+        return Tuning(routine=Tune.CONTRAST, score=min(scores), detectors=tuple(found))
+
+    def _electron(
+        self, now: Condition, scan: Scan, seen: electronimage.Seen | None, detector: DetectorSettings, key: tuple[int, ...]
+    ) -> NDArray[Any]:
+        settings = now.electron
+        return electronimage.picture(
+            seen, scan, detector, settings, current_a=self._current(now, Beam.ELECTRON),
+            focus_off_m=chamber.focus_off(self._options, settings.voltage_v or 0.0, settings.current_a or 0.0),
+            seed=self._options.seed, key=key,
+        )  # fmt: skip
+
+    def _ion(self, now: Condition, scan: Scan, sight: Sight) -> NDArray[Any]:
+        settings, current = now.ion, self._current(now, Beam.ION)
+        shaded = Device.CBS in now.inserted or Device.EDS in now.inserted
+        if abs(float(sight.flight[1])) > ONTO_FACE and abs(float(sight.flight[2])) < ONTO_FACE:
+            return np.stack(
+                [
+                    ionimage.top_picture(
+                        self._block, sight, scan, one, current_a=current, voltage_v=settings.voltage_v or 30e3,
+                        seed=self._options.seed, key=(now.counter, one.name), shaded=shaded,
+                    )
+                    for one in scan.detectors
+                ]
+            )  # fmt: skip
+        seen = electronimage.look(self._block, sight, scan)
+        secondary = [one.replace(name="ETD") for one in scan.detectors]
+        return np.stack(
+            [
+                electronimage.picture(
+                    seen, scan, one, settings.replace(working_distance_m=None), current_a=current, focus_off_m=0.0,
+                    seed=self._options.seed, key=(now.counter,),
+                )
+                for one in secondary
+            ]
+        )  # fmt: skip
+
+    def _wear(self, now: Condition, scan: Scan, sight: Sight) -> None:
+        """Take off what an ion picture mills: of marks and caps in its field, or of the face where it lands on it."""
+        settings = now.ion
+        size = (scan.width_px * scan.pixel_m, scan.height_px * scan.pixel_m)
+        seconds = scan.width_px * scan.height_px * scan.dwell_s * scan.line_integrations * scan.frame_integrations
+        charge = self._current(now, Beam.ION) * seconds
+        worn = charge * mill_rate("cap", settings.voltage_v or 30e3) / (size[0] * size[1])
+        if abs(float(sight.flight[2])) < ALONG_FACE:
+            x, z = sight.on_plane(1, 0.0)(scan.centre_x_m, scan.centre_y_m)
+            box = (x - size[0] / 2, x + size[0] / 2, z - size[1] / 2, z + size[1] / 2)
+            self._block.features = tuple(
+                one.replace(worn=one.worn + worn) if one.kind != "trench" and one.near(*box) else one
+                for one in self._block.features
+            )
+        elif float(sight.flight[2]) > ONTO_FACE:
+            x, y = sight.on_plane(2, self._block.middle_z())(scan.centre_x_m, scan.centre_y_m)
+            mask = inside(self._block.x[None, :], x, size[0], 50e-9) * inside(self._block.y[:, None], y, size[1], 50e-9)
+            self._block.cut_to(self._block.maps.surface + mask * worn)
+
+    def _shear(self, now: Condition, sight: Sight, started_s: float, seconds: float) -> tuple[float, float]:
+        """Return how the sample stands off down the picture at a scan's first and last row against its middle, m."""
+        ways = [chamber.drifted(self._options, now.drift, started_s + seconds * share) for share in (0.0, 0.5, 1.0)]
+        down = [x * float(sight.down[0]) + y * float(sight.down[1]) for x, y in ways]
+        return down[0] - down[1], down[2] - down[1]
+
+    def _current(self, now: Condition, beam: Beam) -> float:
+        settings = now.beam(beam)
+        return chamber.true_current(self._options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
+
+    def _keep_truth(self, now: Condition, scan: Scan, seen: electronimage.Seen) -> None:
+        """Write what a perfect segmentation of the frame would say; nothing but tests and benchmarks reads it."""
+        if self._truth is None:
+            return
+        import tifffile
+
+        durable.make_dir(self._truth)
+        uid = f"sim-{self._options.seed}-{now.counter}"
+        classes = electronimage.true_classes(seen, (scan.height_px, scan.width_px))
+        path = self._truth / f"{uid}.tif"
+        temporary = durable.temporary_for(path)
+        tifffile.imwrite(temporary, classes, compression="zlib")
+        durable.replace(temporary, path)
+        facts = {"z_m": seen.plane, "film_share": seen.film, "pixel_m": list(seen.step)}
+        durable.atomic_write_json(self._truth / f"{uid}.json", facts)
