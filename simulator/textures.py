@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.spatial import cKDTree
 
 from simulator.randomness import rng
 
@@ -49,27 +50,15 @@ def grains(shape: tuple[int, int, int], size: float, stretch: float) -> tuple[ND
     """
     draw = rng(0, "grain tile", *shape, size, stretch)
     count = max(8, int(np.prod(shape) * stretch / size**3))
-    box = np.array(shape, float)
+    scale = np.array([stretch, 1.0, 1.0])
+    box = np.array(shape, float) * scale
     centres = draw.random((count, 3)) * box
     numbers = draw.integers(-127, 128, count).astype(np.int8)
-    nearest = np.full(shape, np.inf, np.float32)
-    second = np.full(shape, np.inf, np.float32)
-    grain = np.zeros(shape, np.int8)
-    reach = np.ceil(1.5 * size / np.array([stretch, 1.0, 1.0])).astype(int)
-    for centre, number in zip(centres, numbers, strict=True):
-        spans = [np.arange(int(c) - r, int(c) + r + 1) for c, r in zip(centre, reach, strict=True)]
-        squares = [
-            ((span - c) * k).astype(np.float32) ** 2
-            for span, c, k in zip(spans, centre, (stretch, 1.0, 1.0), strict=True)
-        ]
-        distance = squares[0][:, None, None] + (squares[1][:, None] + squares[2][None, :])[None]
-        place = np.ix_(*(span % size_of for span, size_of in zip(spans, shape, strict=True)))
-        one, two = nearest[place], second[place]
-        closer = distance < one
-        second[place] = np.where(closer, one, np.minimum(two, distance))
-        nearest[place] = np.where(closer, distance, one)
-        grain[place] = np.where(closer, number, grain[place])
-    gap = np.sqrt(np.minimum(second, (4 * size) ** 2)) - np.sqrt(np.minimum(nearest, (4 * size) ** 2))
+    tree = cKDTree(centres, boxsize=box)
+    places = np.stack(np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, scale, strict=True)), indexing="ij"), axis=-1)
+    distance, owner = tree.query(places.reshape(-1, 3), k=2, workers=2)
+    gap = (distance[:, 1] - distance[:, 0]).reshape(shape).astype(np.float32)
+    grain = numbers[owner[:, 0]].reshape(shape)
     gap.setflags(write=False)
     grain.setflags(write=False)
     return gap, grain

@@ -26,6 +26,7 @@ GROOVE_FILLED = 4.0
 #: Share of what looks take off that a groove loses in depth: its edges go faster than its floor.
 WORN_SHARE = 0.5
 _TEXTURE_M = 0.35e-6  # where the particles of the bare surface are looked for
+_BRIDGED_M = 1.0e-6  # holes of the bare surface narrower than this are bridged by a film on it
 _SEARCHED_M = 3e-6  # the bare surface lies no lower than this
 
 
@@ -132,15 +133,25 @@ class Top:
         self.x = x0 + volume.voxel * np.arange(columns)
         self.z = z0 + volume.layer * np.arange(depth)
         self.y = y0 + volume.voxel * np.arange(rows)
-        solid = volume.labels[:, : int(np.searchsorted(self.y, _SEARCHED_M))] != m.VACUUM
-        first = np.argmax(solid, axis=1)
-        self.height = np.where(solid.any(axis=1), self.y[first] - volume.voxel / 2, _SEARCHED_M).astype(np.float32)
+        self.height = self._bridged()
         self.hollow = np.zeros_like(self.height)
         row = int(np.clip(np.searchsorted(self.y, _TEXTURE_M), 0, rows - 1))
         solid = ndimage.gaussian_filter(
             (volume.labels[:, row] == m.NMC).astype(np.float32), (0.15e-6 / volume.layer, 0.15e-6 / volume.voxel)
         )
         self.texture: Float32 = np.clip((solid - solid.mean()) * 1.5, -1, 1).astype(np.float32)
+
+    def _bridged(self) -> Float32:
+        """Return the height of the surface as a film would bridge it; holes narrower than that become pores."""
+        volume, rows = self._volume, int(np.searchsorted(self.y, _SEARCHED_M))
+        solid = volume.labels[:, :rows] != m.VACUUM
+        first = np.where(solid.any(axis=1), np.argmax(solid, axis=1), rows)
+        size = tuple(2 * round(_BRIDGED_M / 2 / step) + 1 for step in (volume.layer, volume.voxel))
+        bridged = ndimage.maximum_filter(ndimage.minimum_filter(first, size), size)
+        for row in range(int(bridged.min()), rows):
+            part = volume.labels[:, row]
+            part[(part == m.VACUUM) & (row >= bridged)] = m.PORE
+        return (self.y[0] + volume.voxel * (bridged - 0.5)).astype(np.float32)
 
     def write(self, feature: Feature) -> None:
         """Write a feature, or a further piece of one, into the voxels."""
@@ -162,16 +173,17 @@ class Top:
         return slice(int(np.searchsorted(at, low)), int(np.searchsorted(at, high)))
 
     def _raise(self, place: tuple[slice, slice], by: Float32) -> None:
+        """Grow by a height; a groove grows from its walls as well until it is level, and shows what filled it."""
         old, hollow = self.height[place], self.hollow[place]
-        filled = np.minimum(hollow, np.float32(GROOVE_FILLED) * by)
-        new = old - by - filled
+        grown = np.minimum((1 + np.float32(GROOVE_FILLED)) * by, hollow + by)
+        new, level = old - grown, old - np.minimum(grown, hollow)
         for row in range(*self._rows(float(new.min()), float(old.max()))):
             y = np.float32(self.y[row])
             labels = self._volume.labels[place[0], row, place[1]]
             fresh = (y >= new) & (y < old) & (labels == m.VACUUM)
-            labels[fresh] = np.where(y >= old - filled, m.RESIDUE, m.CAP)[fresh]
+            labels[fresh] = np.where(y >= level, m.RESIDUE, m.CAP)[fresh]
         self.height[place] = new
-        self.hollow[place] = hollow - filled
+        self.hollow[place] = hollow - (grown - by)
 
     def _cut(self, place: tuple[slice, slice], by: Float32) -> None:
         old = self.height[place]
