@@ -253,7 +253,7 @@ class _Store:
         own: dict[str, Any],
     ) -> None:
         """Write the attributes by which programs know axes, scale, channels and colours."""
-        steps = [length * 1e6 for length in (spacing_m, *pixel_m)]
+        steps = [round(length * 1e6, 9) for length in (spacing_m, *pixel_m)]
         top = {8: 255, 16: 65535}[self.greys[0].dtype.itemsize * 8]
         omero = {
             "name": name,
