@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["open"]
 
 
-def open(url: str = "simulator", state: Path | None = None) -> SimulatedMicroscope:  # noqa: A001 - an instrument is opened
+def open(url: str = "simulator", state: Path | None = None) -> SimulatedMicroscope:
     """Open the virtual microscope of a URL such as `simulator:11?coating=19um`; a state folder makes it last.
 
     Raises

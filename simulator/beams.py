@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ def turned(axis: Vector, angle: float, vector: Vector) -> Vector:
 class Standing:
     """Where the stage truly stands, errors included, and how the block is mounted on it.
 
-    x, y, z, r, t : raw stage, metres and radians; pretilt : of the stub, radians; holder : of the block's origin, metres
+    x, y, z, r, t : raw stage, metres and radians; pretilt : of the stub, radians
+    holder : where the block's origin is on it, metres
     displaced : what drift and errors add in the chamber's axes, metres
     """
 
@@ -55,8 +57,8 @@ class Standing:
 class Affine:
     """Two coordinates as an affine function of two others: (p, q) = matrix @ (u, v) + offset."""
 
-    matrix: Vector
-    offset: Vector
+    matrix: NDArray[np.floating[Any]]
+    offset: NDArray[np.floating[Any]]
 
     def __call__(self, u: float, v: float) -> tuple[float, float]:
         """Return the image of one point."""
@@ -94,7 +96,7 @@ class Sight:
         at = standing
         #: The block's axes in the chamber, one per column.
         self.axes = np.column_stack([_mounted(at, axis) for axis in (_X, -_Z, _Y)])
-        base = turned(_Z, at.r, np.array(at.holder, float)) + (at.x, at.y, at.z)
+        base = turned(_Z, at.r, np.array(at.holder, float)) + np.array((at.x, at.y, at.z))
         self.origin = _tilted(at.t, base) + np.array(at.displaced, float)
         #: Direction of flight in block axes.
         self.flight: Vector = self.axes.T @ -self.up

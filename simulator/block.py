@@ -63,7 +63,7 @@ class Block:
     @property
     def film(self) -> Float32:
         """Film on the face, metres."""
-        return np.maximum(self.maps.face - self.maps.surface, 0)
+        return np.asarray(np.maximum(self.maps.face - self.maps.surface, 0), np.float32)
 
     def add(self, feature: Feature) -> None:
         """Put a feature, or a further piece of one, on the top."""
@@ -164,4 +164,4 @@ def _ragged(options: Options, x: NDArray[np.float64], y: NDArray[np.float64]) ->
     fine = ndimage.gaussian_filter(draw.standard_normal((y.size, x.size)), 0.5e-6 / step, mode="nearest")
     rough = coarse / max(float(coarse.std()), 1e-12) + 0.4 * fine / max(float(fine.std()), 1e-12)
     low, high = float(rough.min()), float(rough.max())
-    return (options.ragged * (rough - low) / max(high - low, 1e-12)).astype(np.float32)
+    return np.asarray(options.ragged * (rough - low) / max(high - low, 1e-12), np.float32)

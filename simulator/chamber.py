@@ -113,9 +113,8 @@ def read_stage(options: Options, now: Condition) -> StagePosition:
     """Return what the stage's encoders say."""
     off = rng(options.seed, "encoders", now.tilts, now.moves).uniform(-READ_ERROR_M, READ_ERROR_M, 3)
     at = now.stage
-    return StagePosition(
-        x=(at.x or 0.0) + float(off[0]), y=(at.y or 0.0) + float(off[1]), z=(at.z or 0.0) + float(off[2]), r=at.r, t=at.t
-    )
+    x, y, z = (float(value or 0.0) + float(by) for value, by in zip((at.x, at.y, at.z), off, strict=True))
+    return StagePosition(x=x, y=y, z=z, r=at.r, t=at.t)
 
 
 def turned_by(now: StagePosition, to: StagePosition) -> float:

@@ -35,11 +35,11 @@ INTENSITY: dict[str, dict[int, float]] = {
 }
 #: The carbon-binder's own lines: in pure carbon, in pure PVDF, counts per second and nanoampere (physics.md 5).
 CARBON_IN_CARBON, CARBON_IN_BINDER, FLUORINE_IN_BINDER = 12_200.0, 1_700.0, 12_700.0
-#: Solid share of the carbon-binder: lines come from what is there, and deeper (physics.md 5: C about 0.95, F about 1.1).
+#: Of the solid's intensities in the porous carbon-binder (physics.md 5: C about 0.95, F about 1.1 counts).
 CBD_EFFECT = 0.95
 #: Distance, dead time and fitted peaks together (physics.md 5, calibration): 0.10.
 FACTOR = 0.10
-#: False counts per second and nanoampere after the factor, F: Mn La, and tails (physics.md 5, overlaps at 1.6 nA, 1 ms).
+#: False counts of F per second and nanoampere after the factor: Mn La and tails (physics.md 5, at 1.6 nA, 1 ms).
 FALSE_FLUORINE = {m.NMC: 0.25 / 1.6e-3, m.AL: 0.10 / 1.6e-3, m.PT: 0.12 / 1.6e-3, m.CAP: 0.10 / 1.6e-3}
 #: False P over platinum (P K under Pt Ma), share of the platinum line.
 FALSE_PHOSPHORUS = 0.08
@@ -100,13 +100,14 @@ def _intensity(scene: FaceScene, element: str, seen: Float32, film: Float32, vol
 
 def _line(scene: FaceScene, element: str, material: int, voltage_v: float) -> Float32 | float:
     """Return the intensity of an element in a material, counts per second and nanoampere, one value or one per row."""
-    over = (voltage_v / 10e3) ** 1.2  # between 5 and 15 kV intensities go about so (physics.md 5)
+    over = float((voltage_v / 10e3) ** 1.2)  # between 5 and 15 kV intensities go about so (physics.md 5)
     if material == m.CBD:
         binder = scene.binder[:, None].astype(np.float32)
         if element == "C":
-            return np.asarray(((1 - binder) * CARBON_IN_CARBON + binder * CARBON_IN_BINDER) * CBD_EFFECT * over, np.float32)
+            both = (1 - binder) * CARBON_IN_CARBON + binder * CARBON_IN_BINDER
+            return np.asarray(both * np.float32(CBD_EFFECT * over), np.float32)
         if element == "F":
-            return np.asarray(binder * FLUORINE_IN_BINDER * CBD_EFFECT * over, np.float32)
+            return np.asarray(binder * np.float32(FLUORINE_IN_BINDER * CBD_EFFECT * over), np.float32)
         return 0.0
     if element == "P" and material == m.PT:
         return INTENSITY["Pt"][m.PT] * FALSE_PHOSPHORUS * over

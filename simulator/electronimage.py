@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from math import acos, cos
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from simulator.imaging import render
 from simulator.randomness import rng
 
 Float32 = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 #: A beam that meets the face more glancingly than this (cosine of its angle to the normal) shows nothing of it.
 LEAST_FACING = 0.25
@@ -86,7 +88,7 @@ def picture(
     focus_off_m: float,
     seed: int,
     key: tuple[int, ...],
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+) -> NDArray[Any]:
     """Return one detector's picture (y, x)."""
     gain = float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
     dwell = scan.dwell_s * scan.line_integrations * scan.frame_integrations
@@ -111,9 +113,7 @@ def picture(
     return _flipped(pixels, seen.flip)
 
 
-def defocus(
-    seen: Seen, scan: Scan, settings: BeamSettings, focus_off_m: float
-) -> float | NDArray[np.float64]:
+def defocus(seen: Seen, scan: Scan, settings: BeamSettings, focus_off_m: float) -> float | NDArray[np.float64]:
     """Return how far each row lies from the focus, metres; dynamic focus follows the tilt correction's angle."""
     distance = COINCIDENCE_M - seen.focus
     off = distance - (settings.working_distance_m or COINCIDENCE_M) + focus_off_m
@@ -129,18 +129,16 @@ def true_classes(seen: Seen, shape: tuple[int, int]) -> NDArray[np.uint8]:
     return _flipped(truth(seen.scene), seen.flip) if seen.scene.material.shape == shape else np.zeros(shape, np.uint8)
 
 
-def _flipped(pixels: NDArray[np.generic], flip: tuple[bool, bool]) -> NDArray[np.generic]:
+def _flipped(pixels: NDArray[Any], flip: tuple[bool, bool]) -> NDArray[Any]:
     out = pixels[:, ::-1] if flip[0] else pixels
     return np.ascontiguousarray(out[::-1] if flip[1] else out)
 
 
-def _axes(
-    matrix: NDArray[np.float64], offset: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _axes(matrix: Floats, offset: Floats, u: Floats, v: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return block x of the columns and y of the rows; what little the picture is turned against them is left out."""
     x = matrix[0, 0] * u + matrix[0, 1] * float(v.mean()) + offset[0]
     y = matrix[1, 1] * v + matrix[1, 0] * float(u.mean()) + offset[1]
-    return x, y
+    return np.asarray(x, float), np.asarray(y, float)
 
 
 def _range(own: NDArray[np.float64], wanted: NDArray[np.float64]) -> slice:
@@ -151,7 +149,7 @@ def _range(own: NDArray[np.float64], wanted: NDArray[np.float64]) -> slice:
 def _beyond_the_top(
     block: Block, scene: FaceScene, x: NDArray[np.float64], y: NDArray[np.float64], view: tuple[float, float, float]
 ) -> FaceScene:
-    """Let a slanted view that passes over the face's upper edge land on the top surface: flat cap, or bare electrode."""
+    """Let a slanted view that passes over the face's upper edge land on the top surface: cap, or bare electrode."""
     if view[1] < 0.05:
         return scene
     z = block.middle_z()
@@ -169,9 +167,7 @@ def _beyond_the_top(
     )  # fmt: skip
 
 
-def _nothing(
-    scan: Scan, detector: DetectorSettings, seed: int, key: tuple[int, ...]
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _nothing(scan: Scan, detector: DetectorSettings, seed: int, key: tuple[int, ...]) -> NDArray[Any]:
     """Return a flat grey with noise: the beam meets no face in this pose."""
     draw = rng(seed, "blank picture", detector.name, *key)
     top = 255 if scan.bits == 8 else 65535

@@ -77,12 +77,16 @@ def stage(described: Description, now: Condition, to: StagePosition) -> None:
     names = ", ".join(now.inserted)
     at = now.stage
     if turned_by(at, to) > 1e-6:
-        raise _refused("stage", f"tilt or rotation with {names} in", "none in", f"retract {names}", "tilt-needs-devices-out")
+        raise _refused(
+            "stage", f"tilt or rotation with {names} in", "none in", f"retract {names}", "tilt-needs-devices-out"
+        )
     rise = 0.0 if to.z is None else to.z - (at.z or 0.0)
     way = max(abs(b - (a or 0.0)) for a, b in ((at.x, to.x), (at.y, to.y), (0.0, 0.0)) if b is not None)
     if rise > 1e-9 or way > SHORT_WAY_M or (Device.NEEDLE in now.inserted and way > 1e-9):
         asked = f"{way * 1e6:.1f} um, {rise * 1e6:.1f} um up with {names} in"
-        raise _refused("stage", asked, "0.5 mm in X and Y, not up, needle out", f"retract {names}", "move-needs-devices-out")
+        raise _refused(
+            "stage", asked, "0.5 mm in X and Y, not up, needle out", f"retract {names}", "move-needs-devices-out"
+        )
 
 
 def insertion(options: Options, now: Condition, device: Device) -> None:
@@ -92,7 +96,9 @@ def insertion(options: Options, now: Condition, device: Device) -> None:
     )
     for other in others:
         if other in now.inserted:
-            raise _refused(f"insert {device}", f"{other} is in", f"{other} out", f"retract {other} first", "devices-collide")
+            raise _refused(
+                f"insert {device}", f"{other} is in", f"{other} out", f"retract {other} first", "devices-collide"
+            )
     if device is Device.NEEDLE:
         return
     tilt, turn = now.stage.t or 0.0, (now.stage.r or 0.0) % (2 * pi)
@@ -112,7 +118,9 @@ def gas(described: Description, now: Condition, name: str, setting: GasSetting) 
         if Device.NEEDLE not in now.inserted:
             raise _refused(f"gas.{name}", "valve open", "needle in", "insert the needle first", "valve-needs-needle")
         if setting.heater_on is False or not (setting.heater_on or now.gases[name].ready):
-            raise _refused(f"gas.{name}", "valve open", "gas at temperature", "switch its heater on", "valve-needs-heat")
+            raise _refused(
+                f"gas.{name}", "valve open", "gas at temperature", "switch its heater on", "valve-needs-heat"
+            )
 
 
 def scan(described: Description, now: Condition, asked: Scan) -> None:
@@ -127,7 +135,9 @@ def scan(described: Description, now: Condition, asked: Scan) -> None:
     size = (asked.width_px, asked.height_px)
     if asked.bits == 16 and size not in described.sixteen_bit_sizes:
         shown = ", ".join(f"{w} x {h}" for w, h in described.sixteen_bit_sizes)
-        raise _refused("scan.bits", f"16 at {size[0]} x {size[1]}", shown, "take 8 bit or one of these", "bits-need-preset")
+        raise _refused(
+            "scan.bits", f"16 at {size[0]} x {size[1]}", shown, "take 8 bit or one of these", "bits-need-preset"
+        )
     _fits(described, asked.beam, asked.width_px * asked.pixel_m, asked.height_px * asked.pixel_m, "scan.size")
 
 
@@ -154,7 +164,9 @@ def pattern(described: Description, now: Condition, job: PatternJob) -> None:
         limit = (described.ion_field_max_m if job.beam is Beam.ION else described.electron_field_max_m) / 2
         if reach > limit:
             shown = f"{limit * 1e6:g} um from the centre"
-            raise _refused("pattern", f"{reach * 1e6:.0f} um from the centre", shown, "make it smaller", "fits-the-field")
+            raise _refused(
+                "pattern", f"{reach * 1e6:.0f} um from the centre", shown, "make it smaller", "fits-the-field"
+            )
     if job.purpose == "deposit":
         _gas_flows(now, job)
 
@@ -165,7 +177,7 @@ def _gas_flows(now: Condition, job: PatternJob) -> None:
     asked = [name for name in job.gases if name in now.gases] or list(now.gases)
     flowing = [name for name in asked if now.gases[name].valve_open and now.gases[name].ready]
     if not flowing:
-        msg = "no gas flows: the pressure has not risen and a film would be milled instead; open the valve, heat the source"
+        msg = "no gas flows: the beam would mill where a film is wanted; heat the source and open the valve"
         raise DeviceFault(msg, gases=sorted(job.gases), needle=True)
 
 

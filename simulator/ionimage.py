@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from instrument.settings import DetectorSettings, Scan
 from simulator.beams import Sight
 from simulator.block import Block
 from simulator.milling import spot_sigma
-from simulator.randomness import rng
+from simulator.randomness import Key, rng
+from simulator.textures import noise
 from simulator.topside import relief
 
 Float32 = NDArray[np.float32]
@@ -23,12 +25,12 @@ BARE, CAP, VACUUM = 0.42, 0.62, 0.06
 DARK_M, EDGE_GAIN = 0.9e-6, 0.25
 #: Electrons that are counted per ion.
 COUNTED = 0.35
-_TEXTURE = 0.35
+_TEXTURE, _TILE_M, _BLOB_PX = 0.35, 150e-9, 6.0
 
 
 def top_picture(
     block: Block, sight: Sight, scan: Scan, detector: DetectorSettings, *, current_a: float, voltage_v: float,
-    seed: int, key: tuple[int, ...], shaded: bool = False,
+    seed: int, key: tuple[Key, ...], shaded: bool = False,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:  # fmt: skip
     """Return a picture (y, x) of the top surface. `shaded`: a device hangs in the beam's way (night.md 25)."""
     u = scan.centre_x_m + (np.arange(scan.width_px) - (scan.width_px - 1) / 2) * scan.pixel_m
@@ -58,7 +60,7 @@ def top_picture(
 
 
 def _meets(
-    sight: Sight, y: float, u: NDArray[np.float64], v: NDArray[np.float64]
+    sight: Sight, y: float, u: NDArray[np.floating[Any]], v: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return block x and z of every pixel on the plane y, (y, x)."""
     plane = sight.on_plane(1, y)
@@ -80,14 +82,16 @@ def _front(block: Block, x: Float32) -> Float32:
 
 
 def _texture(block: Block, x: Float32, z: Float32) -> Float32:
-    """Return the bare surface's unevenness, about -1..1: particles and binder, repeated in mirror beyond the volume."""
+    """Return the bare surface's unevenness, about -1..1: particles and binder, beyond the volume something alike."""
     pattern = block.top.texture
     depth, columns = pattern.shape
-    column = np.abs(np.rint((x - block.top.x[0]) / block.volume.voxel).astype(np.intp)) % (2 * columns)
-    row = np.abs(np.rint((z - block.top.z[0]) / block.volume.layer).astype(np.intp)) % (2 * depth)
-    column = np.where(column >= columns, 2 * columns - 1 - column, column)
-    row = np.where(row >= depth, 2 * depth - 1 - row, row)
-    return pattern[row, column]
+    column = np.rint((x - block.top.x[0]) / block.volume.voxel).astype(np.intp)
+    row = np.rint((z - block.top.z[0]) / block.volume.layer).astype(np.intp)
+    known = (row >= 0) & (row < depth) & (column >= 0) & (column < columns)
+    tile = noise("top", (1, 512, 512), (0.01, _BLOB_PX, _BLOB_PX))[0]
+    beyond = tile[np.floor(z / _TILE_M).astype(np.intp) % 512, np.floor(x / _TILE_M).astype(np.intp) % 512]
+    found = pattern[np.clip(row, 0, depth - 1), np.clip(column, 0, columns - 1)]
+    return np.asarray(np.where(known, found, np.clip(1.2 * beyond, -1, 0.7)), np.float32)
 
 
 def _counted(

@@ -373,9 +373,7 @@ class SimulatedMicroscope(Microscope):
         self._now = self._now.replace_fast(gases=gases, shut_at_s=time_s, drift=drift)
 
     def _use_gas(self, seconds: float) -> None:
-        gases = {
-            n: g.replace(open_s=g.open_s + seconds) if g.valve_open else g for n, g in self._now.gases.items()
-        }
+        gases = {n: g.replace(open_s=g.open_s + seconds) if g.valve_open else g for n, g in self._now.gases.items()}
         self._now = self._now.replace_fast(gases=gases)
 
     def _cuts_since_break(self) -> int:

@@ -46,7 +46,7 @@ class TrueRates:
 
     def rate(self, name: str, voltage_v: float, species: str = "Xenon") -> float:
         """Return the sputtered volume per charge, m3/C."""
-        return self.by_name[name] * SPECIES_FACTOR[species] * (voltage_v / 30e3) ** VOLTAGE_EXPONENT
+        return float(self.by_name[name] * SPECIES_FACTOR[species] * (voltage_v / 30e3) ** VOLTAGE_EXPONENT)
 
     def table(self, voltage_v: float, species: str = "Xenon") -> Float32:
         """Return the rate by material, float32 (256,), m3/C; outside as pores."""
@@ -136,7 +136,7 @@ def column_rate(material: Bytes, table: Float32, pixel_m: float, slant: float) -
     table : rate by material, m3/C
     pixel_m : of the map; slant : tangent of the beam's angle in the face, x per y
     """
-    slow = sheared(1 / table[material], slant)
+    slow = sheared(np.asarray(1 / table[material], np.float32), slant)
     there = sheared((material != m.VACUUM).astype(np.float32), slant)
     weight = there.sum(axis=0)
     overall = float((slow * there).sum() / max(1.0, float(weight.sum())))
@@ -161,7 +161,7 @@ def curtain(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Fl
     relief = sheared(np.asarray(relief, np.float32), -slant)
     relief = ndimage.gaussian_filter1d(relief, 0.2e-6 / pixel_m, axis=1)
     relief -= np.median(relief)
-    return np.clip(relief, -CURTAIN_LIMIT_M, CURTAIN_LIMIT_M).astype(np.float32)
+    return np.asarray(np.clip(relief, -CURTAIN_LIMIT_M, CURTAIN_LIMIT_M), np.float32)
 
 
 def sheared(field: Float32, slant: float) -> Float32:
@@ -176,6 +176,7 @@ def sheared(field: Float32, slant: float) -> Float32:
 def foot_lag(y_m: NDArray[np.floating], height_m: float, cuts_since_break: int) -> Float32:
     """Return the factor on a cut's advance by depth: after a break the foot comes later (night.md 7), (y, 1)."""
     lag = 0.4 * np.exp(-cuts_since_break / 1.5)
+    # beyond the pattern's depth nothing is cut
     depth = np.clip(np.asarray(y_m) / max(height_m, 1e-9), 0, 1)
-    reach = 1 / (1 + np.exp((np.asarray(y_m) - height_m - 1.5e-6) / 0.5e-6))  # beyond the pattern's depth nothing is cut
+    reach = 1 / (1 + np.exp((np.asarray(y_m) - height_m - 1.5e-6) / 0.5e-6))
     return np.asarray((1 - lag * depth) * reach, np.float32)[:, None]

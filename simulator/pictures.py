@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,12 @@ class Pictures:
         return Tuning(routine=Tune.CONTRAST, score=min(scores), detectors=tuple(found))
 
     def _electron(
-        self, now: Condition, scan: Scan, seen: electronimage.Seen | None, detector: DetectorSettings, key: tuple[int, ...]
+        self,
+        now: Condition,
+        scan: Scan,
+        seen: electronimage.Seen | None,
+        detector: DetectorSettings,
+        key: tuple[int, ...],
     ) -> NDArray[Any]:
         settings = now.electron
         return electronimage.picture(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ class Store:
         texts = {"options": options.model_dump_json(), "condition": now.model_dump_json()}
         packed = {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
         data = io.BytesIO()
-        np.savez(data, form=np.array([FORM]), **packed, **block.maps.copies())
+        arrays: dict[str, Any] = {"form": np.array([FORM]), **packed, **block.maps.copies()}
+        np.savez(data, **arrays)
         durable.atomic_write_bytes(self.folder / STATE, data.getvalue())
         return now
 
@@ -82,7 +84,7 @@ class Store:
         path = self.folder / f"change-{number:04d}.npz"
         try:
             with np.load(path) as held:
-                return np.cumsum(held["step"].astype(np.int64))
+                return np.asarray(np.cumsum(held["step"].astype(np.int64)), np.int64)
         except (OSError, ValueError, KeyError) as error:
             msg = f"{path} cannot be read: a change of the virtual specimen is lost"
             raise BadData(msg, path=str(path)) from error

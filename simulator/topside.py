@@ -90,9 +90,9 @@ def added(features: tuple[Feature, ...], new: Feature) -> tuple[Feature, ...]:
 def relief(
     features: tuple[Feature, ...], x: NDArray[np.floating], z: NDArray[np.floating]
 ) -> tuple[Float32, Float32, Float32]:
-    """Return what stands on the top surface at places (arrays that broadcast): cap height, depth cut below it, cap share.
+    """Return what stands on the top surface at places: cap height, depth cut below it, share of cap.
 
-    Later caps fill earlier grooves.
+    x, z are arrays that broadcast. Later caps fill earlier grooves.
     """
     shape = np.broadcast_shapes(x.shape, z.shape)
     cap, cut, share = (np.zeros(shape, np.float32) for _ in range(3))
@@ -130,9 +130,9 @@ class Top:
         self._volume = volume
         x0, y0, z0 = volume.origin
         depth, rows, columns = volume.labels.shape
-        self.x = x0 + volume.voxel * np.arange(columns)
-        self.z = z0 + volume.layer * np.arange(depth)
-        self.y = y0 + volume.voxel * np.arange(rows)
+        self.x: NDArray[np.float64] = x0 + volume.voxel * np.arange(columns, dtype=float)
+        self.z: NDArray[np.float64] = z0 + volume.layer * np.arange(depth, dtype=float)
+        self.y: NDArray[np.float64] = y0 + volume.voxel * np.arange(rows, dtype=float)
         self.height = self._bridged()
         self.hollow = np.zeros_like(self.height)
         row = int(np.clip(np.searchsorted(self.y, _TEXTURE_M), 0, rows - 1))
@@ -151,7 +151,7 @@ class Top:
         for row in range(int(bridged.min()), rows):
             part = volume.labels[:, row]
             part[(part == m.VACUUM) & (row >= bridged)] = m.PORE
-        return (self.y[0] + volume.voxel * (bridged - 0.5)).astype(np.float32)
+        return np.asarray(self.y[0] + volume.voxel * (bridged - 0.5), np.float32)
 
     def write(self, feature: Feature) -> None:
         """Write a feature, or a further piece of one, into the voxels."""
@@ -169,7 +169,7 @@ class Top:
         else:
             self._cut(place, np.where(here > 0.5, np.float32(feature.amount), 0).astype(np.float32))
 
-    def _span(self, at: NDArray[np.float64], low: float, high: float) -> slice:
+    def _span(self, at: NDArray[np.floating], low: float, high: float) -> slice:
         return slice(int(np.searchsorted(at, low)), int(np.searchsorted(at, high)))
 
     def _raise(self, place: tuple[slice, slice], by: Float32) -> None:

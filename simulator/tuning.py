@@ -15,7 +15,8 @@ Picture = Callable[[float], NDArray[np.generic]]
 #: Working distances are tried this far around the present one, metres (physics.md 1.6: 20-40 um, 20-40 steps), in
 #: rounds that narrow by `NARROWER`.
 SWEEP_M, STEPS, NARROWER, ROUNDS = 40e-6, 13, 4.0, 3
-#: Greys that the darkest and the brightest 0.3 % are brought to, of 255: binder stands above black, platinum below white.
+#: Greys that the darkest and the brightest 0.3 % are brought to, of 255: binder above black, platinum
+#: below white.
 DARKEST, BRIGHTEST, TAIL = 10.0, 243.0, 0.3
 #: This much more contrast doubles the gain (physics.md 4.4); what trial pictures are taken with.
 CONTRAST_STEP, TRIAL_CONTRASTS, TRIAL_BRIGHTNESS = 0.15, (0.3, 0.2), 0.7
