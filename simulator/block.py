@@ -67,8 +67,8 @@ class Block:
 
     def add(self, feature: Feature) -> None:
         """Put a feature, or a further piece of one, on the top."""
-        self.features = added(self.features, feature)
-        self.top.write(feature)
+        self.features, piece = added(self.features, feature)
+        self.top.write(piece)
 
     def middle_z(self, rows: slice = slice(None), columns: slice = slice(None)) -> float:
         """Return the plane of the face there, metres: the median of what is part of it."""
@@ -80,9 +80,9 @@ class Block:
         rows = (self.y > -0.5e-6) & (self.y < 1.0e-6)
         return np.asarray(np.median(self.maps.surface[rows], axis=0), np.float32)
 
-    def materials(self) -> Bytes:
-        """Return what lies at the surface, by map pixel; PT where film is."""
-        found = self.material_at(self.maps.face)
+    def materials(self, under: Bytes) -> Bytes:
+        """Return what lies at the surface, by map pixel, given what lies under any film; PT where film is."""
+        found = under.copy()
         found[(self.film > 5e-9) & (found != m.VACUUM)] = m.PT
         return found
 

@@ -55,7 +55,7 @@ from simulator.writing import Writer
 #: Longest wait for a verb in hand to end when the machine is made safe, s on the wall.
 _SAFE_WITHIN_S = 60.0
 #: Pieces in which a pattern's time passes, s: stepped, and following the wall; state is saved no more often than this.
-_STEPPED_S, _PACED_S, _SAVED_EVERY_S = (1.0, 20.0), 0.25, 5.0
+_STEPPED_S, _PACED_S, _SAVED_EVERY_S = (2.0, 20.0), 0.25, 20.0
 #: A pause after which a cut's foot lags again (night.md 7), s.
 _BREAK_S = 1800.0
 
@@ -252,7 +252,7 @@ class SimulatedMicroscope(Microscope):
         fraction, span = job.from_fraction, job.to_fraction - job.from_fraction
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
             left = (job.to_fraction - fraction) / span * seconds
-            piece = min(left, max(_STEPPED_S[0], min(_STEPPED_S[1], seconds / 6)) if self.clock.stepped else _PACED_S)
+            piece = min(left, max(_STEPPED_S[0], min(_STEPPED_S[1], seconds / 4)) if self.clock.stepped else _PACED_S)
             before = self.clock.now()
             self.clock.wait(piece)
             passed = self.clock.now() - before

@@ -77,14 +77,19 @@ def _edge(inward: NDArray[np.floating], soft: float) -> Float32:
     return np.asarray(0.5 + 0.5 * erf(np.asarray(inward, np.float32) / np.float32(np.sqrt(2) * soft)), np.float32)
 
 
-def added(features: tuple[Feature, ...], new: Feature) -> tuple[Feature, ...]:
-    """Return the list with a feature more; a further piece of the newest or of the one before is added to it."""
+def added(features: tuple[Feature, ...], new: Feature) -> tuple[tuple[Feature, ...], Feature]:
+    """Return the list with a feature more, and what to write for it.
+
+    A further piece of the newest feature, or of the one before it, is added to that one and has its outline: the list
+    then stands for exactly the voxels that the pieces have changed.
+    """
     for back in (1, 2):
         if len(features) >= back and features[-back].same(new) and (back == 1 or features[-1].kind == new.kind):
-            grown = features[-back].replace(amount=features[-back].amount + new.amount)
+            old = features[-back]
             place = len(features) - back
-            return (*features[:place], grown, *features[place + 1 :])
-    return (*features, new)
+            grown = old.replace(amount=old.amount + new.amount)
+            return (*features[:place], grown, *features[place + 1 :]), old.replace(amount=new.amount)
+    return (*features, new), new
 
 
 def relief(
@@ -123,6 +128,7 @@ class Top:
     ----------
     height : y of the topmost solid in each voxel column, metres, (z, x)
     hollow : depth of grooves that no film has filled yet, metres, (z, x)
+    rim : y of the surface that a groove was cut into, metres, (z, x)
     texture : how the bare surface's particles and binder stand out, about -1..1, as built, (z, x)
     """
 
@@ -133,15 +139,17 @@ class Top:
         self.x: NDArray[np.float64] = x0 + volume.voxel * np.arange(columns, dtype=float)
         self.z: NDArray[np.float64] = z0 + volume.layer * np.arange(depth, dtype=float)
         self.y: NDArray[np.float64] = y0 + volume.voxel * np.arange(rows, dtype=float)
+        # double precision: a feature written in pieces must give the voxels that it gives when written at once
         self.height = self._bridged()
         self.hollow = np.zeros_like(self.height)
+        self.rim = self.height.copy()
         row = int(np.clip(np.searchsorted(self.y, _TEXTURE_M), 0, rows - 1))
         solid = ndimage.gaussian_filter(
             (volume.labels[:, row] == m.NMC).astype(np.float32), (0.15e-6 / volume.layer, 0.15e-6 / volume.voxel)
         )
         self.texture: Float32 = np.clip((solid - solid.mean()) * 1.5, -1, 1).astype(np.float32)
 
-    def _bridged(self) -> Float32:
+    def _bridged(self) -> NDArray[np.float64]:
         """Return the height of the surface as a film would bridge it; holes narrower than that become pores."""
         volume, rows = self._volume, int(np.searchsorted(self.y, _SEARCHED_M))
         solid = volume.labels[:, :rows] != m.VACUUM
@@ -151,7 +159,7 @@ class Top:
         for row in range(int(bridged.min()), rows):
             part = volume.labels[:, row]
             part[(part == m.VACUUM) & (row >= bridged)] = m.PORE
-        return np.asarray(self.y[0] + volume.voxel * (bridged - 0.5), np.float32)
+        return np.asarray(self.y[0] + volume.voxel * (bridged - 0.5), float)
 
     def write(self, feature: Feature) -> None:
         """Write a feature, or a further piece of one, into the voxels."""
@@ -165,33 +173,34 @@ class Top:
         here = feature.outline(self.x[None, columns], self.z[rows, None])
         place = (rows, columns)
         if feature.kind == "cap":
-            self._raise(place, np.where(here > 0.02, np.float32(feature.amount) * here, 0).astype(np.float32))
+            self._raise(place, np.where(here > 0.02, feature.amount * here.astype(float), 0.0))
         else:
-            self._cut(place, np.where(here > 0.5, np.float32(feature.amount), 0).astype(np.float32))
+            self._cut(place, np.where(here > 0.5, feature.amount, 0.0))
 
     def _span(self, at: NDArray[np.floating], low: float, high: float) -> slice:
         return slice(int(np.searchsorted(at, low)), int(np.searchsorted(at, high)))
 
-    def _raise(self, place: tuple[slice, slice], by: Float32) -> None:
+    def _raise(self, place: tuple[slice, slice], by: NDArray[np.float64]) -> None:
         """Grow by a height; a groove grows from its walls as well until it is level, and shows what filled it."""
         old, hollow = self.height[place], self.hollow[place]
-        grown = np.minimum((1 + np.float32(GROOVE_FILLED)) * by, hollow + by)
-        new, level = old - grown, old - np.minimum(grown, hollow)
+        grown = np.minimum((1 + GROOVE_FILLED) * by, hollow + by)
+        new, level = old - grown, self.rim[place]
         for row in range(*self._rows(float(new.min()), float(old.max()))):
-            y = np.float32(self.y[row])
+            y = float(self.y[row])
             labels = self._volume.labels[place[0], row, place[1]]
             fresh = (y >= new) & (y < old) & (labels == m.VACUUM)
-            labels[fresh] = np.where(y >= level, m.RESIDUE, m.CAP)[fresh]
+            labels[fresh] = np.where((y >= level) & (hollow > 0), m.RESIDUE, m.CAP)[fresh]
         self.height[place] = new
         self.hollow[place] = hollow - (grown - by)
 
-    def _cut(self, place: tuple[slice, slice], by: Float32) -> None:
+    def _cut(self, place: tuple[slice, slice], by: NDArray[np.float64]) -> None:
         old = self.height[place]
         new = old + by
         for row in range(*self._rows(float(old.min()), float(new.max()))):
-            y = np.float32(self.y[row])
+            y = float(self.y[row])
             labels = self._volume.labels[place[0], row, place[1]]
             labels[(y >= old) & (y < new)] = m.VACUUM
+        self.rim[place] = np.where((self.hollow[place] > 0) | (by == 0), self.rim[place], old)
         self.height[place] = new
         self.hollow[place] += by
 

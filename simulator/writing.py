@@ -8,21 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instrument.settings import Beam, CleaningCrossSection, Line, Pattern, PatternJob, Rectangle
-from simulator import materials as m
 from simulator.beams import Affine, Sight
 from simulator.block import Block
+from simulator.cutting import FaceCut
 from simulator.deposition import electron_film_rate, film_rate
 from simulator.milling import (
     DOSE_SPREAD,
     LINE_SPREAD_M,
-    ROCKED_SHARE,
     TrueRates,
-    column_rate,
-    curtain,
-    foot_lag,
     inside,
     spot_sigma,
-    swept,
 )
 from simulator.randomness import rng
 from simulator.topside import Feature, relief
@@ -36,8 +31,6 @@ OPEN_FRONT_M = 0.8e-6
 #: Edge of a film, metres, and its thin halo: share of its thickness and reach (physics.md 3.1: 1-3 %, 10-30 um).
 FILM_EDGE_M, HALO_SHARE, HALO_M = 0.4e-6, 0.02, 10e-6
 _THINNEST_HALO_M = 3e-9
-#: A cut takes part in the curtains of this much advance: then the older relief is gone, metres.
-RELIEF_MEMORY_M = 60e-9
 
 
 @dataclass
@@ -68,8 +61,7 @@ class Writer:
         draw = rng(self.key[0], "cut", self.key[1])
         self._dose = float(np.exp(DOSE_SPREAD * draw.standard_normal()))
         self._off = float(LINE_SPREAD_M * draw.standard_normal())
-        self._relief_at = self.block.maps.relief.copy()
-        self._advanced = 0.0
+        self._cuts: dict[int, FaceCut] = {}
 
     @property
     def cuts_face(self) -> bool:
@@ -148,55 +140,13 @@ class Writer:
         step = last - first
         span = (first + step * part[0], first + step * part[1])
         self._beside(pattern, plane, first, span[1], charge)
-        self._sweep(pattern, plane, span, charge)
-
-    def _sweep(
-        self, pattern: CleaningCrossSection | Rectangle, plane: Affine, span: tuple[float, float], charge: float
-    ) -> None:
-        """Let the pattern's line go over the face from one field row to another."""
-        block, flight = self.block, self.sight.flight
-        slant, lean = float(flight[0] / flight[1]), float(flight[2] / flight[1])
-        x_top = block.x[None, :] - slant * block.y[:, None]
-        matrix, offset = plane.matrix, plane.offset
-        middle = float(matrix[0, 0] * pattern.x_m + matrix[0, 1] * span[1] + offset[0])
-        lateral = inside(x_top, middle, pattern.width_m * abs(float(matrix[0, 0])), self._sigma)
-        columns = np.flatnonzero(lateral.max(axis=0) > 1e-3)
-        if columns.size == 0:
-            return
-        part = slice(int(columns[0]), int(columns[-1]) + 1)
-        lines = []
-        for v in span:
-            u = (x_top[:, part] - offset[0] - matrix[0, 1] * v) / matrix[0, 0]
-            z = matrix[1, 0] * u + matrix[1, 1] * v + offset[1] + lean * block.y[:, None] + self._off
-            lines.append(z.astype(np.float32))
-        table = self.rates.table(self.job.voltage_v, self.species)
-        material = block.materials()
-        own = column_rate(block.material_at(block.maps.face), table, block.pixel, slant)[None, part]
-        film = material[:, part] == m.PT
-        rate = np.where(film, table[m.PT], np.broadcast_to(own, film.shape)).astype(np.float32)
-        before = block.maps.surface[:, part]
-        after = swept(
-            before,
-            rate,
-            lateral[:, part],
-            (lines[0], lines[1]),
-            charge_per_area=self._dose * charge / (pattern.width_m * pattern.depth_m),
-            sigma=self._sigma,
-            wanted=foot_lag(block.y, pattern.depth_m, self.cuts),
-        )
-        surface = block.maps.surface.copy()
-        surface[:, part] = after
-        self._draw_curtain(material, table, slant, float(np.median(after - before)))
-        block.cut_to(surface)
-
-    def _draw_curtain(self, material: NDArray[np.uint8], table: Float32, slant: float, advance: float) -> None:
-        """Blend this cut's curtains into the relief by how far it has advanced."""
-        self._advanced += advance
-        fresh = curtain(material, table, self.block.pixel, slant)
-        if abs(slant) > 0.01:
-            fresh *= np.float32(ROCKED_SHARE)
-        weight = np.float32(1 - np.exp(-max(0.0, self._advanced) / RELIEF_MEMORY_M))
-        self.block.maps.relief = (self._relief_at + weight * (fresh - self._relief_at)).astype(np.float32)
+        cut = self._cuts.get(id(pattern))
+        if cut is None:
+            cut = self._cuts[id(pattern)] = FaceCut(
+                block=self.block, flight=self.sight.flight, plane=plane, pattern=pattern, sigma=self._sigma,
+                rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
+            )  # fmt: skip
+        cut.give(span, self._dose * charge)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float
