@@ -110,7 +110,9 @@ class Volume:
     def grain_at(self, layer: Indices, row: Indices, column: Indices) -> Float32:
         """Return each voxel's channelling contrast, about -1..1, for index arrays of one shape."""
         z, y, x = self.grain.shape
-        return self.grain[(layer + self.first_layer) % z, row % y, column % x].astype(np.float32) / np.float32(127)
+        number = self.grain[(layer + self.first_layer) % z, row % y, column % x]
+        contrast: Float32 = number.astype(np.float32) / np.float32(127)
+        return contrast
 
     def binder_share(self, y_m: NDArray[np.floating]) -> Float32:
         """Return the weight share of PVDF in the carbon-binder at y (metres): binder-rich by the foil and the top.
