@@ -368,8 +368,8 @@ class Setup(Model):
     """How the instrument must stand before an act: compared with `state()`, brought about, verified.
 
     None means that it does not matter. `inserted` and `retracted` list devices, `gases_ready` gases at temperature.
-    `register_on_mark`: the ion beam's shift is corrected on the fiducial first. `focus_z_m`: the plane of the block (m)
-    that the electron beam is to be focused on. `settle_m_per_s`: the drift below which the act may begin.
+    `register_on_mark`: the ion beam's shift is corrected on the fiducial first; `register_on_cap`: the electron beam's
+    on the cap's lower edge. `focus_z_m`: the plane of the block (m) that the electron beam is to be focused on. `settle_m_per_s`: the drift below which the act may begin.
     `gases_open`: valves to be open, with their duty; all others are shut.
     """
 
@@ -381,6 +381,7 @@ class Setup(Model):
     retracted: tuple[Device, ...] = ()
     gases_ready: tuple[str, ...] = ()
     register_on_mark: bool = False
+    register_on_cap: bool = False
     focus_z_m: Finite | None = None
     settle_m_per_s: Positive | None = None
     gases_open: dict[str, Share] = Field(default_factory=dict)

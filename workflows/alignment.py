@@ -20,6 +20,7 @@ from instrument.settings import (
     BeamSettings,
     Description,
     DetectorSettings,
+    Device,
     GasSetting,
     Scan,
     Setup,
@@ -28,7 +29,7 @@ from instrument.settings import (
 )
 from workflows import tracking
 from workflows.ensure import Ensurer
-from workflows.layout import Layout, Mark
+from workflows.layout import RULER_WIDTH_M, Layout, Mark
 from workflows.recipe_rules import SEARCH_MARGIN_M
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,11 @@ LOOK_PX, ION_DWELL_S, ELECTRON_DWELL_S = (512, 442), 100e-9, 300e-9
 SETTLE_MOST_S, SETTLE_EVERY_S = 180.0, 30.0
 #: The focus is set again when the face has receded by this much, m.
 FOCUS_STEP_M = 50e-9
-#: How often a set-up is tried when the beam's current deviates.
+#: How far the cap's edge may be from where it should be (m).
+CAP_SEARCH_M = 5e-6
+#: Dwell of the picture that finds it: backscattered electrons are fewer (s).
+CAP_DWELL_S = 1e-6
+#: A measured current may differ from the asked one by this share.
 _CURRENT_TOLERANCE = 0.05
 
 Note = Callable[[str, Any], object]
@@ -63,15 +68,17 @@ class Aligner:
         self._budget = budget_m
         self._ensurer = Ensurer(instrument)
         self._registered: tuple[object, ...] | None = None
+        self._on_face: tuple[object, ...] | None = None
         self._settled: tuple[object, ...] | None = None
         self._focus: dict[tuple[object, ...], tuple[float, float]] = {}
         self.layout: Layout | None = None
         self.marks: Sequence[Mark] = ()
         self.worn_m = 0.0
+        self.ruler_zero = 0.0
 
     def forget(self) -> None:
         """Forget all alignment: somebody else had the instrument in hand."""
-        self._registered = self._settled = None
+        self._registered = self._on_face = self._settled = None
         self._focus.clear()
         self._ensurer.forget()
 
@@ -91,6 +98,8 @@ class Aligner:
             self._rested(setup, setup.settle_m_per_s, state)
         if setup.register_on_mark:
             self._on_mark(setup, state)
+        if setup.register_on_cap:
+            self._on_cap(setup, state)
         for gas, duty in setup.gases_open.items():
             self._instrument.set_gas(gas, GasSetting(duty=duty, valve_open=True))
         return self._instrument.state()
@@ -213,6 +222,69 @@ class Aligner:
         wanted = distance + view.slice_shift(1.0)[1] * (plane - at)
         if abs((settings.working_distance_m or 0.0) - wanted) > FOCUS_STEP_M:
             self._instrument.set_beam(Beam.ELECTRON, BeamSettings(working_distance_m=wanted))
+
+    def _on_cap(self, setup: Setup, state: State) -> None:
+        """Correct the electron beam's shift on the buried ruler, else on the cap's lower edge."""
+        signature = (*_where(state), state.electron.settings.voltage_v, state.electron.settings.current_a)
+        layout, stage = self.layout, setup.stage
+        if signature == self._on_face or layout is None or stage is None:
+            return
+        settings = state.electron.settings
+        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=settings.scan_rotation_rad or 0.0)
+        plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
+        edge_v = view.field((0.0, 0.0, plane))[1]
+        backscatter = next((one for one in ("CBS", "TLD") if one in self._seeing(state)), "ETD")
+        scan = look_scan(
+            self._description, Beam.ELECTRON, (0.0, edge_v), layout.image[2] - layout.image[0] + CAP_SEARCH_M
+        ).replace(detectors=(DetectorSettings(name=backscatter),), dwell_s=CAP_DWELL_S)
+        frame = self._instrument.acquire(scan)
+        down = view.field((0.0, 1.0, plane))[1] - view.field((0.0, 0.0, plane))[1]
+        found = self._ruler_in(frame, plane, down) or self._edge_in(frame, down)
+        if found is None:
+            log.warning("neither ruler nor cap was seen in the %s pose; the picture lies as the last one", setup.pose)
+            self._note("unregistered", {"pose": setup.pose})
+            return
+        self._instrument.set_beam(
+            Beam.ELECTRON,
+            BeamSettings(
+                shift_x_m=(settings.shift_x_m or 0.0) + found[0], shift_y_m=(settings.shift_y_m or 0.0) + found[1]
+            ),
+        )
+        self._on_face = signature
+
+    def _ruler_in(self, frame: Frame, plane: float, down: float) -> tuple[float, float] | None:
+        """Return how far (m, field) the ruler lies from where it should, None where it isn't seen."""
+        layout = self.layout
+        if layout is None or layout.ruler is None:
+            return None
+        pixel = frame.meta.pixel_x_m
+        middle = 0.5 * (layout.ruler.top + layout.ruler.bottom) * down
+        row = (frame.pixels.shape[1] - 1) / 2 + middle / pixel
+        reach = CAP_SEARCH_M / pixel
+        found = tracking.read_ruler(
+            frame.pixels[0],
+            (pixel, pixel),
+            rows=slice(max(0, round(row - reach)), round(row + reach)),
+            expected_half_m=layout.ruler.half_at(plane + self.ruler_zero),
+            search_m=CAP_SEARCH_M / 4,
+            groove_m=(RULER_WIDTH_M * 2**0.5, (layout.ruler.bottom - layout.ruler.top) * down),
+            half_at_zero_m=layout.ruler.half_at_zero,
+        )
+        return None if found is None else (found.middle_m, found.row_m - middle)
+
+    def _edge_in(self, frame: Frame, down: float) -> tuple[float, float] | None:
+        """Return how far (m, field) the cap's lower edge lies from where it should, None where it isn't seen."""
+        if self.layout is None:
+            return None
+        found = tracking.find_lower_edge(
+            frame.pixels[0], frame.meta.pixel_x_m, thickness_m=self.layout.cap_height * down, reach_m=CAP_SEARCH_M
+        )
+        return None if found is None else (0.0, found)
+
+    def _seeing(self, state: State) -> tuple[str, ...]:
+        """Return the detectors that can be used as devices stand now."""
+        out = set() if state.devices.get(Device.CBS, False) else {"CBS"}
+        return tuple(name for name in self._description.detectors if name not in out)
 
     def _rested(self, setup: Setup, limit: float, state: State) -> None:
         """Wait until two quick pictures say that the sample drifts by less than `limit` (m/s), or for three minutes."""

@@ -110,7 +110,6 @@ class Handle:
         self._told = told
         self._answer = answer
         self.planes: Planes | None = None
-        self.ruler_zero = 0.0
         self.detectors: tuple[DetectorSettings, ...] = ()
         self.layout = layout
         self.stand_on(layout)
@@ -174,6 +173,7 @@ class Handle:
             retracted=tuple(one for one in self.description.devices if one is not device),
             focus_z_m=plane,
             settle_m_per_s=settle,
+            register_on_cap=self.layout.cap_height > 0,
         )
 
     # -- patterns -----------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class Handle:
         value = self.acts.value(key, "measure", {"frame": ref.sha256, "expected_m": expected}, compute)
         if value["by"] == "line":
             return Plane(value["z_m"], value["sigma_m"], "line")
-        return Plane(value["z_m"] - self.ruler_zero, value["sigma_m"], "ruler")
+        return Plane(value["z_m"] - self.aligner.ruler_zero, value["sigma_m"], "ruler")
 
     def _ruler(self, frame: Frame, expected: float) -> tracking.Ruler | None:
         ruler, image = self.layout.ruler, self.layout.image
@@ -354,7 +354,7 @@ class Handle:
         last = round((ruler.bottom + _STAGE_ERROR_M - top) / pixel[0])
         if last < 4:
             return None
-        half = ruler.half_at(expected + self.ruler_zero)
+        half = ruler.half_at(expected + self.aligner.ruler_zero)
         return tracking.read_ruler(
             frame.pixels[0],
             pixel,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from instrument import server
 from instrument.durable import FileLock
 from workflows.recipe import Recipe
 from workflows.recipe_rules import last_plane
@@ -62,6 +61,8 @@ def server_for(folder: RunFolder, url: str) -> Path:
 
     A server that has ended is started again on its saved state. TimedOut when it doesn't come up.
     """
+    from instrument import server
+
     if folder.server.exists() and server.is_alive(folder.server):
         return folder.server
     return server.start(url, folder.instrument)

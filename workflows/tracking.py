@@ -17,7 +17,11 @@ Float = NDArray[np.float64]
 #: normalised correlation on a noisy, worn mark, which lies lower).
 LEAST_SCORE = 0.45
 #: A groove of the ruler is this much darker than the cap around it, at the least.
-_LEAST_CONTRAST = 0.06
+_LEAST_CONTRAST = 0.12
+#: The ruler's two grooves lie level to this (m).
+_LEVEL_M = 0.5e-6
+#: A picture may lie this far aside of where it should (m).
+_ASIDE_M = 1.5e-6
 #: Two pictures with a higher correlation show the same plane: nothing was milled between them.
 SAME_PLANE = 0.995
 
@@ -33,12 +37,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Ruler:
-    """What the ruler says: z (m) of the plane and its uncertainty, from the grooves' half distance (m)."""
+    """What the ruler says: z (m) of the plane and its uncertainty, from the grooves' half distance (m).
+
+    `middle_m` and `row_m` are where the ruler lies in the picture, from its centre, right and down.
+    """
 
     z_m: float
     sigma_m: float
     half_spacing_m: float
     middle_m: float
+    row_m: float
 
 
 def cross(size_px: float, width_px: float) -> Float:
@@ -130,7 +138,7 @@ def read_ruler(
     pixel_m : (y, x), metres on the face
     rows : the rows in which the cap's cross-section lies
     expected_half_m : half the distance that the grooves should have, metres
-    search_m : how far from there each is looked for, metres
+    search_m : how far from there it may be, metres
     groove_m : width and depth of a groove on the face, metres
     half_at_zero_m : half the distance at block z = 0; z = half - half_at_zero
 
@@ -140,58 +148,90 @@ def read_ruler(
     if band.shape[0] < 3:
         return None
     middle = (image.shape[1] - 1) / 2
-    first, second = (
-        _groove(band, middle + sign * expected_half_m / pixel_m[1], search_m / pixel_m[1], groove_m, pixel_m)
+    left, right = (
+        _grooves(
+            band, middle + sign * expected_half_m / pixel_m[1], (search_m + _ASIDE_M) / pixel_m[1], groove_m, pixel_m
+        )
         for sign in (-1.0, 1.0)
     )
-    if first is None or second is None:
+    pairs = [
+        (a, b)
+        for a in left
+        for b in right
+        if abs(a.row - b.row) * pixel_m[0] < _LEVEL_M
+        and abs(0.5 * (b.column - a.column) * pixel_m[1] - expected_half_m) <= search_m
+    ]
+    if not pairs:
         return None
-    (left, left_sigma), (right, right_sigma) = first, second
-    half = 0.5 * (right - left) * pixel_m[1]
-    sigma = 0.5 * float(np.hypot(left_sigma, right_sigma)) * pixel_m[1]
+
+    def unlikely(pair: tuple[_Groove, _Groove]) -> float:
+        """Two grooves lie level, are alike, and about where they should be."""
+        a, b = pair
+        half = 0.5 * (b.column - a.column) * pixel_m[1]
+        level = abs(a.row - b.row) * pixel_m[0] / _LEVEL_M
+        return level + abs(np.log(a.area / b.area)) + abs(half - expected_half_m) / search_m
+
+    one, other = min(pairs, key=unlikely)
+    half = 0.5 * (other.column - one.column) * pixel_m[1]
     return Ruler(
         z_m=half - half_at_zero_m,
-        sigma_m=sigma,
+        sigma_m=0.5 * float(np.hypot(one.sigma, other.sigma)) * pixel_m[1],
         half_spacing_m=half,
-        middle_m=(0.5 * (left + right) - middle) * pixel_m[1],
+        middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
+        row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
     )
 
 
-def _groove(
+@dataclass(frozen=True)
+class _Groove:
+    """A dark spot in the cap: column, row, uncertainty of the column, area, in pixels."""
+
+    column: float
+    row: float
+    sigma: float
+    area: int
+
+
+def _grooves(
     band: Float, at_px: float, search_px: float, groove_m: tuple[float, float], pixel_m: tuple[float, float]
-) -> tuple[float, float] | None:
-    """Return the column (px) of the dark groove near `at_px` and its uncertainty (px), None where there is none."""
+) -> list[_Groove]:
+    """Return the dark spots near column `at_px` that have a groove's size and even cap all around them."""
     from scipy import ndimage
 
     width, depth = groove_m[0] / pixel_m[1], groove_m[1] / pixel_m[0]
-    low = max(0, round(at_px - search_px - 2 * width))
-    high = min(band.shape[1], round(at_px + search_px + 2 * width) + 1)
+    low = max(0, round(at_px - search_px - 3 * width))
+    high = min(band.shape[1], round(at_px + search_px + 3 * width) + 1)
     if high - low < 2 * width:
-        return None
-    window = ndimage.gaussian_filter(band[:, low:high], 1.0)
-    bright = float(np.percentile(window, 75))
-    dark = float(np.percentile(window, 1))
-    if bright <= 0 or (bright - dark) / bright < _LEAST_CONTRAST:
-        return None
-    expected = width * depth
-    best: tuple[float, float] | None = None
-    for share in (0.5, 0.35, 0.65):
-        components, count = ndimage.label(window < bright - share * (bright - dark))
-        for index in range(1, count + 1):
-            rows, columns = np.nonzero(components == index)
-            touches = rows.min() == 0 or rows.max() == window.shape[0] - 1
-            if touches or not 0.25 * expected <= rows.size <= 4.0 * expected:
-                continue
-            weight = bright - window[rows, columns]
-            column = float((weight * columns).sum() / weight.sum()) + low
-            if abs(column - at_px) > search_px + width:
-                continue
-            sigma = float(np.std(columns) / np.sqrt(rows.size)) + 0.02
-            if best is None or abs(column - at_px) < abs(best[0] - at_px):
-                best = (column, sigma)
-        if best is not None:
-            return best
-    return None
+        return []
+    window = ndimage.gaussian_filter(band[:, low:high], 0.7)
+    cap = _level(window)
+    components, count = ndimage.label(window < (1.0 - _LEAST_CONTRAST) * cap)
+    found = []
+    for index in range(1, count + 1):
+        spot = components == index
+        area = int(spot.sum())
+        if not 0.3 * width * depth <= area <= 3.0 * width * depth:
+            continue
+        ring = ndimage.binary_dilation(spot, iterations=4) & ~ndimage.binary_dilation(spot, iterations=1)
+        rows, columns = np.nonzero(spot)
+        if rows.min() == 0 or rows.max() == window.shape[0] - 1:
+            continue
+        around = window[ring]
+        if np.percentile(around, 5) < (1.0 - _LEAST_CONTRAST) * cap or np.percentile(around, 95) > 1.1 * cap:
+            continue
+        weight = cap - window[rows, columns]
+        column = float((weight * columns).sum() / weight.sum()) + low
+        if abs(column - at_px) <= search_px:
+            sigma = float(np.std(columns) / np.sqrt(area)) + 0.02
+            found.append(_Groove(column, float(rows.mean()), sigma, area))
+    return found
+
+
+def _level(window: Float) -> float:
+    """Return the cap's grey: the commonest one, for most of the band is even cap."""
+    counts, edges = np.histogram(window, bins=64)
+    peak = int(np.argmax(np.convolve(counts * (edges[:-1] > 0.25 * edges[-1]), np.ones(3), mode="same")))
+    return float(0.5 * (edges[peak] + edges[peak + 1]))
 
 
 def find_edge(image: NDArray[np.generic], pixel_m: float, *, material_below: bool) -> tuple[float, float]:
@@ -210,6 +250,31 @@ def find_edge(image: NDArray[np.generic], pixel_m: float, *, material_below: boo
     best = int(np.argmax(step * weight))
     spread = float(profile.std()) or 1.0
     return (float(cuts[best]) - count / 2) * pixel_m, float(step[best]) / spread
+
+
+def find_lower_edge(image: NDArray[np.generic], pixel_m: float, *, thickness_m: float, reach_m: float) -> float | None:
+    """Find the lower edge of a bright, even band: the cap over the electrode. Returns v (m, field), None where unseen.
+
+    Parameters
+    ----------
+    image, pixel_m : (y, x) and metres
+    thickness_m : of the band in the picture; rows that far above and below the edge are compared
+    reach_m : how far from the centre it is looked for
+    """
+    grey = image.astype(float)
+    width = grey.shape[1]
+    profile = np.median(grey[:, width // 4 : 3 * width // 4], axis=1)
+    rows = max(3, round(0.6 * thickness_m / pixel_m))
+    total = np.concatenate([[0.0], np.cumsum(profile)])
+    cuts = np.arange(rows, profile.size - rows)
+    step = (total[cuts] - total[cuts - rows] - (total[cuts + rows] - total[cuts])) / rows
+    offset = (cuts - profile.size / 2) * pixel_m
+    step = np.where(np.abs(offset) <= reach_m, step, -np.inf)
+    best = int(np.argmax(step))
+    spread = float(np.percentile(profile, 95) - np.percentile(profile, 5))
+    if not np.isfinite(step[best]) or step[best] < 0.15 * spread or spread <= 0:
+        return None
+    return float(offset[best])
 
 
 def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel_m: float) -> float:

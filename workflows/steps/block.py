@@ -43,7 +43,7 @@ def _measure(handle: Handle, image: Image) -> None:
     handle.tell("the face")
     ref = handle.picture("block/face", "overviews", "face", image, trim)
     found = handle.measure("block/plane", ref, trim)
-    handle.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
+    handle.aligner.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
     handle.confirm("block", (ref,))
 
 
