@@ -43,13 +43,20 @@ class SimulatedClock:
 
     def wait(self, seconds: float) -> None:
         """Let `seconds` of the instrument's time pass; comes back early once `stopped` is set, unless it jumps."""
-        end = self.now() + max(0.0, seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> float:
+        """Wait, and return how many seconds have passed: fewer than asked for after a stop."""
+        start = self.now()
+        end = start + max(0.0, seconds)
         while True:
             if self.stepped:
                 with self._lock:
                     self._time = max(self._time, end)
-                return
+                return seconds
             left = end - self.now()
-            if left <= 0 or self.stopped.is_set():
-                return
+            if left <= 0:
+                return seconds
+            if self.stopped.is_set():
+                return seconds - left
             self.stopped.wait(min(_SLICE_S, left / (self._pace or 1.0)))

@@ -253,9 +253,7 @@ class SimulatedMicroscope(Microscope):
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
             left = (job.to_fraction - fraction) / span * seconds
             piece = min(left, max(_STEPPED_S[0], min(_STEPPED_S[1], seconds / 4)) if self.clock.stepped else _PACED_S)
-            before = self.clock.now()
-            self.clock.wait(piece)
-            passed = self.clock.now() - before
+            passed = self.clock.pass_by(piece)
             reached = job.to_fraction if passed >= left * (1 - 1e-9) else fraction + span * passed / seconds
             reached = min(reached, job.to_fraction)
             if reached > fraction:

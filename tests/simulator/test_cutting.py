@@ -1,0 +1,182 @@
+"""Cuts follow their dose, not their plane (night.md 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from instrument.errors import Stopped
+from instrument.settings import Beam, Progress
+from simulator.milling import curtain, share_beyond, swept
+from tests.simulator.bench import FACE, SMALL, Bench
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    made.go("mill")
+    made.ion(60e-9)
+    yield made
+    made.microscope.close()
+
+
+def settled(bench: Bench) -> float:
+    """Bring the face to a steady state at 25 nm per cut and return the next plane."""
+    plane = 0.4e-6
+    for _ in range(8):
+        bench.cut(plane, plane + 25e-9)
+        plane += 25e-9
+    return plane
+
+
+def test_a_repeated_cut_removes_nearly_as_much_again_and_one_without_dose_nothing(bench: Bench) -> None:
+    plane = settled(bench)
+    at = [bench.face_z()]
+    for _ in range(2):
+        bench.cut(plane, plane + 25e-9)
+        at.append(bench.face_z())
+    first, second = np.diff(at)
+    assert 20e-9 <= second <= 25.5e-9
+    assert second <= first * 1.1
+    bench.cut(plane, plane + 25e-9, dose_factor=1e-9)
+    assert bench.face_z() - at[-1] < 0.01e-9
+
+
+def test_a_weak_beam_leaves_the_face_behind_and_a_strong_one_does_not_run_away(bench: Bench) -> None:
+    plane = settled(bench)
+    begun = plane - bench.face_z()
+    for _ in range(10):
+        bench.cut(plane, plane + 25e-9, dose_factor=0.6)
+        plane += 25e-9
+    lag = plane - bench.face_z() - begun
+    assert 60e-9 < lag < 150e-9
+    ahead = []
+    for _ in range(40):
+        bench.cut(plane, plane + 25e-9, dose_factor=1.5)
+        plane += 25e-9
+        ahead.append(bench.face_z() - plane)
+    assert abs(ahead[-1]) < 0.4e-6
+    assert abs(ahead[-1] - ahead[-8]) < 40e-9  # it comes to a steady state: the beam's edge passes before the face
+
+
+def test_pieces_of_a_cut_add_up_to_the_whole(bench: Bench) -> None:
+    plane = settled(bench)
+    before = bench.face_z()
+    job = bench.cut_job(plane, plane + 25e-9)
+    done = bench.microscope.pattern(job.replace(to_fraction=0.5))
+    half = bench.face_z() - before
+    assert done.fraction == pytest.approx(0.5)
+    assert done.charge_c == pytest.approx(0.5 * job.dose_c, rel=0.04)
+    assert half == pytest.approx(11.5e-9, abs=2.5e-9)
+    bench.microscope.pattern(job.replace(from_fraction=0.5))
+    assert bench.face_z() - before == pytest.approx(2 * half, rel=0.15)
+
+
+def test_a_stop_ends_a_pattern_early_and_blanked(bench: Bench) -> None:
+    job = bench.cut_job(0.4e-6, 0.8e-6)
+    seen: list[float] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress.fraction)
+        bench.microscope.stop()
+
+    done = bench.microscope.pattern(job, watch)
+    assert done.stopped
+    assert len(seen) == 1
+    assert done.fraction == pytest.approx(seen[0])
+    assert 0.0 < done.fraction < 1.0
+    state = bench.microscope.state()
+    assert not state.patterning
+    assert state.ion.blanked
+
+
+def test_a_watch_that_raises_ends_the_pattern_blanked(bench: Bench) -> None:
+    def watch(progress: Progress) -> None:
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped, match="enough"):
+        bench.microscope.pattern(bench.cut_job(0.4e-6, 0.8e-6), watch)
+    assert not bench.microscope.state().patterning
+
+
+def test_a_box_behind_the_face_leaves_it_alone(bench: Bench) -> None:
+    before = bench.microscope.block.maps.face.copy()
+    box = bench.box((-1e-6, 0.0, 2.0e-6), (1e-6, 0.0, 2.5e-6), 1e-6)
+    bench.microscope.pattern(bench.job([box], 1e-9, area="mark"))
+    assert np.array_equal(before, bench.microscope.block.maps.face)
+    assert [one.kind for one in bench.microscope.block.features] == ["pit"]
+
+
+def test_true_rates_lie_within_20_percent_and_differ_by_seed() -> None:
+    from instrument.process import MILL_RATES
+    from simulator.milling import true_rates
+
+    drawn = [true_rates(seed) for seed in range(1, 41, 2)]
+    shares = np.array([[one.by_name[name] / MILL_RATES[name] for name in MILL_RATES] for one in drawn])
+    assert 0.8 <= shares.min() < 0.9
+    assert 1.1 < shares.max() <= 1.2
+    films = [one.film_factor for one in drawn]
+    assert 0.75 <= min(films) < 0.9
+    assert 1.1 < max(films) <= 1.25
+
+
+def test_what_lies_before_the_surface_passes_by() -> None:
+    surface = np.full((1, 1), 1e-6, np.float32)
+    assert share_beyond(surface, 0.0, 0.1e-6)[0, 0] < 1e-6
+    assert share_beyond(surface, 1e-6, 0.1e-6)[0, 0] == pytest.approx(0.5)
+    rate, lateral = np.full((1, 1), 0.3e-9, np.float32), np.ones((1, 1), np.float32)
+    lines = (np.float32(0.0), np.float32(0.1e-6))
+    after = swept(surface, rate, lateral, lines, charge_per_area=100.0, sigma=0.1e-6)
+    assert float(after[0, 0]) == pytest.approx(1e-6)
+
+
+def test_curtains_begin_below_a_pore_and_run_down_the_beam() -> None:
+    from simulator import materials as m
+    from simulator.milling import true_rates
+
+    face = np.full((200, 100), m.NMC, np.uint8)
+    face[20:45, 45:55] = m.PORE
+    relief = curtain(face, true_rates(1).table(30e3), 90e-9, 0.0)
+    assert 5e-9 < relief[60, 50] < 100e-9
+    assert relief[60, 50] > 1.8 * relief[190, 50]
+    assert abs(float(relief[60, 10])) < 0.2 * relief[60, 50]
+    slanted = curtain(face, true_rates(1).table(30e3), 90e-9, 0.2)
+    assert int(np.argmax(slanted[120])) == pytest.approx(50 + 0.2 * 85, abs=6)
+
+
+def test_rocking_averages_curtains() -> None:
+    spread = {}
+    for name in ("mill", "rock"):
+        bench = Bench(SMALL + "&rates=0%")
+        plane = 0.4e-6
+        for index in range(8):
+            bench.go("mill" if name == "mill" else ("rock-plus" if index % 2 else "rock-minus"))
+            bench.ion(4e-9)
+            bench.cut(plane, plane + 50e-9)
+            plane += 50e-9
+        spread[name] = float(bench.microscope.block.maps.relief.std())
+    assert spread["mill"] > 2 * spread["rock"]
+
+
+def test_the_foot_lags_after_a_break(bench: Bench) -> None:
+    bench.cut(0.4e-6, 0.425e-6)
+    face, y = bench.microscope.block.maps.face, bench.microscope.block.y
+    before = face.copy()
+    bench.cut(0.425e-6, 0.45e-6)
+    went = np.median(bench.microscope.block.maps.face - before, axis=1)
+    top, foot = went[(y > 0.5e-6) & (y < 1.5e-6)].mean(), went[(y > 6.5e-6) & (y < 7.5e-6)].mean()
+    assert foot < 0.95 * top
+
+
+def test_the_beam_must_be_as_the_job_says(bench: Bench) -> None:
+    from instrument.errors import Refused
+
+    job = bench.cut_job(0.4e-6, 0.45e-6)
+    bench.ion(4e-9)
+    with pytest.raises(Refused) as refused:
+        bench.microscope.pattern(job)
+    assert refused.value.rule == "beam-as-planned"
+    assert bench.microscope.state().beam(Beam.ION).settings.current_a == 4e-9
+    assert FACE[0] * 1e6 == pytest.approx(12)
