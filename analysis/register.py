@@ -25,9 +25,10 @@ UNKNOWN = 255
 """On the map's grid: the image doesn't reach here."""
 
 _WORK_M = 0.25e-6
-_BLUR_M = 0.3e-6  # sigma: between the lateral resolutions in NMC and in carbon at 10 kV (FWHM 0.3 and 1 um)
+_BLUR_M = 0.15e-6  # sigma: lateral resolution at 10 kV is 0.3 um in NMC and platinum, 1 um in carbon (FWHM)
 _COARSE_M = 0.6e-6
-_WORTH = 25.0  # chi square that four more parameters must bring (99.99 % is 23.5)
+_EDGE_M = 1.0e-6
+_WORTH = 25.0  # gain that four more parameters must bring (chi square at 99.99 % is 23.5)
 _LEAST_GAIN = 50.0
 _LEAST_OVERLAP = 0.3
 _STEPS = (0.3e-6, 0.3e-6, 0.01, 0.01, 0.01, 0.01)
@@ -84,7 +85,7 @@ class Placement(BaseModel):
     matrix : ((yy, yx), (xy, xx)); the identity where only a shift was found
     moved_m : how far that is from where the stage said, (y, x)
     affine : whether scale and shear were worth fitting
-    gain : chi square by which the phases explain the map better than one mean everywhere
+    gain : twice the log likelihood (Poisson) by which the phases explain the map better than one mean everywhere
     overlap : part of the map that lies on the labels
     found : whether the gain is beyond doubt and the place not at the edge of the search; if not, the stage's is kept
     """
@@ -119,19 +120,24 @@ def place(element_map: ElementMap, labels: Labels, pixel_m: float, *, search_m: 
     best = max(tried, key=lambda item: item[1])[0]
 
     def polished(first: Floats, free: int) -> tuple[Floats, float]:
-        simplex = np.vstack([first[:free], first[:free] + np.diag(_STEPS[:free])])
-        rest = first[free:]
+        steps, rest = np.asarray(_STEPS[:free]), first[free:]
         found = optimize.minimize(
-            lambda values: -fit.gain((*values, *rest)),
-            first[:free],
-            method="Nelder-Mead",
-            options={"initial_simplex": simplex, "xatol": 1e-4, "fatol": 0.05, "maxfev": 60 * free},
+            lambda off: -fit.gain((*(first[:free] + off * steps), *rest)),
+            np.zeros(free),
+            method="Powell",
+            options={"xtol": 0.01, "ftol": 1e-7, "maxfev": 120 * free},
         )
-        return np.concatenate([found.x, rest]), -float(found.fun)
+        return np.concatenate([first[:free] + found.x * steps, rest]), -float(found.fun)
 
     at = np.array([start[0] + best[0], start[1] + best[1], 0.0, 0.0, 0.0, 0.0])
-    shifted, plain = polished(at, 2)
-    full, better = polished(shifted, 6)
+    fit.keep_to(tuple(at))
+    shifted, _ = polished(at, 2)
+    fit.keep_to(tuple(shifted))
+    shifted, _ = polished(shifted, 2)
+    full, _ = polished(shifted, 6)
+    fit.keep_to(tuple(full))
+    plain = fit.gain(tuple(shifted))
+    full, better = polished(full, 6)
     affine = better - plain > _WORTH
     values, gain = (full, better) if affine else (shifted, plain)
     moved = (float(values[0] - start[0]), float(values[1] - start[1]))
@@ -207,8 +213,8 @@ Values = tuple[float, ...]
 
 
 def _matrix(values: Values) -> Floats:
-    """Return the matrix of (shift y, shift x, scale y - 1, scale x - 1, turn, shear)."""
-    return np.array([[1.0 + values[2], values[4] + values[5]], [values[5] - values[4], 1.0 + values[3]]])
+    """Return the matrix of (shift y, shift x, yy - 1, xx - 1, yx, xy)."""
+    return np.array([[1.0 + values[2], values[4]], [values[5], 1.0 + values[3]]])
 
 
 class _Fit:
@@ -231,6 +237,7 @@ class _Fit:
         ]
         self.shape = (maps[0].shape[0], maps[0].shape[1])
         self.maps = np.stack([image.ravel() for image in maps], axis=1)
+        self.kept = np.ones(len(self.maps), np.bool_)
         coarse = max(1, round(0.5 * _WORK_M / pixel_m))
         rows, columns = (n // coarse * coarse for n in labels.shape)
         cut = labels[:rows, :columns]
@@ -251,15 +258,24 @@ class _Fit:
         """Return the part of the map that lies on the labels."""
         return float(np.isfinite(self._design(values)[:, 0]).mean())
 
+    def keep_to(self, values: Values) -> None:
+        """From now on count only what lies well on the labels at this place: no place gains by what it leaves out."""
+        from scipy import ndimage
+
+        seen = np.isfinite(self._design(values)[:, 0]).reshape(self.shape)
+        inner = ndimage.binary_erosion(seen, iterations=max(1, round(_EDGE_M / self.edge_m)), border_value=1)
+        if inner.mean() >= _LEAST_OVERLAP:
+            self.kept = inner.ravel()
+
     def gain(self, values: Values) -> float:
-        """Return the chi square that the phases' means explain beyond one mean, scaled to the whole map."""
+        """Return twice the log likelihood by which the phases' means beat one mean; 0 with too little overlap."""
         design = self._design(values)
-        seen = np.isfinite(design[:, 0])
-        count = int(seen.sum())
-        if count < _LEAST_OVERLAP * len(seen):
+        seen = np.isfinite(design[:, 0]) & self.kept
+        if seen.mean() < _LEAST_OVERLAP:
             return 0.0
         design, maps = design[seen], self.maps[seen]
-        mean = maps.mean(axis=0)
-        projected = design.T @ (maps - mean)
-        explained = (projected * (np.linalg.pinv(design.T @ design, rcond=1e-6) @ projected)).sum(axis=0)
-        return float((explained / mean.clip(1e-9)).sum()) * len(seen) / count
+        mean = maps.mean(axis=0).clip(1e-9)
+        step = np.linalg.pinv(design.T @ design, rcond=1e-6) @ (design.T @ (maps - mean))
+        expected = (mean + design @ step).clip(0.02 * mean)
+        gain = 2.0 * (maps * np.log(expected / mean) - (expected - mean)).sum()
+        return float(gain) * int(self.kept.sum()) / int(seen.sum())
