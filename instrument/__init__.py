@@ -1,1 +1,45 @@
-"""What a plasma FIB-SEM is: its verbs, its settings, its rules of safety, its backends, its server."""
+"""What a plasma FIB-SEM is: its verbs, settings, rules of safety, backends and server.
+
+`connect(url)` opens an instrument by the scheme of its URL; backends are entry points of the group
+`kintsugi.instruments`, and none is imported by name. SI units and radians throughout.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from instrument.errors import InstrumentError, Refused
+from instrument.microscope import Microscope
+
+__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect"]
+
+GROUP = "kintsugi.instruments"
+
+
+def connect(url: str, state: Path | None = None) -> Microscope:
+    """Return the instrument of a URL such as `simulator:3`, `pyro://127.0.0.1:4000?token_file=F`.
+
+    Parameters
+    ----------
+    url : the part before the first `:` or `?` names the backend
+    state : folder in which a simulated instrument lasts; others don't need one
+
+    Raises
+    ------
+    Refused
+        When there is no such backend, or its packages are not installed.
+    """
+    scheme = url.partition("?")[0].partition(":")[0].strip().lower()
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if scheme not in found:
+        known = ", ".join(sorted(found)) or "none"
+        msg = f"there is no instrument backend {scheme!r} for {url!r}; installed are {known}"
+        raise Refused(msg, rule="backend-known", field="instrument", value=url, limit=known, remedy="check the URL")
+    try:
+        opener = found[scheme].load()
+        opened: Microscope = opener(url, state)
+    except ImportError as error:
+        msg = f"the backend {scheme!r} lacks the package {error.name!r}; install kintsugi with its extra, [{scheme}]"
+        raise Refused(msg, rule="backend-installed", field="instrument", value=url, remedy="install it") from error
+    return opened

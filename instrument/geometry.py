@@ -1,8 +1,8 @@
 """Poses and projections: the one converter between the block, the stage, the beams and their pictures.
 
-Block frame: x across the face, y down it (0 = bare top surface), z into the block (0 = bare front edge); metres.
-Chamber frame: X along the tilt axis, Y up in the electron picture, Z towards the electron column; the coincidence point is
-its origin. Field frame of a beam: u along X, v *down* its picture. Angles in radians. Worked out in three dimensions, no small angles.
+Block frame: x across the face, y down it (0 = bare top surface), z into the block (0 = bare front edge); m.
+Chamber frame: X along the tilt axis, Y up in the electron picture, Z towards the electron column; the coincidence
+point is its origin. Field frame of a beam: u along X, v *down* its picture. Angles in radians, none of them small.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Pose(Model):
 class Site(Model):
     """Where the block is on the holder: stage position that brings its origin to coincidence at R = T = 0.
 
-    `sx, sy, sz` are holder coordinates (m) of the block's origin; `pretilt` the stub's (rad); `column` the angle between columns.
+    `sx, sy, sz` are holder coordinates (m) of the block's origin; `pretilt` is the stub's (rad), `column` the angle
+    between the columns (rad).
     """
 
     sx: float
@@ -74,7 +75,7 @@ BLOCK_TO_FLAT: Vector = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 
 
 
 def towards_column(beam: Beam, column: float = COLUMN_ANGLE) -> Vector:
-    """Unit vector from the sample to the column, chamber frame."""
+    """Return the unit vector from the sample to the column, chamber frame."""
     return np.array([0.0, 0.0, 1.0]) if beam is Beam.ELECTRON else np.array([0.0, sin(column), cos(column)])
 
 
@@ -97,8 +98,8 @@ def pose(name: PoseName | str, pretilt: float, *, rocking: float = 0.0, column: 
 def rocking_pose(pretilt: float, angle: float, *, column: float = COLUMN_ANGLE) -> Pose:
     """Return the pose that turns the ion beam by `angle` (rad) about the face normal and leaves it in the face.
 
-    Both signs share one tilt, so T does not move between the two sides (it repeats to 0.01-0.02 deg only, which would be
-    40-80 nm at the foot of 230 um). Derivation: the face normal stays square to the ion beam when
+    Both signs share one tilt, so T does not move between the two sides (it repeats to 0.01-0.02 deg only, which would
+    be 40-80 nm at the foot of 230 um). Derivation: the face normal stays square to the ion beam when
     tan(column - T) = tan(pretilt) / cos R, and then sin(angle) = sin R sin(column - T).
 
     Raises
@@ -155,13 +156,9 @@ def stage_for(site: Site, at: Pose, point: tuple[float, float, float]) -> StageP
 
 
 def field_axes(beam: Beam, scan_rotation: float, column: float = COLUMN_ANGLE) -> tuple[Vector, Vector]:
-    """Unit vectors (chamber frame) of a field's u (right) and v (down), turned by the scan rotation (rad)."""
+    """Return the unit vectors (chamber frame) of a field's u (right) and v (down), turned by `scan_rotation` (rad)."""
     u = np.array([1.0, 0.0, 0.0])
-    v = (
-        np.array([0.0, -1.0, 0.0])
-        if beam is Beam.ELECTRON
-        else np.array([0.0, -cos(column), sin(column)])
-    )
+    v = np.array([0.0, -1.0, 0.0]) if beam is Beam.ELECTRON else np.array([0.0, -cos(column), sin(column)])
     c, s = cos(scan_rotation), sin(scan_rotation)
     return c * u + s * v, -s * u + c * v
 
@@ -178,7 +175,13 @@ class View:
     """
 
     def __init__(
-        self, site: Site, beam: Beam, stage: StagePosition, *, scan_rotation: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
+        self,
+        site: Site,
+        beam: Beam,
+        stage: StagePosition,
+        *,
+        scan_rotation: float = 0.0,
+        shift: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.beam = beam
         self.rotation = block_to_chamber(site, stage)
@@ -205,7 +208,9 @@ class View:
         start, along = self.ray(uv)
         if abs(along[2]) < 1e-9:
             msg = f"the {self.beam} beam runs along the face in this pose and meets no point of it"
-            raise Refused(msg, rule="beam-along-face", field="pose", value=None, limit=None, remedy="turn the stage first")
+            raise Refused(
+                msg, rule="beam-along-face", field="pose", value=None, limit=None, remedy="turn the stage first"
+            )
         hit = start + along * (z - start[2]) / along[2]
         return float(hit[0]), float(hit[1])
 
@@ -219,7 +224,7 @@ class View:
         return self.incidence()
 
     def slice_shift(self, thickness: float) -> tuple[tuple[float, float], float]:
-        """Return how removing `thickness` (m) of block moves the face: field shift (du, dv) and change of working distance (m)."""
+        """Return how removing `thickness` (m) moves the face: field shift (du, dv), change of working distance (m)."""
         step = self.rotation @ np.array([0.0, 0.0, thickness])
         return (float(step @ self.u), float(step @ self.v)), -float(step @ self.up)
 

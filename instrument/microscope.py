@@ -45,8 +45,8 @@ class Clock(Protocol):
 class Microscope(ABC):
     """A focused-ion-beam scanning electron microscope. SI units and radians throughout.
 
-    Verbs block; one thread calls them, except `stop` and `make_safe`, which any thread may call at any time. Every verb may
-    raise the errors of `instrument.errors`. Positions of scans and patterns are in the field frame of their beam:
+    Verbs block; one thread calls them, except `stop` and `make_safe`, which any thread may call at any time. Every verb
+    may raise the errors of `instrument.errors`. Positions of scans and patterns are in the field frame of their beam:
     x along the stage's tilt axis, y down the picture, 0 at the optical axis plus beam shift, turned by scan rotation.
     """
 
@@ -62,7 +62,7 @@ class Microscope(ABC):
 
     @abstractmethod
     def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
-        """Change the given fields of a column; return all of them as reached. Refuses a current that is not in its list."""
+        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list."""
 
     @abstractmethod
     def move_stage(self, to: StagePosition) -> StagePosition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,7 +138,7 @@ class Rectangle(Model):
 
 
 class CleaningCrossSection(Model):
-    """A line of length `width_m` at `x_m` that advances along the field's y from `start_y_m` to `end_y_m`, its final edge.
+    """A line of length `width_m` at `x_m` that advances along the field's y from `start_y_m` to its end, `end_y_m`.
 
     `depth_m` is how deep along the beam it is meant to reach.
     """
@@ -170,7 +171,8 @@ class PatternJob(Model):
 
     `dose_c` is the whole charge of the job in coulomb; `from_fraction`..`to_fraction` is the part of it to be
     given now, so that a job can be cut into pieces and the rest given after an interruption. `current_a` and
-    `voltage_v` are what the beam must have when the job starts. `area` says what is written, for the guard's dose account.
+    `voltage_v` are what the beam must have when the job starts. `area` says what is written, for the guard's account of
+    doses.
     """
 
     beam: Beam = Beam.ION
@@ -195,7 +197,7 @@ class PatternJob(Model):
         count = max(1, -int(-self.seconds // longest_s))
         span = self.to_fraction - self.from_fraction
         edges = [self.from_fraction + span * i / count for i in range(count)] + [self.to_fraction]
-        return tuple(self.replace(from_fraction=a, to_fraction=b) for a, b in zip(edges, edges[1:], strict=False))
+        return tuple(self.replace(from_fraction=a, to_fraction=b) for a, b in pairwise(edges))
 
 
 class Progress(Model):
@@ -292,7 +294,8 @@ class StageLimits(Model):
 class Description(Model):
     """What this instrument is and can do; constant during a session.
 
-    `ion_currents` and `electron_currents` list the nominal currents (A) by "SPECIES@VOLTS" and "VOLTS" (volts as integer).
+    `ion_currents_a` lists the nominal currents (A) by "SPECIES@VOLTS" (volts as integer), `electron_currents_a` those
+    of the electron column.
     """
 
     model: str
@@ -369,8 +372,9 @@ class Setup(Model):
 
     None means that it does not matter. `inserted` and `retracted` list devices, `gases_ready` gases at temperature.
     `register_on_mark`: the ion beam's shift is corrected on the fiducial first; `register_on_cap`: the electron beam's
-    on the cap's lower edge. `focus_z_m`: the plane of the block (m) that the electron beam is to be focused on. `settle_m_per_s`: the drift below which the act may begin.
-    `gases_open`: valves to be open, with their duty; all others are shut.
+    on the ruler or the cap. `focus_z_m`: the plane of the block (m) that the electron beam is to be focused on.
+    `settle_m_per_s`: the drift below which the act may begin. `gases_open`: valves to be open, with their duty; all
+    others are shut.
     """
 
     pose: str

@@ -1,0 +1,165 @@
+"""Guarded: wraps any microscope and refuses what would hurt it, saying which rule and why.
+
+It sits in the server, in front of the one connection, so nobody gets round it. `stop` and `make_safe` always pass.
+"""
+
+from __future__ import annotations
+
+from instrument import guard_rules as rules
+from instrument.errors import Refused
+from instrument.frame import Frame
+from instrument.microscope import Microscope, Watch, unwatched
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Description,
+    Device,
+    Done,
+    EdsScan,
+    Envelope,
+    GasSetting,
+    PatternJob,
+    Recovery,
+    Scan,
+    StagePosition,
+    State,
+    Tune,
+    Tuning,
+)
+
+
+class Guarded(Microscope):
+    """A microscope behind its interlocks.
+
+    Parameters
+    ----------
+    microscope : whose verbs are called once no rule refuses
+    envelope : what the controller may do; None: only the instrument's own limits hold
+    """
+
+    def __init__(self, microscope: Microscope, envelope: Envelope | None = None) -> None:
+        self._microscope = microscope
+        self.envelope = envelope
+        self.clock = microscope.clock
+        self._described = microscope.describe()
+        self._looked: tuple[object, ...] | None = None
+        self._charge: dict[str, float] = {}
+        self._base_pa = microscope.state().pressure_pa
+        self.refusals = 0
+
+    def describe(self) -> Description:
+        """Return what this instrument is and can do."""
+        return self._described
+
+    def state(self) -> State:
+        """Return all that can be read."""
+        return self._microscope.state()
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
+        """Change a column within the run's working points."""
+        with self._refusing():
+            rules.a_beam_of_the_run(self._context(), beam, settings)
+        return self._microscope.set_beam(beam, settings)
+
+    def move_stage(self, to: StagePosition) -> StagePosition:
+        """Move to a pose of the run, devices out."""
+        with self._refusing():
+            for rule in rules.STAGE_RULES:
+                rule(self._context(), to)
+        return self._microscope.move_stage(to)
+
+    def insert(self, device: Device, position: str | None = None) -> None:
+        """Bring a device in where nothing is in its way."""
+        with self._refusing():
+            rules.nothing_to_collide_with(self._context(), device)
+        self._microscope.insert(device, position)
+
+    def retract(self, device: Device) -> None:
+        """Take a device out."""
+        self._microscope.retract(device)
+
+    def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
+        """Heat or open a gas of the run, needle first."""
+        with self._refusing():
+            for rule in rules.GAS_RULES:
+                rule(self._context(), gas, setting)
+        return self._microscope.set_gas(gas, setting)
+
+    def acquire(self, scan: Scan) -> Frame:
+        """Take a picture."""
+        with self._refusing():
+            context = self._context()
+            rules.scan_fits_the_field(context, scan)
+            for rule in rules.BEAM_RULES:
+                rule(context, scan.beam)
+        frame = self._microscope.acquire(scan)
+        if scan.beam is Beam.ION:
+            self._looked = rules.standing(self._microscope.state())
+        return frame
+
+    def acquire_eds(self, scan: EdsScan) -> Frame:
+        """Take element maps."""
+        with self._refusing():
+            context = self._context()
+            rules.scan_fits_the_field(context, scan)
+            rules.current_as_asked(context, Beam.ELECTRON)
+        return self._microscope.acquire_eds(scan)
+
+    def tune(self, routine: Tune, scan: Scan) -> Tuning:
+        """Run an automatic routine."""
+        with self._refusing():
+            context = self._context()
+            rules.scan_fits_the_field(context, scan)
+            for rule in rules.BEAM_RULES:
+                rule(context, scan.beam)
+        return self._microscope.tune(routine, scan)
+
+    def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
+        """Write a job that every rule allows; the charge it gives is added to its area's."""
+        with self._refusing():
+            context = self._context()
+            for beam_rule in rules.BEAM_RULES:
+                beam_rule(context, job.beam)
+            for rule in rules.PATTERN_RULES:
+                rule(context, job)
+        done = self._microscope.pattern(job, watch)
+        self._charge[job.area] = self._charge.get(job.area, 0.0) + done.charge_c
+        return done
+
+    def recover(self, what: Recovery) -> State:
+        """Relight, home, pump: asked for by a person."""
+        return self._microscope.recover(what)
+
+    def stop(self) -> None:
+        """End what is in hand and blank."""
+        self._microscope.stop()
+
+    def make_safe(self) -> State:
+        """Make safe."""
+        return self._microscope.make_safe()
+
+    def close(self) -> None:
+        """Let go of the microscope."""
+        self._microscope.close()
+
+    def _context(self) -> rules.Context:
+        state = self._microscope.state()
+        self._base_pa = min(self._base_pa, state.pressure_pa)
+        return rules.Context(self._described, state, self.envelope, self._looked, self._charge, self._base_pa)
+
+    def _refusing(self) -> _Counting:
+        return _Counting(self)
+
+
+class _Counting:
+    """Counts refusals as they pass."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        self._guarded = guarded
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Refused):
+            self._guarded.refusals += 1

@@ -1,0 +1,97 @@
+"""Who controls the instrument: one run at a time, for as long as its heartbeat comes.
+
+The same run takes its own lease over at once, with a higher epoch; calls of an older epoch are refused. T counts on the
+monotonic clock of this machine, never on the instrument's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from instrument.errors import NotInControl
+
+_LOOK_S = 0.1
+
+
+class Lease:
+    """The lease of one server.
+
+    Parameters
+    ----------
+    seconds : T, without a heartbeat for so long the lease lapses
+    lapsed : called once, from the lease's own thread, when that happens
+    """
+
+    def __init__(self, seconds: float, lapsed: Callable[[str], None]) -> None:
+        self.seconds = seconds
+        self._lapsed = lapsed
+        self._lock = threading.Lock()
+        self._epoch = 0
+        self._run = ""
+        self._alive = False
+        self._heard = 0.0
+        self._ended_at: float | None = time.monotonic()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
+        self._thread.start()
+
+    def claim(self, run: str) -> int:
+        """Give the lease to a run and return its epoch; NotInControl while another run holds it."""
+        with self._lock:
+            if self._alive and run != self._run:
+                msg = f"run {self._run} controls this instrument; stop it first, or wait until its lease lapses"
+                raise NotInControl(msg, holder=self._run)
+            self._epoch += 1
+            self._run, self._alive, self._heard, self._ended_at = run, True, time.monotonic(), None
+            return self._epoch
+
+    def renew(self, epoch: int) -> None:
+        """Take a heartbeat; NotInControl for an older epoch, or after the lease has lapsed."""
+        with self._lock:
+            self._check(epoch)
+            self._heard = time.monotonic()
+
+    def check(self, epoch: int) -> None:
+        """Raise NotInControl unless this epoch is the present one and alive."""
+        with self._lock:
+            self._check(epoch)
+
+    def release(self, epoch: int) -> None:
+        """Give the lease back."""
+        with self._lock:
+            if epoch == self._epoch and self._alive:
+                self._alive, self._ended_at = False, time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody controls the instrument now."""
+        with self._lock:
+            return self._alive and time.monotonic() - self._heard <= self.seconds
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last lease ended, 0 while one lives."""
+        with self._lock:
+            return 0.0 if self._ended_at is None else time.monotonic() - self._ended_at
+
+    def close(self) -> None:
+        """End the watching."""
+        self._closing.set()
+        self._thread.join(5.0)
+
+    def _check(self, epoch: int) -> None:
+        if epoch != self._epoch or not self._alive:
+            msg = "this run does not control the instrument any more: its lease lapsed or was taken over"
+            raise NotInControl(msg, epoch=epoch, present=self._epoch)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            with self._lock:
+                over = self._alive and time.monotonic() - self._heard > self.seconds
+                if over:
+                    self._alive, self._ended_at = False, time.monotonic()
+                run = self._run
+            if over:
+                self._lapsed(run)

@@ -1,0 +1,136 @@
+"""How Pyro5 is used: msgpack only, tokens in the handshake, small messages, answers that carry errors as plain values.
+
+The other serializers are removed, for a server decodes what a client sends before it knows who it is.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import Pyro5.api
+import Pyro5.errors
+import Pyro5.serializers
+from Pyro5.configure import global_config as config
+
+from instrument.errors import ConnectionLost, NotInControl, from_plain
+
+OBJECT = "kintsugi.instrument"
+LOOPBACK = "127.0.0.1"
+#: Frames go in chunks of 1 MiB; nothing that is larger than this is a message of ours.
+MOST_BYTES = 8 << 20
+#: A connection without a call for so long is dropped; heartbeats come far more often (s).
+SILENT_S = 300.0
+_OPERATE, _OBSERVE = "operate", "observe"
+
+
+def configure() -> None:
+    """Set Pyro5 up for this process; harmless when done again."""
+    config.SERIALIZER = "msgpack"
+    config.MAX_MESSAGE_SIZE = MOST_BYTES
+    config.COMPRESSION = False
+    config.SOCK_NODELAY = True
+    config.MAX_RETRIES = 0
+    config.SERVERTYPE = "thread"
+    config.THREADPOOL_SIZE = 40
+    config.LOGWIRE = False
+    for name in ("serpent", "marshal", "json"):
+        found = Pyro5.serializers.serializers.pop(name, None)
+        if found is not None:
+            Pyro5.serializers.serializers_by_id.pop(found.serializer_id, None)
+    Pyro5.serializers.MarshalSerializer.serializer_id = Pyro5.serializers.MsgpackSerializer.serializer_id
+
+
+class TokenDaemon(Pyro5.api.Daemon):
+    """A daemon that lets nobody in without a token, and remembers who may operate."""
+
+    def __init__(self, tokens: Mapping[str, str], port: int = 0) -> None:
+        start: Any = super().__init__  # Pyro5 has no types
+        start(host=LOOPBACK, port=port)
+        self._tokens = dict(tokens)
+
+    def validateHandshake(self, conn: Any, data: Any) -> str:  # noqa: N802 - Pyro's name
+        """Return the role of a token; PermissionError refuses the connection."""
+        given = str(data.get("token", "")) if isinstance(data, dict) else ""
+        for role, token in self._tokens.items():
+            if hmac.compare_digest(given.encode(), token.encode()):
+                conn.kintsugi_role = role
+                return role
+        msg = "rejected: no valid token"
+        raise PermissionError(msg)
+
+
+def may_operate() -> bool:
+    """Tell whether the call in hand comes over a connection with the token to operate."""
+    return getattr(Pyro5.api.current_context.client, "kintsugi_role", "") == _OPERATE
+
+
+class Line:
+    """One connection to a server's object; belongs to the thread that uses it.
+
+    Parameters
+    ----------
+    port, token : where and with what right
+    timeout_s : longest time that one call may take
+    """
+
+    def __init__(self, host: str, port: int, token: str, timeout_s: float = 30.0) -> None:
+        configure()
+        proxy: Any = Pyro5.api.Proxy  # Pyro5 has no types
+        self._proxy: Any = proxy(f"PYRO:{OBJECT}@{host}:{port}")
+        self._proxy._pyroHandshake = {"token": token}  # noqa: SLF001 - Pyro's own interface
+        self._proxy._pyroTimeout = timeout_s  # noqa: SLF001
+        self._proxy._pyroMaxRetries = 0  # noqa: SLF001
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call a method; raises the error that the server sent, or ConnectionLost."""
+        try:
+            self._proxy._pyroClaimOwnership()  # noqa: SLF001
+            answer = getattr(self._proxy, method)(*args)
+        except (Pyro5.errors.CommunicationError, OSError, EOFError) as error:
+            self._proxy._pyroRelease()  # noqa: SLF001
+            if "rejected" in str(error):
+                msg = "the server refused the token"
+                raise NotInControl(msg) from error
+            msg = f"the instrument server does not answer ({type(error).__name__}: {error})"
+            raise ConnectionLost(msg, method=method) from error
+        if not isinstance(answer, dict) or ("ok" not in answer and "error" not in answer):
+            msg = "the instrument server sent something that is no answer"
+            raise ConnectionLost(msg, method=method)
+        if "error" in answer:
+            raise from_plain(answer["error"])
+        return answer["ok"]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._proxy._pyroRelease()  # noqa: SLF001
+
+
+def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Make a server's method answer with plain values: {"ok": ...} or {"error": ...}; nothing else crosses the wire."""
+    from functools import wraps
+
+    from pydantic import ValidationError
+
+    from instrument.errors import InstrumentError, Refused
+
+    @wraps(function)
+    def method(*args: Any) -> dict[str, Any]:
+        try:
+            return {"ok": function(*args)}
+        except InstrumentError as error:
+            return {"error": error.to_plain()}
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            refused = Refused(
+                f"malformed request: {where or 'message'}: {first['msg']}", rule="well-formed",
+                field=where or "message", remedy="send what the wire format asks for",
+            )  # fmt: skip
+            return {"error": refused.to_plain()}
+        except (TypeError, ValueError, KeyError, OSError) as error:
+            refused = Refused(f"malformed request: {error}", rule="well-formed", field=function.__name__)
+            return {"error": refused.to_plain()}
+
+    return method

@@ -1,0 +1,342 @@
+"""The microscope over the wire: the same verbs, and actions by id for what must never happen twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from instrument.errors import BadData, ConnectionLost, InstrumentError, NotInControl, Refused, TimedOut
+from instrument.frame import Frame, FrameRef, sha256_of
+from instrument.ledger import Record, record_from_plain
+from instrument.link import Line
+from instrument.microscope import Microscope, Watch, unwatched
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Description,
+    Device,
+    Done,
+    EdsScan,
+    Envelope,
+    GasSetting,
+    PatternJob,
+    Progress,
+    Recovery,
+    Scan,
+    StagePosition,
+    State,
+    Tune,
+    Tuning,
+)
+from instrument.wire import (
+    Acquire,
+    AcquireEds,
+    Command,
+    Insert,
+    MoveStage,
+    Recover,
+    Result,
+    Retract,
+    SetBeam,
+    SetGas,
+    TuneBeam,
+    Wait,
+    WritePattern,
+    command_to_plain,
+)
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_WAIT_S = 1.0
+#: Longest time that an action may take: a piece of a night's longest pattern, on the real clock (s).
+ACTION_S = 12 * 3600.0
+
+
+class RemoteClock:
+    """The instrument's time, over the wire."""
+
+    def __init__(self, remote: RemoteMicroscope) -> None:
+        self._remote = remote
+
+    def now(self) -> float:
+        """Return seconds on the instrument's clock."""
+        return self._remote.state().time_s
+
+    def wait(self, seconds: float) -> None:
+        """Let `seconds` of the instrument's time pass, blanked."""
+        self._remote.do(Wait(seconds=seconds))
+
+
+class RemoteMicroscope(Microscope):
+    """A microscope that a server holds.
+
+    One thread calls the verbs; `stop` and `make_safe` have connections of their own and may be called from any thread
+    at any time. While it is in control a thread of its own keeps the lease alive.
+
+    Parameters
+    ----------
+    host, port, token : where the server is, and the right to operate or to observe
+    run : whose lease is claimed
+    """
+
+    def __init__(self, host: str, port: int, token: str, run: str = "") -> None:
+        self._where = (host, port, token)
+        self._line = Line(host, port, token)
+        self._lock = threading.Lock()
+        self._run = run or f"session-{uuid.uuid4().hex[:12]}"
+        self._epoch = 0
+        self._session = uuid.uuid4().hex[:12]
+        self._number = 0
+        self._ended = threading.Event()
+        self._pulse: threading.Thread | None = None
+        self._lost: InstrumentError | None = None
+        self._description: Description | None = None
+        self.clock = RemoteClock(self)
+        self.seconds_in_calls = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- control ------------------------------------------------------------------------------------------------------
+
+    def claim(self, envelope: Envelope | None = None) -> None:
+        """Take control, within an envelope; the heartbeat begins. NotInControl while another run has it."""
+        plain = None if envelope is None else envelope.model_dump(mode="json")
+        answer = self._call("claim", self._run, plain)
+        self._epoch = int(answer["epoch"])
+        self._lost = None
+        if self._pulse is None:
+            self._pulse = threading.Thread(
+                target=self._beat, args=(float(answer["lease_s"]) / 4,), name="heartbeat", daemon=True
+            )
+            self._pulse.start()
+
+    def release(self) -> None:
+        """Give control back; the server lingers."""
+        if self._epoch:
+            self._call("release", self._epoch)
+            self._epoch = 0
+
+    def close(self) -> None:
+        """Give control back and end the connection."""
+        self._ended.set()
+        if self._pulse is not None:
+            self._pulse.join(5.0)
+            self._pulse = None
+        try:
+            self.release()
+        except InstrumentError as error:
+            log.debug("release: %s", error.message)
+        self._line.close()
+
+    # -- actions ------------------------------------------------------------------------------------------------------
+
+    def perform(self, action_id: str, command: Command, watch: Watch = unwatched) -> Result:
+        """Do a command once under this id, or join the one that goes on, or take what it gave.
+
+        Raises the error that the action ended with; ConnectionLost and TimedOut leave it known to the ledger.
+        """
+        record = record_from_plain(self._call("submit", self._epoch, action_id, command_to_plain(command)))
+        deadline = time.monotonic() + ACTION_S
+        while record.state == "running":
+            if time.monotonic() > deadline:
+                msg = f"{action_id} has not ended after {ACTION_S / 3600:.0f} h"
+                raise TimedOut(msg, id=action_id)
+            if self._lost is not None:
+                raise self._lost
+            found = self._call("wait", action_id, _WAIT_S)
+            if found is None:
+                msg = f"the server has forgotten {action_id}"
+                raise ConnectionLost(msg, id=action_id)
+            record = record_from_plain(found)
+            if record.state == "running" and record.fraction:
+                watch(Progress(fraction=record.fraction, elapsed_s=0.0, remaining_s=0.0))
+        if record.error is not None:
+            raise record.error
+        return record.result or Result()
+
+    def lookup(self, action_id: str) -> Record | None:
+        """Return what the ledger says, None when it never saw the id."""
+        found = self._call("lookup", action_id)
+        return None if found is None else record_from_plain(found)
+
+    def chunks(self, frame: FrameRef) -> Iterator[bytes]:
+        """Yield a frame's file from the spool, 1 MiB at a time."""
+        offset = 0
+        while piece := self._call("chunk", frame.name, offset):
+            offset += len(piece)
+            yield bytes(piece)
+
+    def release_frame(self, frame: FrameRef) -> None:
+        """Let the spool delete a frame; harmless when it is gone."""
+        self._call("release_frame", self._epoch, frame.name)
+
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return what the server tells since event number `since`."""
+        return list(self._call("events", since))
+
+    def do(self, command: Command) -> Result:
+        """Do a command under an id of this session's own: for what needs no journal."""
+        self._number += 1
+        return self.perform(f"{self._run}/{self._session}/{self._number}", command)
+
+    # -- verbs --------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        """Return what this instrument is and can do."""
+        if self._description is None:
+            self._description = Description.model_validate(self._call("describe"))
+        return self._description
+
+    def state(self) -> State:
+        """Return all that can be read, in one snapshot."""
+        return State.model_validate(self._call("snapshot")["state"])
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
+        """Change a column; see `Microscope`."""
+        return _given(self.do(SetBeam(beam=beam, settings=settings)).beam)
+
+    def move_stage(self, to: StagePosition) -> StagePosition:
+        """Move the stage; see `Microscope`."""
+        return _given(self.do(MoveStage(to=to)).stage)
+
+    def insert(self, device: Device, position: str | None = None) -> None:
+        """Bring a device in; see `Microscope`."""
+        self.do(Insert(device=device, position=position))
+
+    def retract(self, device: Device) -> None:
+        """Take a device out; see `Microscope`."""
+        self.do(Retract(device=device))
+
+    def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
+        """Heat, open or shut a gas; see `Microscope`."""
+        return _given(self.do(SetGas(gas=gas, setting=setting)).gas)
+
+    def acquire(self, scan: Scan) -> Frame:
+        """Take a picture; see `Microscope`."""
+        return self._frame(_given(self.do(Acquire(scan=scan)).frame))
+
+    def acquire_eds(self, scan: EdsScan) -> Frame:
+        """Take element maps; see `Microscope`."""
+        return self._frame(_given(self.do(AcquireEds(scan=scan)).frame))
+
+    def tune(self, routine: Tune, scan: Scan) -> Tuning:
+        """Run an automatic routine; see `Microscope`."""
+        return _given(self.do(TuneBeam(routine=routine, scan=scan)).tuning)
+
+    def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
+        """Write a job, in pieces; see `Microscope`."""
+        self._number += 1
+        action_id = f"{self._run}/{self._session}/{self._number}"
+        return _given(self.perform(action_id, WritePattern(job=job), watch).done)
+
+    def recover(self, what: Recovery) -> State:
+        """Relight, home, pump; see `Microscope`."""
+        return _given(self.do(Recover(what=what)).state)
+
+    def stop(self) -> None:
+        """End what is in hand and blank, from any thread, at once."""
+        self._aside("stop")
+
+    def make_safe(self) -> State:
+        """Make safe, from any thread, at once."""
+        return State.model_validate(self._aside("make_safe"))
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _call(self, method: str, *args: Any) -> Any:
+        began = time.monotonic()
+        try:
+            with self._lock:
+                return self._line.call(method, *args)
+        finally:
+            self.seconds_in_calls += time.monotonic() - began
+
+    def _aside(self, method: str) -> Any:
+        line = Line(*self._where)
+        try:
+            return line.call(method)
+        finally:
+            line.close()
+
+    def _beat(self, every_s: float) -> None:
+        """Renew the lease until closed; a lost lease is told to the next call that waits."""
+        line = Line(*self._where, timeout_s=max(2.0, 4 * every_s))
+        while not self._ended.wait(every_s):
+            if not self._epoch:
+                continue
+            try:
+                line.call("renew", self._epoch)
+            except (NotInControl, ConnectionLost) as error:
+                log.warning("heartbeat: %s", error.message)
+                if isinstance(error, NotInControl):
+                    self._lost = error
+                    break
+        line.close()
+
+    def _frame(self, ref: FrameRef) -> Frame:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frame.ome.tif"
+            with path.open("wb") as file:
+                for piece in self.chunks(ref):
+                    file.write(piece)
+            if sha256_of(path) != ref.sha256:
+                msg = f"{ref.name} arrived damaged: its SHA-256 differs"
+                raise BadData(msg, name=ref.name)
+            frame = Frame.load(path)
+        self.release_frame(ref)
+        return frame
+
+
+def _given(value: _T | None) -> _T:
+    if value is None:
+        msg = "the server's answer lacks its value"
+        raise BadData(msg)
+    return value
+
+
+def attach(place: Path, run: str = "") -> RemoteMicroscope:
+    """Return the microscope of a local server by its server.json; nothing is claimed yet.
+
+    ConnectionLost when there is no such server.
+    """
+    try:
+        where = json.loads(place.read_text(encoding="utf-8"))
+        token = (place.parent / where["tokens"]["operate"]).read_text(encoding="ascii")
+        return RemoteMicroscope(where["host"], int(where["port"]), token, run)
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"there is no instrument server at {place}: {error}"
+        raise ConnectionLost(msg, path=str(place)) from error
+
+
+def open_url(url: str, state: Path | None = None) -> RemoteMicroscope:
+    """Return the microscope of `pyro://host:port?token_file=FILE`, claimed for a session of its own.
+
+    Raises Refused for a URL without port or token file, and what `RemoteMicroscope.claim` raises.
+    """
+    del state
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.port is None or "token_file" not in options:
+        msg = f"{url} lacks a port or a token: write pyro://host:port?token_file=FILE"
+        raise Refused(msg, rule="pyro-url", field="instrument", value=url, remedy="name port and token file")
+    try:
+        token = Path(options["token_file"]).read_text(encoding="ascii").strip()
+    except OSError as error:
+        msg = f"{options['token_file']} can't be read: {error.strerror}"
+        raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
+    remote = RemoteMicroscope(parts.hostname or "127.0.0.1", parts.port, token)
+    remote.claim()
+    return remote

@@ -1,0 +1,359 @@
+"""The instrument server: holds the one connection, does commands by id once, makes safe when its controller is gone.
+
+    python -m instrument.server URL --state DIR
+
+In DIR: server.json (where it listens), tokens of their own, ledger.jsonl, audit.log, spool/, and for the simulator its
+saved state. It binds to the loopback only; from elsewhere use `ssh -L`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from instrument import durable
+from instrument.actions import Actions
+from instrument.errors import ConnectionLost, InstrumentError, NotInControl, TimedOut, from_plain
+from instrument.guard import Guarded
+from instrument.lease import Lease
+from instrument.ledger import Ledger
+from instrument.microscope import Microscope
+from instrument.settings import Envelope
+from instrument.wire import command_from_plain, fires
+
+log = logging.getLogger(__name__)
+
+LEASE_S, LINGER_S, START_S, PULSE_S = 10.0, 600.0, 300.0, 0.5
+MOST_WAIT_S = 2.0
+_EVENTS = 1000
+
+
+class Server:
+    """What clients call; every answer is {"ok": value} or {"error": plain error}.
+
+    Parameters
+    ----------
+    microscope : the instrument itself; this object is the only one that speaks with it
+    state : folder for ledger, audit log and spool
+    lease_s : T, seconds without a heartbeat until it makes safe
+    """
+
+    def __init__(self, microscope: Microscope, state: Path, *, lease_s: float = LEASE_S) -> None:
+        self._guarded = Guarded(microscope)
+        self._microscope = microscope
+        self._state = state
+        self._audit = state / "audit.log"
+        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+        self._number = 0
+        self._lock = threading.Lock()
+        self._actions = Actions(self._guarded, Ledger(state / "ledger.jsonl"), state / "spool")
+        self._lease = Lease(lease_s, self._lapsed)
+        if hasattr(microscope.clock, "live"):
+            microscope.clock.live = lambda: self._lease.alive
+
+    # -- control ------------------------------------------------------------------------------------------------------
+
+    def claim(self, run: str, envelope: dict[str, Any] | None) -> dict[str, Any]:
+        """Take control for a run, within an envelope; the same run takes over from its former self."""
+        self._operators_only()
+        wanted = None if envelope is None else Envelope.model_validate(envelope)
+        epoch = self._lease.claim(run)
+        self._guarded.envelope = wanted
+        self._actions.max_pattern_s = wanted.max_pattern_s if wanted is not None else 120.0
+        self._tell("claim", run=run, epoch=epoch)
+        return {"epoch": epoch, "lease_s": self._lease.seconds}
+
+    def renew(self, epoch: int) -> None:
+        """Heartbeat."""
+        self._operators_only()
+        self._lease.renew(epoch)
+
+    def release(self, epoch: int) -> None:
+        """Give control back."""
+        self._operators_only()
+        self._lease.release(epoch)
+        self._tell("release", epoch=epoch)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Return the instrument's description."""
+        return self._microscope.describe().model_dump(mode="json")
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the instrument's state, and who controls it."""
+        return {"state": self._guarded.state().model_dump(mode="json"), "controlled": self._lease.alive}
+
+    def events(self, since: int) -> list[dict[str, Any]]:
+        """Return what happened after event number `since`."""
+        with self._lock:
+            return [one for one in self._events if one["number"] > since]
+
+    # -- doing --------------------------------------------------------------------------------------------------------
+
+    def submit(self, epoch: int, action_id: str, command: dict[str, Any]) -> dict[str, Any]:
+        """Take a command under an id, once."""
+        self._operators_only()
+        self._lease.check(epoch)
+        wanted = command_from_plain(command)
+        if not action_id or len(action_id) > 200:
+            msg = "an action's id has 1 to 200 characters"
+            raise ValueError(msg)
+        if fires(wanted):
+            self._tell("submit", id=action_id, verb=wanted.verb)
+        return self._actions.submit(action_id, wanted).to_plain()
+
+    def wait(self, action_id: str, seconds: float) -> dict[str, Any] | None:
+        """Wait for an action to end, two seconds at most; return what is known then, None for an unknown id."""
+        record = self._actions.wait(action_id, min(MOST_WAIT_S, max(0.0, float(seconds))))
+        return None if record is None else record.to_plain()
+
+    def lookup(self, action_id: str) -> dict[str, Any] | None:
+        """Return what is known about an action, None for an unknown id."""
+        record = self._actions.find(action_id)
+        return None if record is None else record.to_plain()
+
+    def chunk(self, name: str, offset: int) -> bytes:
+        """Return a frame's bytes from an offset on, 1 MiB at most, none at its end."""
+        return self._actions.chunk(name, int(offset))
+
+    def release_frame(self, epoch: int, name: str) -> None:
+        """Delete a frame that was fetched."""
+        self._operators_only()
+        self._lease.check(epoch)
+        self._actions.release(name)
+
+    def stop(self) -> None:
+        """End what is in hand, blanked; never queues behind it."""
+        self._operators_only()
+        self._tell("stop")
+        self._actions.stop()
+
+    def make_safe(self) -> dict[str, Any]:
+        """Make safe; never queues behind what is in hand."""
+        self._operators_only()
+        self._tell("make_safe")
+        self._actions.stop()
+        return self._guarded.make_safe().model_dump(mode="json")
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without a controller."""
+        return self._lease.idle_s
+
+    def close(self) -> None:
+        """Make safe and let go of the instrument."""
+        self._lease.close()
+        self._actions.stop()
+        self._actions.close()
+        self._guarded.make_safe()
+        self._microscope.close()
+
+    def _operators_only(self) -> None:
+        from instrument.link import may_operate
+
+        if not may_operate():
+            msg = "this token may look, not operate"
+            raise NotInControl(msg)
+
+    def _lapsed(self, run: str) -> None:
+        self._tell("lapsed", run=run, after_s=self._lease.seconds)
+        log.warning("no heartbeat from run %s for %.1f s: making safe", run, self._lease.seconds)
+        try:
+            self._actions.stop()
+            self._guarded.make_safe()
+        except InstrumentError as error:
+            self._tell("unsafe", why=error.message)
+            log.critical("could not be made safe: %s", error.message)
+
+    def _tell(self, what: str, **data: Any) -> None:
+        with self._lock:
+            self._number += 1
+            event = {"number": self._number, "what": what, "wall": _wall(), **data}
+            self._events.append(event)
+            durable.append_line(self._audit, json.dumps(event, separators=(",", ":")))
+
+
+EXPOSED = (
+    "claim", "renew", "release", "describe", "snapshot", "events", "submit", "wait", "lookup", "chunk",
+    "release_frame", "stop", "make_safe",
+)  # fmt: skip
+
+
+def exposed(server: Server) -> Any:
+    """Return the object that Pyro5 publishes: the methods of EXPOSED and nothing else, errors as plain values."""
+    import Pyro5.api
+
+    from instrument.link import answered
+
+    methods: dict[str, Callable[..., Any]] = {}
+    for name in EXPOSED:
+        method = answered(getattr(server, name))
+
+        def forward(self: object, *args: Any, _method: Callable[..., Any] = method) -> Any:
+            del self
+            return _method(*args)
+
+        forward.__name__ = name
+        methods[name] = Pyro5.api.expose(forward)
+    published = type("Published", (), methods)
+    return published()
+
+
+def serve(
+    microscope: Microscope, state: Path, *, url: str = "", port: int = 0, lease_s: float = LEASE_S,
+    linger_s: float = LINGER_S, stopping: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Serve a microscope until nobody has controlled it for `linger_s` (0: for ever), or `stopping` is set."""
+    from instrument import link
+
+    link.configure()
+    durable.make_dir(state)
+    tokens = {role: _token(state, role) for role in ("operate", "observe")}
+    server = Server(microscope, state, lease_s=lease_s)
+    daemon: Any = link.TokenDaemon(tokens, port)
+    daemon.register(exposed(server), link.OBJECT)
+    stop = stopping or threading.Event()
+    where = {
+        "host": link.LOOPBACK, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
+        "lease_s": lease_s, "tokens": {role: str(_token_file(state, role).name) for role in tokens},
+    }  # fmt: skip
+    durable.atomic_write_json(state / "server.json", where)
+
+    def go_on() -> bool:
+        return not stop.is_set() and not (linger_s > 0 and server.idle_s > linger_s)
+
+    try:
+        daemon.requestLoop(go_on)
+    finally:
+        daemon.close()
+        server.close()
+        (state / "server.json").unlink(missing_ok=True)
+
+
+def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float = START_S) -> Path:
+    """Start a server of its own, detached; return its server.json once it answers.
+
+    Raises the error that kept it from starting, or TimedOut.
+    """
+    durable.make_dir(state)
+    place, failed = state / "server.json", state / "server-error.json"
+    place.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "instrument.server", url, "--state", str(state), "--lease", str(lease_s)]
+    with (state / "server.log").open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_detached()
+        )  # fmt: skip
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        if failed.exists():
+            raise from_plain(json.loads(failed.read_text(encoding="utf-8")))
+        if place.exists():
+            return place
+        if process.poll() is not None:
+            msg = f"the instrument server ended at once (code {process.returncode}); see {state / 'server.log'}"
+            raise ConnectionLost(msg, url=url)
+        pause.wait(0.05)
+    msg = f"the instrument server was not ready after {timeout_s:.0f} s; see {state / 'server.log'}"
+    raise TimedOut(msg, url=url)
+
+
+def is_alive(place: Path) -> bool:
+    """Tell whether the server that wrote this server.json answers."""
+    from instrument import link
+
+    try:
+        where = json.loads(place.read_text(encoding="utf-8"))
+        token = (place.parent / where["tokens"]["observe"]).read_text(encoding="ascii")
+        line = link.Line(where["host"], int(where["port"]), token, timeout_s=5.0)
+        line.call("events", 0)
+    except (InstrumentError, OSError, ValueError, KeyError):
+        return False
+    line.close()
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a server in this process, with a watchdog above it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m instrument.server", description="hold an instrument for runs")
+    parser.add_argument("url", help="the instrument, such as simulator:3")
+    parser.add_argument("--state", type=Path, required=True, help="folder for ledger, tokens, spool, saved state")
+    parser.add_argument("--port", type=int, default=0, help="on the loopback; 0 takes a free one")
+    parser.add_argument("--lease", type=float, default=LEASE_S, help="seconds without a heartbeat until it makes safe")
+    parser.add_argument(
+        "--linger", type=float, default=LINGER_S, help="seconds without a lease until it ends; 0: never"
+    )
+    parser.add_argument("--watched", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    durable.make_dir(options.state)
+    if not options.watched:
+        from instrument.watchdog import watch
+
+        return watch(arguments if arguments is not None else sys.argv[1:], options.url, options.state)
+    return _child(options)
+
+
+def _child(options: argparse.Namespace) -> int:
+    from instrument import connect
+    from instrument.watchdog import beat
+
+    stopping = threading.Event()
+    with durable.FileLock(options.state / "server.lock"):
+        beat(stopping)
+        try:
+            microscope = connect(options.url, options.state)
+        except InstrumentError as error:
+            durable.atomic_write_json(options.state / "server-error.json", error.to_plain())
+            log.error("%s", error.message)
+            return 2
+        serve(
+            microscope, options.state, url=options.url, port=options.port, lease_s=options.lease,
+            linger_s=options.linger, stopping=stopping,
+        )  # fmt: skip
+    return 0
+
+
+def _token_file(state: Path, role: str) -> Path:
+    return state / f"token-{role}"
+
+
+def _token(state: Path, role: str) -> str:
+    """Return the token of a role; made once, readable by this user alone."""
+    path = _token_file(state, role)
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+    return path.read_text(encoding="ascii")
+
+
+def _detached() -> dict[str, Any]:
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+    return {"start_new_session": True}
+
+
+def _wall() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
