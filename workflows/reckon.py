@@ -27,7 +27,7 @@ from workflows.rehearsal import Rehearsal
 #: Time for the stage to come to rest before the mark is looked for (night.md 8: 15 s with move and look), s.
 REST_S = 8.0
 #: Usual time until drift after a tilt is small enough for a picture (night.md 14: at most 3 min), s.
-SETTLE_S = {"classic": 10.0, "face-on": 45.0}
+SETTLE_S = {"classic": 10.0, "face-on": 120.0}
 #: What the polish takes off the rough face, m: as much as the last trench current's spot leaves behind.
 POLISHED_M = 1e-6
 #: Size of the quick pictures that find the mark or measure drift: pixels and dwell (physics.md 1.4).

@@ -1,20 +1,417 @@
-"""Fills report and volume from a run's folder."""
+"""Fills volume and report from a run's folder: everything a page shows comes from journal, frames and labels."""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from workflows.journal import Journal
+import numpy as np
+from numpy.typing import NDArray
+
+from instrument.frame import Frame
+from workflows import results
+from workflows.journal import Act, Journal
+from workflows.recipe import Recipe, load
 from workflows.store import RunFolder
+
+if TYPE_CHECKING:
+    from analysis import report_data as page
+
+log = logging.getLogger(__name__)
+
+Labels = NDArray[np.uint8]
+#: Slices that the gallery shows at the most.
+_GALLERY = 6
+#: What kinds of acts are called in the time line.
+_KINDS = {"deposit": "deposit", "frame": "image", "eds": "eds"}
 
 
 def write_volume(folder: RunFolder, journal: Journal) -> Path | None:
-    """Write volume.ome.zarr: aligned greys and labels; None where there are no slices."""
-    return None
+    """Write volume.ome.zarr: aligned greys and labels; None where there are fewer than two slices."""
+    from analysis import volume
+
+    rows = _rows(folder, journal)
+    if len(rows) < 2:
+        return None
+    first = Frame.load(folder.frame_path("slices", rows[0]["name"]))
+    steps = np.diff([row["z_m"] for row in rows])
+
+    def planes() -> Iterator[volume.VolumePlane]:
+        for row in rows:
+            frame = Frame.load(folder.frame_path("slices", row["name"]))
+            dy, dx = row.get("shift_px") or (0, 0)
+            yield volume.VolumePlane(
+                name=row["name"], z_m=row["z_m"], greys=frame.pixels, labels=labels_of(folder, row["name"]),
+                shift_px=(round(dy), round(dx)), z_sigma_m=row["z_sigma_m"],
+            )  # fmt: skip
+
+    return volume.write_volume(
+        folder.volume, planes(), len(rows), channels=first.meta.channels,
+        pixel_m=(first.meta.pixel_y_m, first.meta.pixel_x_m), spacing_m=max(float(np.median(steps)), 1e-9),
+        name=folder.root.name, virtual=first.meta.virtual,
+    )  # fmt: skip
 
 
 def write_report(
     folder: RunFolder, journal: Journal, *, compare: RunFolder | None = None, real: Path | None = None
 ) -> Path | None:
-    """Write report.html."""
+    """Write report.html; None where the run has no slice yet.
+
+    `compare` is a run with refills off, whose curve is set beside; `real` a folder with cbs.png and tld.png.
+    """
+    from analysis.report import build
+
+    rows = _rows(folder, journal)
+    if not rows:
+        return None
+    build(report_data(folder, journal, rows, compare=compare, real=real), folder.report)
+    return folder.report
+
+
+def report_data(
+    folder: RunFolder,
+    journal: Journal,
+    rows: Sequence[dict[str, Any]],
+    *,
+    compare: RunFolder | None = None,
+    real: Path | None = None,
+) -> page.ReportData:
+    """Return everything that the report shows of a run."""
+    from analysis import report_data as page
+
+    recipe = load(folder.recipe)
+    meta, plan = journal.meta("instrument") or {}, journal.meta("plan") or {}
+    virtual = bool(meta.get("virtual", False))
+    slicing = recipe.slicing
+    refill = slicing.refill if slicing is not None else None
+    pixel = slicing.image.pixel if slicing is not None else 1.0
+    card = _card(folder)
+    labelled = [row for row in rows if row["electrode_fractions"] is not None]
+    labels = [found for row in labelled if (found := labels_of(folder, row["name"])) is not None]
+    return page.ReportData(
+        title=recipe.name,
+        virtual=virtual,
+        instrument=f"{meta.get('model', '')}{' (virtual)' if virtual else ''}",
+        sample=f"{recipe.sample.material} on a {math.degrees(recipe.sample.pretilt):.0f} deg stub",
+        started=str(journal.meta("created", "")),
+        finished=_finished(journal),
+        recipe=folder.recipe.read_text(encoding="utf-8"),
+        stages=_stages(folder),
+        pairs=_pairs(folder, journal, pixel),
+        rows=[_slice_row(folder, row, previous) for previous, row in zip([None, *labelled], labelled, strict=False)],
+        refill_threshold=refill.when if refill is not None else None,
+        comparison=None if compare is None else _comparison(compare),
+        decisions=_decisions(journal, refill.decide_on if refill is not None else 1),
+        real=_real(folder, real),
+        activities=_activities(journal),
+        wall_s=sum(float(event.data["wall_s"]) for event in journal.events(kind="session")) or None,
+        hydra_s=dict(plan.get("seconds", {})),
+        gallery=_gallery(folder, labelled),
+        **_measures(folder, journal, recipe, labels, pixel),
+        checks=_checks(folder, journal, rows),
+        model_id=card.get("model_id", ""),
+        model_figures=card.get("figures", {}),
+        notes=_notes(journal, rows),
+        versions=results.versions(),
+    )
+
+
+def labels_of(folder: RunFolder, name: str) -> Labels | None:
+    """Return a frame's phases, uint8 (y, x), None where it has none."""
+    import tifffile
+
+    path = folder.labels / f"{name}.tif"
+    return np.asarray(tifffile.imread(path), np.uint8) if path.exists() else None
+
+
+def truth_of(folder: RunFolder, uid: str) -> Labels | None:
+    """Return the simulator's phases of a frame, uint8 (y, x), None where there is no truth."""
+    import tifffile
+
+    from analysis.phases import merged
+
+    path = folder.truth / f"{uid}.tif"
+    return merged(np.asarray(tifffile.imread(path), np.uint8)) if path.exists() else None
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
+    """Return the slices' rows with the shifts that summary.json has."""
+    shifts = {row["name"]: row.get("shift_px") for row in folder.read_summary().get("slices", [])}
+    return [{**row, "shift_px": shifts.get(row["name"])} for row in results.slices(folder, journal)]
+
+
+def _finished(journal: Journal) -> str:
+    states = journal.events(kind="state")
+    return states[-1].wall if states and states[-1].data["to"] != "running" else ""
+
+
+def _stages(folder: RunFolder) -> list[page.Stage]:
+    from analysis import report_data as page
+
+    found = []
+    for letter, name, path in (
+        ("b", "protective layer", "overviews/protect"),
+        ("c", "block and fiducial", "overviews/block"),
+        ("d", "platinum on the face", "overviews/film"),
+        ("e", "half clean", "overviews/half-clean"),
+        ("f", "clean", "pairs/infiltrate-after"),
+    ):
+        file = folder.root / f"{path}.ome.tif"
+        picture = None
+        if file.exists():
+            channel = Frame.load(file).meta.channels[0]
+            picture = page.Picture(image=file, caption=name, channel=channel, stretch=letter in "bc")
+        found.append(page.Stage(letter=letter, name=name, picture=picture))
+    return found
+
+
+def _pairs(folder: RunFolder, journal: Journal, pixel: float) -> list[page.Pair]:
+    """Return the planes before and after each fill that both have labels."""
+    from analysis import report_data as page
+
+    found = []
+    for row in results.fill_rows(journal):
+        after = journal.find(f"{row['name']}/after")
+        before = journal.find(f"{row['name']}/before") or journal.find(f"slice/{int(row['after_slice']):04d}/image")
+        if after is None or before is None or not (after.has_outcome and before.has_outcome):
+            continue
+        sides = [_side(folder, act, pixel) for act in (before, after)]
+        if None in sides:
+            continue
+        (one, fractions_before), (other, fractions_after) = [side for side in sides if side is not None]
+        truth = truth_of(folder, after.result["uid"])
+        found.append(
+            page.Pair(
+                name=str(row["name"]), before=one, after=other, before_fractions=fractions_before,
+                after_fractions=fractions_after,
+                truth_fractions=None if truth is None else _coating(truth), gap_m=row["lost_m"],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _side(folder: RunFolder, act: Act, pixel: float) -> tuple[page.Picture, dict[str, float]] | None:
+    from analysis import report_data as page
+
+    path = folder.root / act.result["name"]
+    name = path.name.removesuffix(".ome.tif")
+    labels, numbers = labels_of(folder, name), folder.numbers(name)
+    if labels is None or numbers is None:
+        return None
+    picture = page.Picture(image=path, caption=name, pixel_m=pixel, labels=labels)
+    return picture, dict(numbers["electrode_fractions"])
+
+
+def _coating(labels: Labels) -> dict[str, float]:
+    from analysis.core import fractions
+    from analysis.phases import Phase
+
+    return fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE))
+
+
+def _slice_row(folder: RunFolder, row: dict[str, Any], previous: dict[str, Any] | None) -> page.SliceRow:
+    from analysis import report_data as page
+
+    truth = truth_of(folder, row["uid"])
+    return page.SliceRow(
+        name=row["name"],
+        z_m=row["z_m"],
+        fractions=row["electrode_fractions"],
+        unfilled_share=math.nan if row["unfilled_share"] is None else row["unfilled_share"],
+        z_sigma_m=row["z_sigma_m"],
+        thickness_m=None if previous is None else row["z_m"] - previous["z_m"],
+        fill_before=row["fill_before"],
+        fill_age_m=row["fill_age_m"],
+        film_fraction=row["film_fraction"],
+        confidence=row["confidence"],
+        doubt=row["doubt"],
+        truth_fractions=None if truth is None else _coating(truth),
+        note="; ".join(row["health"]),
+    )
+
+
+def _comparison(other: RunFolder) -> page.Comparison:
+    from analysis import report_data as page
+
+    with Journal(other.journal, read_only=True) as journal:
+        rows = [row for row in results.slices(other, journal) if row["unfilled_share"] is not None]
+    return page.Comparison(
+        label="the same electrode, refills off",
+        z_m=[row["z_m"] for row in rows],
+        unfilled_share=[row["unfilled_share"] for row in rows],
+    )
+
+
+def _decisions(journal: Journal, late: int) -> list[page.Decision]:
+    from analysis import report_data as page
+
+    return [
+        page.Decision(
+            slice=f"s{int(row['after_slice']):04d}",
+            evidence=f"s{int(row['after_slice']) - late:04d}" if row["value"] is not None else None,
+            value=row["value"],
+            threshold=row["threshold"],
+            outcome="fill" if row["fill"] else "go on",
+            reason=row["outcome"],
+        )
+        for row in results.decisions(journal)
+    ]
+
+
+def _real(folder: RunFolder, place: Path | None) -> page.RealMicrograph | None:
+    """Label a real micrograph with the run's own weights, for whoever doubts the simulated ones."""
+    if place is None or not (place / "cbs.png").exists():
+        return None
+    from analysis import report_data as page
+    from analysis.segment import segment_images
+
+    channels = {
+        name: place / file for name, file in (("CBS", "cbs.png"), ("TLD", "tld.png")) if (place / file).exists()
+    }
+    reference = place / "label-left.png"
+    out = folder.root / "real"
+    summary = segment_images(
+        channels, out, pixel_m=186e-9, reference=reference if reference.exists() else None
+    )  # fmt: skip
+    scores: dict[str, float] = {}
+    if summary.agreement is not None:
+        scores = {"mean IoU": summary.agreement.mean_iou}
+        scores |= {f"IoU {name}": value for name, value in summary.agreement.iou.items()}
+    picture = page.Picture(
+        image=place / "cbs.png", caption="NMC electrode, CBS", pixel_m=186e-9, labels=out / "labels" / "s0001.tif",
+        virtual=False,
+    )  # fmt: skip
+    return page.RealMicrograph(picture=picture, scores=scores)
+
+
+def _activities(journal: Journal) -> list[page.Activity]:
+    from analysis import report_data as page
+
+    found = []
+    for act in journal.acts():
+        if not act.has_outcome or act.intended_at is None or act.kind not in ("mill", "deposit", "frame", "eds"):
+            continue
+        seconds = float(act.result.get("elapsed_s", act.result.get("seconds", 0.0)))
+        kind = "clean" if act.kind == "mill" and "/round-" in act.key else _KINDS.get(act.kind, act.kind)
+        end = act.done_at if act.done_at is not None else act.intended_at
+        found.append(page.Activity(kind=kind, start_s=end, seconds=seconds, name=act.key))
+    begin = min((one.start_s for one in found), default=0.0)
+    return [
+        page.Activity(kind=one.kind, start_s=one.start_s - begin, seconds=one.seconds, name=one.name) for one in found
+    ]
+
+
+def _gallery(folder: RunFolder, rows: Sequence[dict[str, Any]]) -> list[page.Picture]:
+    from analysis import report_data as page
+
+    step = max(1, -(-len(rows) // _GALLERY))
+    return [
+        page.Picture(
+            image=folder.frame_path("slices", row["name"]), caption=f"{row['name']}, {row['z_m'] * 1e6:.2f} um",
+            labels=folder.labels / f"{row['name']}.tif",
+        )
+        for row in rows[::step]
+    ]  # fmt: skip
+
+
+def _measures(
+    folder: RunFolder, journal: Journal, recipe: Recipe, labels: Sequence[Labels], pixel: float
+) -> dict[str, Any]:
+    """Return fractions, profile, spacing, particle size, EDS and balance, as far as there are labels for them."""
+    from analysis.heights import height_profile
+    from analysis.measure import particle_diameter, phase_fractions, spacing
+
+    if not labels:
+        return {}
+    rows = results.slices(folder, journal)
+    found: dict[str, Any] = {
+        "profile": height_profile(labels, pixel),
+        "particle_m": particle_diameter(labels[0], pixel),
+        "spacing": spacing([row["z_m"] for row in rows], [row["z_sigma_m"] for row in rows], [r["name"] for r in rows]),
+        "eds": _eds(folder, journal, pixel),
+    }
+    try:
+        found["fractions"] = phase_fractions(labels, pixel)
+    except ValueError as error:
+        log.warning("no fractions: %s", error)
+        return found
+    made = recipe.sample.composition
+    if made is not None and made.active is not None and made.carbon is not None and made.binder is not None:
+        from analysis.composition import Recipe as Made
+        from analysis.composition import balance
+
+        found["balance"] = balance(
+            found["fractions"].phases,
+            Made(
+                active=made.active, carbon=made.carbon, binder=made.binder, loading=made.loading, coating=made.coating
+            ),
+        )  # fmt: skip
+    return found
+
+
+def _eds(folder: RunFolder, journal: Journal, pixel: float) -> page.Eds | None:
+    """Hold the last element map that has labels against them."""
+    from analysis import report_data as page
+    from analysis.eds import compare
+    from analysis.register import ElementMap
+
+    maps = [act for act in journal.acts(kind="eds") if act.has_outcome]
+    for act in reversed(maps):
+        frame = Frame.load(folder.root / act.result["name"])
+        name = Path(act.result["name"]).name.removesuffix(".ome.tif")
+        labels = labels_of(folder, name)
+        if labels is None:
+            continue
+        counts = {element: frame.pixels[index] for index, element in enumerate(frame.meta.channels)}
+        element_map = ElementMap(counts=counts, pixel_m=frame.meta.pixel_x_m)
+        return page.Eds(result=compare(element_map, labels, pixel), element_map=element_map, slice=name)
     return None
+
+
+def _checks(folder: RunFolder, journal: Journal, rows: Sequence[dict[str, Any]]) -> list[page.Check]:
+    from analysis import report_data as page
+
+    refused = len(journal.events(kind="refused"))
+    looks = journal.events(kind="look")
+    worn = float(looks[-1].data["worn_m"]) if looks else 0.0
+    findings = sum(len(row["health"]) for row in rows)
+    ruler = sum(1 for row in rows if row["z_by"] == "ruler")
+    unregistered = len(journal.events(kind="unregistered"))
+    return [
+        page.Check(name="interlock refusals", value=str(refused), limit="0", kept=refused == 0),
+        page.Check(name="fiducial worn by looks", value=f"{worn * 1e9:.1f} nm in {len(looks)} looks"),
+        page.Check(name="planes measured on the ruler", value=f"{ruler} of {len(rows)}", kept=ruler == len(rows)),
+        page.Check(name="pictures placed without ruler or cap", value=str(unregistered)),
+        page.Check(name="findings on frames", value=str(findings), kept=findings == 0),
+        page.Check(name="acts without outcome", value=str(len(journal.unsettled())), limit="0"),
+    ]
+
+
+def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
+    notes = [str(event.data) for event in journal.events(kind="note")]
+    dark = [row["name"] for row in rows if row["phase_fractions"] is None]
+    if dark:
+        notes.append(f"without labels: {', '.join(dark)}")
+    lost = sum(row["lost_m"] or 0.0 for row in results.fill_rows(journal))
+    if lost > 0:
+        notes.append(f"{lost * 1e9:.0f} nm of electrode were lost to cleans; z of the slices says where")
+    return notes
+
+
+def _card(folder: RunFolder) -> dict[str, Any]:
+    from analysis.core import WEIGHTS, Card
+
+    path = WEIGHTS / "card.json"
+    if not path.exists():
+        return {}
+    names = folder.label_names()
+    card = Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    used = (folder.numbers(names[0]) or {}).get("model_id") if names else card.model_id
+    return {"model_id": used, "figures": card.figures if used == card.model_id else {}}

@@ -21,6 +21,8 @@ _PACKAGES = ("numpy", "torch", "pydantic", "Pyro5", "tifffile")
 def summarise(folder: RunFolder, journal: Journal) -> dict[str, Any]:
     """Return the summary of a run as plain values; times in seconds, lengths in metres, shares 0..1."""
     rows = slices(folder, journal)
+    for row, shift in zip(rows, shifts(folder, rows), strict=True):
+        row["shift_px"] = shift
     labelled = [row for row in rows if row["phase_fractions"] is not None]
     acts = journal.acts()
     times = [event.data for event in journal.events(kind="slice")]
@@ -91,6 +93,15 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
             "time_s": act.done_at,
         })  # fmt: skip
     return rows
+
+
+def shifts(folder: RunFolder, rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Return by how many pixels (y, x) each slice's picture is moved to lie over the first one."""
+    from analysis.align import shifts as find
+    from instrument.frame import Frame
+
+    pictures = (Frame.load(folder.frame_path("slices", row["name"])).pixels[0][::2, ::2] for row in rows)
+    return [(-round(2 * dy), -round(2 * dx)) for dy, dx in find(pictures)]
 
 
 def ruler_zero(journal: Journal) -> float:

@@ -20,6 +20,8 @@ LEAST_SCORE = 0.45
 _LEAST_CONTRAST = 0.12
 #: The ruler's two grooves lie level to this (m).
 _LEVEL_M = 0.5e-6
+#: Beside noise, a groove's own shape makes its middle uncertain by so much of a pixel.
+_EDGE_PX = 0.5
 #: A picture may lie this far aside of where it should (m).
 _ASIDE_M = 1.5e-6
 #: Two pictures with a higher correlation show the same plane: nothing was milled between them.
@@ -169,7 +171,7 @@ def read_ruler(
         a, b = pair
         half = 0.5 * (b.column - a.column) * pixel_m[1]
         level = abs(a.row - b.row) * pixel_m[0] / _LEVEL_M
-        return level + abs(np.log(a.area / b.area)) + abs(half - expected_half_m) / search_m
+        return float(level + abs(np.log(a.area / b.area)) + abs(half - expected_half_m) / search_m)
 
     one, other = min(pairs, key=unlikely)
     half = 0.5 * (other.column - one.column) * pixel_m[1]
@@ -222,7 +224,7 @@ def _grooves(
         weight = cap - window[rows, columns]
         column = float((weight * columns).sum() / weight.sum()) + low
         if abs(column - at_px) <= search_px:
-            sigma = float(np.std(columns) / np.sqrt(area)) + 0.02
+            sigma = float(np.hypot(np.std(columns) / np.sqrt(area), _EDGE_PX))
             found.append(_Groove(column, float(rows.mean()), sigma, area))
     return found
 
