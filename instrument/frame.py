@@ -55,7 +55,8 @@ class Frame:
         if name not in self.meta.channels:
             msg = f"no channel {name!r}; this frame has {', '.join(self.meta.channels)}"
             raise KeyError(msg)
-        return self.pixels[self.meta.channels.index(name)]
+        picture: Pixels = self.pixels[self.meta.channels.index(name)]
+        return picture
 
     def grey(self, name: str) -> NDArray[np.float32]:
         """Return one detector's picture scaled to 0..1, shape (y, x), whatever the bits."""

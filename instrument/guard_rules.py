@@ -298,7 +298,8 @@ def deposit_grows(context: Context, job: PatternJob) -> None:
     if density > context.envelope.density_max_a_per_m2:
         raise _refused(
             "deposit-grows", "job", f"{density:.3g} pA/um2",
-            f"at most {context.envelope.density_max_a_per_m2:.3g} pA/um2", "enlarge the film or lower the current", "so dense a beam mills instead of depositing",
+            f"at most {context.envelope.density_max_a_per_m2:.3g} pA/um2", "enlarge the film or lower the current",
+            "so dense a beam mills instead of depositing",
         )  # fmt: skip
 
 
