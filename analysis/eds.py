@@ -299,7 +299,7 @@ def _remarks(
         most, element = max(patches)
         edge = math.sqrt(most) * element_map.pixel_m * 1e6
         said.append(
-            f"The least clear element, {element}, needs {most} pixels (a patch of {edge:.1f} um) to stand out by three "
+            f"The least clear element, {element}, needs {most} pixels (a patch of {edge:.1f} µm) to stand out by three "
             "errors."
         )
     if not where.found:

@@ -238,10 +238,10 @@ def tortuosity_note(depth_m: float, particle_m: float | None) -> str:
 
     `particle_m` is the diameter (m) of a typical particle, None where it isn't known.
     """
-    deep = f"{depth_m * 1e6:.1f} um"
+    deep = f"{depth_m * 1e6:.1f} µm"
     if particle_m is None:
         return f"No tortuosity is given: the volume is {deep} deep and the size of its particles isn't known."
-    size = f"{particle_m * 1e6:.1f} um"
+    size = f"{particle_m * 1e6:.1f} µm"
     if depth_m < _LEAST_DIAMETERS * particle_m:
         return (
             f"No tortuosity is given: the volume is {deep} deep and its particles measure about {size}. Less than two "

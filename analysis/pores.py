@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from analysis.core import FILLABLE_M, pores_in
 from analysis.phases import Fine
+from analysis.sampling import slope
 
 Labels = NDArray[np.uint8]
 
@@ -151,26 +151,14 @@ def refills(z_m: Sequence[float], share: Sequence[float], fill_before: Sequence[
     found = []
     for number, index in enumerate(marks):
         end = marks[number + 1] if number + 1 < len(marks) else len(z_m)
-        slope, error = _slope(z_m[index:end], share[index:end])
+        growth = slope(z_m[index:end], share[index:end])
         found.append(
             Refill(
                 slice=index,
                 before=share[index - 1],
                 after=share[index],
-                opening_per_m=slope,
-                opening_sigma_per_m=error,
+                opening_per_m=growth[0] if growth else None,
+                opening_sigma_per_m=growth[1] if growth else None,
             )
         )
     return found
-
-
-def _slope(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float | None]:
-    if len(x) < 3:
-        return None, None
-    at, value = np.asarray(x, float) - np.mean(x), np.asarray(y, float)
-    spread = float((at**2).sum())
-    if spread <= 0:
-        return None, None
-    slope = float((at * value).sum()) / spread
-    rest = value - value.mean() - slope * at
-    return slope, math.sqrt(float((rest**2).sum()) / (len(x) - 2) / spread)

@@ -9,6 +9,7 @@ representativity from a single image"). It knows nothing of wrong labels: that e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Floats = NDArray[np.float64]
 
 _NORMAL_95 = 1.959964
+_TOGETHER = 0.95
 _REACH = {1: 1 / 3, 2: 1 / 2}
 """Covariance is followed to this part of the shortest edge at most, by number of axes: about half of all pairs."""
 
@@ -131,3 +133,35 @@ def binned(field: Floats, factor: int) -> Floats:
     rows = np.add.reduceat(field, np.arange(0, field.shape[0], factor), axis=0)
     result: Floats = np.add.reduceat(rows, np.arange(0, field.shape[1], factor), axis=1)
     return result
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
+    """Return the least-squares slope of y over x and its standard error; None below three points or without spread."""
+    points = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)])
+    if len(points) < 3:
+        return None
+    at, value = points.T - points.mean(axis=0)[:, None]
+    spread = float((at**2).sum())
+    if spread <= 0.0:
+        return None
+    found = float((at * value).sum()) / spread
+    return found, math.sqrt(float(((value - found * at) ** 2).sum()) / (len(points) - 2) / spread)
+
+
+def partial_slope(y: Sequence[float], x: Sequence[float], beside: Sequence[float]) -> tuple[float, float] | None:
+    """Return the slope of y over x at equal `beside` (least squares on both) and its standard error.
+
+    None below six points, or where x and `beside` go together so closely that nothing tells them apart.
+    """
+    rows = [row for row in zip(y, x, beside, strict=True) if all(map(math.isfinite, row))]
+    if len(rows) < 6:
+        return None
+    value, *both = np.array(rows).T
+    design = np.stack([axis - axis.mean() for axis in both], axis=1)
+    spread = np.sqrt((design**2).sum(axis=0))
+    if (spread == 0.0).any() or abs(float(np.prod(1.0 / spread) * design[:, 0] @ design[:, 1])) > _TOGETHER:
+        return None
+    inverse = np.linalg.inv(design.T @ design)
+    found = inverse @ design.T @ (value - value.mean())
+    rest = value - value.mean() - design @ found
+    return float(found[0]), math.sqrt(float((rest**2).sum()) / (len(rows) - 3) * float(inverse[0, 0]))

@@ -115,7 +115,7 @@ def test_the_particles_of_a_drawn_face() -> None:
 
 def test_why_there_is_no_tortuosity() -> None:
     thin, unknown, thick = tortuosity_note(2e-6, 5e-6), tortuosity_note(2e-6, None), tortuosity_note(15e-6, 5e-6)
-    assert "2.0 um deep" in thin
+    assert "2.0 µm deep" in thin
     assert "two particle diameters" in " ".join(thin.lower().split())
     assert "isn't known" in unknown
     assert "3.0 particle diameters" in thick

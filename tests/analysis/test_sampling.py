@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from analysis.sampling import binned, estimate, from_samples, ratio_variance
+from analysis.sampling import binned, estimate, from_samples, partial_slope, ratio_variance, slope
 
 
 def _structure(rng: np.random.Generator, size: int, width: float, fraction: float) -> np.ndarray:
@@ -97,3 +97,31 @@ def test_binning_loses_nothing(rows: int, columns: int, factor: int) -> None:
     assert small.sum() == field.sum()
     assert small.shape == (-(-rows // factor), -(-columns // factor))
     assert small[0, 0] == field[:factor, :factor].sum()
+
+
+def test_slopes_by_hand() -> None:
+    assert slope([0, 1, 2, 3], [1, 3, 5, 7]) == pytest.approx((2.0, 0.0))
+    found = slope([0, 1, 2, 3], [0, 1, 1, 2])
+    # residuals -0.1, 0.3, -0.3, 0.1 about 0.1 + 0.6 x: s = sqrt(0.2 / 2 / 5)
+    assert found == pytest.approx((0.6, (0.2 / 2 / 5) ** 0.5))
+    assert slope([0, 1], [0, 1]) is None
+    assert slope([1, 1, 1], [0, 1, 2]) is None
+    assert slope([0, 1, float("nan"), 2], [0, 1, 5, 2]) == pytest.approx((1.0, 0.0))
+
+
+def test_two_causes_are_told_apart_or_not_told() -> None:
+    depth = np.arange(12.0)
+    age = depth % 4
+    y = 0.5 * depth + 3.0 * age + 1.0
+    assert partial_slope(y.tolist(), age.tolist(), depth.tolist()) == pytest.approx((3.0, 0.0), abs=1e-9)
+    assert partial_slope(y.tolist(), depth.tolist(), depth.tolist()) is None  # one stretch: age is depth
+    assert partial_slope([1.0] * 5, [1.0] * 5, [2.0] * 5) is None
+
+
+def test_the_error_of_a_slope_is_its_scatter() -> None:
+    rng = np.random.default_rng(6)
+    depth = np.arange(24.0)
+    age = depth % 6
+    found = [partial_slope((age + rng.normal(0, 1, 24)).tolist(), age.tolist(), depth.tolist()) for _ in range(300)]
+    values = np.array([item for item in found if item is not None])
+    assert values[:, 0].std() == pytest.approx(values[:, 1].mean(), rel=0.15)
