@@ -20,6 +20,8 @@ Bytes = NDArray[np.uint8]
 
 #: Grid of the face's maps, metres: a whole number of voxels near this.
 GRID_M = 90e-9
+#: Deviation of a film's nodular surface, as far as the maps' grid can show it (physics.md 3.1, 8.3), metres.
+NODULES_M = 3e-9
 #: Columns that have gone back this much further than the face are no part of it: trenches.
 FACE_REACH_M = 5e-6
 
@@ -129,6 +131,9 @@ class Block:
         self.changes.append(infill.index)
         self.maps.surface = (self.maps.face - infill.film_m).astype(np.float32)
         self.maps.pending = np.zeros_like(self.maps.pending)
+        draw = rng(self.volume.electrode.seed, "nodules", len(self.changes))
+        nodules = NODULES_M * draw.standard_normal(laid.shape, dtype=np.float32)
+        self.maps.relief = (self.maps.relief + np.where(laid > 0.1e-6, nodules, 0)).astype(np.float32)
 
     def at(self, values: Float32, x_m: NDArray[np.floating], y_m: NDArray[np.floating]) -> Float32:
         """Return a map on other axes, linearly interpolated, its edge values beyond it, (y, x)."""

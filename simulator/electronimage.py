@@ -13,18 +13,24 @@ from numpy.typing import NDArray
 from instrument.settings import BeamSettings, DetectorSettings, EdsScan, Scan
 from simulator import materials as m
 from simulator.beams import COINCIDENCE_M, Sight
-from simulator.block import Block
+from simulator.block import FACE_REACH_M, Block
 from simulator.face import FaceScene, sample_face, truth
 from simulator.imaging import render
+from simulator.ionimage import texture
 from simulator.randomness import rng
+from simulator.topside import relief
 
 Float32 = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
 
 #: A beam that meets the face more glancingly than this (cosine of its angle to the normal) shows nothing of it.
 LEAST_FACING = 0.25
+#: Walls of curtains and nodules are this many times steeper than the maps' grid can hold (physics.md 2.3: streaks of
+#: 1-2.5 % after rocking).
+WALLS = 6.0
 #: Nominal gains of detectors are met within this (standard deviation).
 GAIN_SPREAD = 0.015
+_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,12 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     x, y = (x[::-1] if flip[0] else x), (y[::-1] if flip[1] else y)
     face = block.at(block.maps.face, x, y)
     film = block.at(block.film, x, y)
-    relief = block.at(block.maps.relief, x, y)
+    rough = block.at(block.maps.relief, x, y) * np.float32(WALLS)
     view = (float(sight.flight[0]), float(sight.flight[1]), facing)
-    scene = sample_face(block.volume, face, film, x, y, view, relief_m=relief)
-    scene = _beyond_the_top(block, scene, x, y, view)
+    scene = sample_face(block.volume, face, film, x, y, view, relief_m=rough)
+    beside = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
+    scene = _with(scene, scene.material != beside, beside)
+    scene = _beyond_the_top(block, scene, x, y, view, plane)
     middle = float(x[x.size // 2])
     heights = np.array([sight.working_distance((middle, float(b), plane)) for b in (y[0], y[-1])])
     focus = np.interp(y, (y[0], y[-1]), COINCIDENCE_M - heights)
@@ -147,24 +155,65 @@ def _range(own: NDArray[np.float64], wanted: NDArray[np.float64]) -> slice:
 
 
 def _beyond_the_top(
-    block: Block, scene: FaceScene, x: NDArray[np.float64], y: NDArray[np.float64], view: tuple[float, float, float]
+    block: Block, scene: FaceScene, x: Floats, y: Floats, view: tuple[float, float, float], plane: float
 ) -> FaceScene:
-    """Let a slanted view that passes over the face's upper edge land on the top surface: cap, or bare electrode."""
-    if view[1] < 0.05:
+    """Let a slanted view that passes over the face's upper edge land on the top surface, and see what stands there."""
+    if view[1] < 0.05 or not (scene.material[0] == m.VACUUM).any():
         return scene
-    z = block.middle_z()
-    layer = int(np.clip(round((z - block.volume.origin[2]) / block.volume.layer), 0, block.top.z.size - 1))
-    top = np.interp(x, block.top.x, block.top.height[layer])[None, :]
-    over = (y[:, None] < top) & (scene.material == m.VACUUM)
-    if not over.any():
+    layer = int(np.clip(round((plane - block.volume.origin[2]) / block.volume.layer), 0, block.top.z.size - 1))
+    edge = np.interp(x, block.top.x, block.top.height[layer])[None, :]
+    over = (y[:, None] < edge) & (scene.material == m.VACUUM)
+    rows = int(np.flatnonzero(over.any(axis=1)).max(initial=-1)) + 1
+    if rows == 0:
         return scene
-    bare = top > -0.6e-6
-    material = np.where(over, np.where(bare, m.CBD, m.CAP), scene.material).astype(np.uint8)
+    height, found = np.zeros((rows, x.size), np.float32), np.zeros((rows, x.size), bool)
+    highest = _highest(block)
+    step = highest / _LEVELS
+    for level in np.linspace(highest, step, _LEVELS):  # what stands higher is met earlier
+        cap, _, _ = relief(block.features, *_lands(x, y[:rows], view, plane, np.float32(level - step / 2)))
+        fresh = ~found & (cap >= level - step / 2)
+        height, found = np.where(fresh, np.minimum(cap, level), height).astype(np.float32), found | fresh
+    at_x, at_z = _lands(x, y[:rows], view, plane, height)
+    _, cut, share = relief(block.features, at_x, at_z)
+    bare = np.where(texture(block, at_x, at_z) > -0.2, m.NMC, m.CBD)
+    stands = np.where(found | (share > 0.5), m.CAP, bare)
+    material = scene.material.copy()
+    material[:rows] = np.where(cut > 0.15e-6, np.where(cut > 1.5e-6, m.VACUUM, m.CBD), stands)
+    return _with(scene, over, material)
+
+
+def _highest(block: Block) -> float:
+    """Return how high the highest cap stands, metres, 0 without one."""
+    caps = [one for one in block.features if one.kind == "cap"]
+    if not caps:
+        return 0.0
+    x, z = np.array([(c.x0 + c.x1) / 2 for c in caps]), np.array([(c.z0 + c.z1) / 2 for c in caps])
+    return float(relief(block.features, x, z)[0].max())
+
+
+def _lands(
+    x: Floats, y: Floats, view: tuple[float, float, float], plane: float, height: Float32 | np.float32
+) -> tuple[Float32, Float32]:
+    """Return block x and z where rays through the face's plane land on the top at a height above it."""
+    way = (-height - y[:, None]) / view[1]
+    at_x, at_z = np.broadcast_arrays(x[None, :] + view[0] * way, plane + view[2] * way)
+    return at_x.astype(np.float32), at_z.astype(np.float32)
+
+
+def _with(scene: FaceScene, where: NDArray[np.bool_], material: NDArray[np.uint8]) -> FaceScene:
+    """Return the scene with flat solids of these materials at some pixels."""
+    if not where.any():
+        return scene
     return dataclasses.replace(
-        scene, material=material, back=np.where(over, material, scene.back).astype(np.uint8),
-        half_below=np.where(over, material, scene.half_below).astype(np.uint8),
-        tenth_below=np.where(over, material, scene.tenth_below).astype(np.uint8),
-    )  # fmt: skip
+        scene,
+        material=np.where(where, material, scene.material).astype(np.uint8),
+        back=np.where(where, material, scene.back).astype(np.uint8),
+        half_below=np.where(where, material, scene.half_below).astype(np.uint8),
+        tenth_below=np.where(where, material, scene.tenth_below).astype(np.uint8),
+        depth_m=np.where(where, 0, scene.depth_m).astype(np.float32),
+        film_m=np.where(where, 0, scene.film_m).astype(np.float32),
+        slope=np.where(where, 0, scene.slope).astype(np.float32),
+    )
 
 
 def _nothing(scan: Scan, detector: DetectorSettings, seed: int, key: tuple[int, ...]) -> NDArray[Any]:

@@ -25,7 +25,7 @@ BARE, CAP, VACUUM = 0.42, 0.62, 0.06
 DARK_M, EDGE_GAIN = 0.9e-6, 0.25
 #: Electrons that are counted per ion.
 COUNTED = 0.35
-_TEXTURE, _TILE_M, _BLOB_PX = 0.35, 150e-9, 6.0
+_TEXTURE, _TILE_M, _BLOB_PX = 0.35, 150e-9, 4.0
 
 
 def top_picture(
@@ -42,7 +42,7 @@ def top_picture(
         slant = np.asarray(sight.flight / sight.flight[1], np.float32)
         x, z = x - slant[0] * cap, z - slant[2] * cap
         cap, cut, share = relief(block.features, x, z)
-    signal = BARE * (1 + np.float32(_TEXTURE) * _texture(block, x, z))
+    signal = BARE * (1 + np.float32(_TEXTURE) * texture(block, x, z))
     signal += share * (CAP - signal)
     height = cap - np.minimum(cut, 3e-6)
     pixel = scan.pixel_m
@@ -81,7 +81,7 @@ def _front(block: Block, x: Float32) -> Float32:
     return np.asarray(np.where(beside, np.float32(0.7e-6), inner), np.float32)
 
 
-def _texture(block: Block, x: Float32, z: Float32) -> Float32:
+def texture(block: Block, x: Float32, z: Float32) -> Float32:
     """Return the bare surface's unevenness, about -1..1: particles and binder, beyond the volume something alike."""
     pattern = block.top.texture
     depth, columns = pattern.shape

@@ -149,7 +149,7 @@ def column_rate(material: Bytes, table: Float32, pixel_m: float, slant: float) -
 def curtain(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Float32:
     """Return the relief that one cut draws behind soft and hard places, metres, positive into the block, (y, x).
 
-    dC/dy = -C / L + a (R - mean R), R the rate relative to NMC, then 0.2 um of blur across (physics.md 8.2).
+    dC/dy = -C / L + a (R - mean R), R the rate relative to NMC, then some blur across (physics.md 8.2: 0.2 um).
     """
     relative = np.minimum(table[material] / table[m.NMC], PORE_FACTOR)
     there = material != m.VACUUM
@@ -159,7 +159,7 @@ def curtain(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Fl
     keep = float(np.exp(-pixel_m / CURTAIN_DECAY_M))
     relief = signal.lfilter([1.0], [1.0, -keep], along, axis=0)
     relief = sheared(np.asarray(relief, np.float32), -slant)
-    relief = ndimage.gaussian_filter1d(relief, 0.2e-6 / pixel_m, axis=1)
+    relief = ndimage.gaussian_filter1d(relief, 0.12e-6 / pixel_m, axis=1)
     relief -= np.median(relief)
     return np.asarray(np.clip(relief, -CURTAIN_LIMIT_M, CURTAIN_LIMIT_M), np.float32)
 

@@ -26,7 +26,7 @@ GROOVE_FILLED = 4.0
 #: Share of what looks take off that a groove loses in depth: its edges go faster than its floor.
 WORN_SHARE = 0.5
 _TEXTURE_M = 0.35e-6  # where the particles of the bare surface are looked for
-_BRIDGED_M = 1.0e-6  # holes of the bare surface narrower than this are bridged by a film on it
+_BRIDGED_M = 0.8e-6  # holes of the bare surface narrower than this are bridged by a film on it
 _SEARCHED_M = 3e-6  # the bare surface lies no lower than this
 
 
@@ -156,6 +156,8 @@ class Top:
         first = np.where(solid.any(axis=1), np.argmax(solid, axis=1), rows)
         size = tuple(2 * round(_BRIDGED_M / 2 / step) + 1 for step in (volume.layer, volume.voxel))
         bridged = ndimage.maximum_filter(ndimage.minimum_filter(first, size), size)
+        soft = [0.25 * part for part in size]
+        bridged = np.minimum(first, np.rint(ndimage.gaussian_filter(bridged.astype(np.float32), soft)))
         for row in range(int(bridged.min()), rows):
             part = volume.labels[:, row]
             part[(part == m.VACUUM) & (row >= bridged)] = m.PORE
