@@ -47,6 +47,7 @@ class Session:
         self._plan: Plan | None = None
         self._virtual = False
         self._run: Run | None = None
+        self._sliced: tuple[int, float] | None = None
         self._last: dict[str, float] | None = None
 
     def __enter__(self) -> Self:
@@ -97,7 +98,7 @@ class Session:
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _tell(self, telling: Telling, done: str | None) -> None:
-        left = self._seconds_left()
+        left = self._seconds_left(telling)
         numbers = self.folder.numbers(done) if done else None
         self._live.update(
             telling.step, doing=telling.doing, slice_k=telling.slice_k, slice_n=telling.slice_n or None,
@@ -114,11 +115,20 @@ class Session:
             self._last = dict(numbers["phase_fractions"])
         return self._last
 
-    def _seconds_left(self) -> float | None:
+    def _seconds_left(self, telling: Telling) -> float | None:
+        """Return the instrument's time left (s): by the plan until slicing, then by what slices really take."""
         clock = self._run.clock_s if self._run is not None else None
         if self._plan is None or clock is None:
             return None
-        return max(0.0, self._plan.total_s - (clock - float(self.journal.meta("clock_start", clock))))
+        k, n = telling.slice_k, telling.slice_n
+        if k < 1 or n < 1:
+            gone = clock - float(self.journal.meta("clock_start", clock))
+            return max(0.0, self._plan.prelude_s - gone) + self._plan.slicing_s
+        if self._sliced is None:
+            self._sliced = (k, clock)
+        first, began = self._sliced
+        each = self._plan.slicing_s / n if k == first else (clock - began) / (k - first)
+        return each * (n - k + 1)
 
     def _show(self, step: str, left: float | None) -> None:
         slicing = self.recipe.slicing

@@ -1,0 +1,54 @@
+"""Frames are judged: blank, clipped, the last one again, nothing milled; the policy says what is done."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from instrument.frame import Frame
+from tests.workflows.frames import frame as frame_of
+from workflows.health import judge
+from workflows.policy import POLICY, action
+
+
+def face(seed: int, noise: int = 0) -> NDArray[np.uint8]:
+    soft = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((120, 160)), 4.0)
+    grain = 2.0 * np.random.default_rng(100 + noise).standard_normal(soft.shape)
+    return np.clip(128 + 40 * soft / soft.std() + grain, 1, 254).astype(np.uint8)
+
+
+def frame(picture: NDArray[np.uint8]) -> Frame:
+    return frame_of(picture[None])
+
+
+def symptoms(newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0) -> list[str]:
+    found = judge(frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9)
+    return [one.symptom for one in found]
+
+
+def test_a_good_slice_has_no_findings() -> None:
+    assert symptoms(face(1), face(2)) == []
+    assert symptoms(face(1), None) == []
+
+
+def test_what_holds_the_run() -> None:
+    assert symptoms(np.full((120, 160), 90, np.uint8), None) == ["blank"]
+    assert "identical" in symptoms(face(1), face(1))
+    assert "nothing-milled" in symptoms(face(1, 1), face(1, 2), off_m=-100e-9)
+    assert all(action(name) == "hold" for name in ("blank", "identical", "nothing-milled"))
+
+
+def test_what_is_only_told() -> None:
+    clipped = face(1)
+    clipped[:60] = 255
+    assert symptoms(clipped, None) == ["saturated"]
+    assert symptoms(face(1), face(2), off_m=70e-9) == ["plane-off"]
+    assert action("saturated") == "note"
+
+
+@pytest.mark.parametrize("symptom", ["never-heard-of", ""])
+def test_the_unknown_holds(symptom: str) -> None:
+    assert symptom not in POLICY
+    assert action(symptom) == "hold"
