@@ -238,7 +238,7 @@ def _legend_rows(lines: Sequence[Line], *, box: bool = False) -> Iterator[str]:
     for line in lines:
         if not line.label:
             continue
-        width = 34 + 7.1 * len(line.label)
+        width = 42 + 7.1 * len(line.label)
         if row and x + width > _WIDTH:
             yield "".join(row)
             row, x = [], float(_LEFT if not box else 8)

@@ -67,7 +67,7 @@ def text(value: object) -> str:
     escaped = html.escape(str(value))
     for unit in ("%", "µm", "nm", "±"):
         escaped = escaped.replace(f" {unit}", f"\N{NO-BREAK SPACE}{unit}")
-    return escaped
+    return escaped.replace("± ", "±\N{NO-BREAK SPACE}")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
