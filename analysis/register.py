@@ -8,6 +8,7 @@ where that explains most of the map.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ UNKNOWN = 255
 """On the map's grid: the image doesn't reach here."""
 
 _WORK_M = 0.25e-6
+_WORK_PIXELS = 15_000  # a large map has counts to spare: it may be coarser
 _BLUR_M = 0.15e-6  # sigma: lateral resolution at 10 kV is 0.3 um in NMC and platinum, 1 um in carbon (FWHM)
 _COARSE_M = 0.6e-6
 _EDGE_M = 1.0e-6
@@ -223,7 +225,9 @@ class _Fit:
     def __init__(self, element_map: ElementMap, labels: Labels, pixel_m: float) -> None:
         from scipy import ndimage
 
-        factor = max(1, round(_WORK_M / element_map.pixel_m))
+        area = math.prod(element_map.shape) * element_map.pixel_m**2
+        work = max(_WORK_M, math.sqrt(area / _WORK_PIXELS))
+        factor = max(1, round(work / element_map.pixel_m))
         height, width = (n // factor * factor for n in element_map.shape)
         top, left = (element_map.shape[0] - height) // 2, (element_map.shape[1] - width) // 2
         self.edge_m = factor * element_map.pixel_m
@@ -238,7 +242,7 @@ class _Fit:
         self.shape = (maps[0].shape[0], maps[0].shape[1])
         self.maps = np.stack([image.ravel() for image in maps], axis=1)
         self.kept = np.ones(len(self.maps), np.bool_)
-        coarse = max(1, round(0.5 * _WORK_M / pixel_m))
+        coarse = max(1, round(0.5 * work / pixel_m))
         rows, columns = (n // coarse * coarse for n in labels.shape)
         cut = labels[:rows, :columns]
         self.pixel_m = coarse * pixel_m
