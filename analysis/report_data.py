@@ -121,7 +121,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """A stretch of the run in instrument time (s): kind is deposit, clean, mill, image, eds, move..."""
+    """A stretch of the run in instrument time (s): kind is block, films, cleaning, slicing, imaging..."""
 
     kind: str
     start_s: float
@@ -184,7 +184,7 @@ class ReportData:
     real : a real micrograph, labelled by the same weights
     activities : the run's time line
     wall_s : how long the run took on the clock on the wall
-    hydra_s : what the plan says this recipe takes on a real Hydra, seconds by kind of activity
+    hydra_s : what the plan says this recipe takes on a real Hydra, seconds by kind
     gallery : labelled slices
     fractions : of all slices, with sampling errors
     profile : fractions against height above the collector

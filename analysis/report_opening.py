@@ -21,14 +21,15 @@ from analysis.report_html import WORDS, clock, legend, missing, percent, table, 
 
 KINDS: dict[str, tuple[str, str]] = {
     "block": ("block, trenches, marks", "#7f8c9a"),
-    "mill": ("slice cuts", "#2f7fc9"),
-    "image": ("imaging", "#66b2a0"),
-    "deposit": ("platinum films", "#d6a100"),
-    "clean": ("green cleans", "#c8287a"),
-    "eds": ("element maps", "#8a63c9"),
-    "move": ("moves and devices", "#b9c0c9"),
-    "align": ("finding marks", "#9fb4c7"),
-    "wait": ("settling and waiting", "#d8dce2"),
+    "slicing": ("slice cuts", "#2f7fc9"),
+    "imaging": ("imaging", "#66b2a0"),
+    "films": ("platinum films", "#d6a100"),
+    "cleaning": ("green cleans", "#c8287a"),
+    "gas": ("gas: heating, purging, pressure", "#e8d28a"),
+    "EDS": ("element maps", "#8a63c9"),
+    "moves": ("moves and devices", "#b9c0c9"),
+    "alignment": ("finding marks, focus", "#9fb4c7"),
+    "waiting": ("settling and waiting", "#d8dce2"),
     "other": ("other", "#999999"),
 }
 """What the kinds of activities are called, and their colours; another kind is shown as other."""

@@ -141,11 +141,11 @@ def full() -> ReportData:
         ),
         activities=[
             Activity(kind="block", start_s=0, seconds=3600, name="trenches"),
-            Activity(kind="deposit", start_s=3600, seconds=1800),
+            Activity(kind="films", start_s=3600, seconds=1800),
             Activity(kind="something new", start_s=5400, seconds=600),
         ],
         wall_s=141,
-        hydra_s={"block": 7200, "deposit": 3600, "mill": 1320},
+        hydra_s={"block": 7200, "films": 3600, "slicing": 1320},
         gallery=[picture],
         fractions=fractions,
         profile=height_profile([labels], PIXEL),
