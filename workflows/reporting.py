@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 Labels = NDArray[np.uint8]
 #: Slices that the gallery shows at the most.
 _GALLERY = 6
-#: What kinds of acts are called in the time line.
-_KINDS = {"deposit": "deposit", "frame": "image", "eds": "eds"}
+#: What kinds of acts are called in the time line: the plan's words.
+_KINDS = {"deposit": "films", "frame": "imaging", "eds": "EDS", "mill": "slicing"}
 
 
 def write_volume(folder: RunFolder, journal: Journal) -> Path | None:
@@ -167,7 +167,7 @@ def _stages(folder: RunFolder) -> list[page.Stage]:
         picture = None
         if file.exists():
             channel = Frame.load(file).meta.channels[0]
-            picture = page.Picture(image=file, caption=name, channel=channel, stretch=letter in "bc")
+            picture = page.Picture(image=file, channel=channel, stretch=letter in "bc")
         found.append(page.Stage(letter=letter, name=name, picture=picture))
     return found
 
@@ -299,9 +299,13 @@ def _activities(journal: Journal) -> list[page.Activity]:
         if not act.has_outcome or act.intended_at is None or act.kind not in ("mill", "deposit", "frame", "eds"):
             continue
         seconds = float(act.result.get("elapsed_s", act.result.get("seconds", 0.0)))
-        kind = "clean" if act.kind == "mill" and "/round-" in act.key else _KINDS.get(act.kind, act.kind)
-        end = act.done_at if act.done_at is not None else act.intended_at
-        found.append(page.Activity(kind=kind, start_s=end, seconds=seconds, name=act.key))
+        kind = _KINDS[act.kind]
+        if act.key.startswith(("protect/", "block/")) and kind != "imaging":
+            kind = "block"
+        elif act.kind == "mill" and "/round-" in act.key:
+            kind = "cleaning"
+        begun = act.done_at if act.done_at is not None else act.intended_at  # the clock as the act was set up
+        found.append(page.Activity(kind=kind, start_s=begun, seconds=seconds, name=act.key))
     begin = min((one.start_s for one in found), default=0.0)
     return [
         page.Activity(kind=one.kind, start_s=one.start_s - begin, seconds=one.seconds, name=one.name) for one in found
