@@ -91,7 +91,7 @@ def parse(url: str) -> Options:
     """Return the options of `simulator[:SEED][?option=value&...]`; Refused names field, value, limit and remedy."""
     head, _, query = url.partition("?")
     name, _, seed = head.partition(":")
-    if name != "simulator":
+    if name.strip().lower() != "simulator":
         raise _refused("url", url, "simulator[:SEED][?option=value]", "write it so")
     values: dict[str, Any] = {}
     if seed:

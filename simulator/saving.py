@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,22 @@ from simulator.block import Block, Maps, new_block
 from simulator.condition import Condition
 from simulator.options import Options
 
-STATE, FORM = "state.npz", 1
+STATE, FORM = "state.json", 1
 
 
 class Store:
-    """A state folder. Changed voxels lie in immutable files; `state.npz` names how many of them count."""
+    """A state folder.
+
+    `state.json` is replaced whole and names what belongs to it: how many files of changed voxels, and which file of
+    maps. Those are written once and never changed; maps that nothing names any more are deleted.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         durable.make_dir(folder)
         self._written = 0
+        self._maps: dict[str, NDArray[np.float32]] = {}
+        self._number = 0
 
     def save(self, options: Options, now: Condition, block: Block) -> Condition:
         """Make the machine's state durable; return the condition as saved."""
@@ -35,14 +42,40 @@ class Store:
             np.savez_compressed(data, step=np.diff(index, prepend=0).astype(np.uint32))
             durable.atomic_write_bytes(self.folder / f"change-{number:04d}.npz", data.getvalue())
             self._written = number
+        old = self._number
+        self._save_maps(block.maps)
         now = now.replace_fast(changes=self._written, features=block.features, film_beam=block.film_beam)
-        texts = {"options": options.model_dump_json(), "condition": now.model_dump_json()}
-        packed = {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
-        data = io.BytesIO()
-        arrays: dict[str, Any] = {"form": np.array([FORM]), **packed, **block.maps.copies()}
-        np.savez(data, **arrays)
-        durable.atomic_write_bytes(self.folder / STATE, data.getvalue())
+        state = {
+            "form": FORM, "maps": self._number, "options": options.model_dump(mode="json"),
+            "condition": now.model_dump(mode="json"),
+        }  # fmt: skip
+        durable.atomic_write_bytes(self.folder / STATE, json.dumps(state).encode())
+        if old != self._number:
+            self._maps_path(old).unlink(missing_ok=True)
         return now
+
+    def _save_maps(self, maps: Maps) -> None:
+        """Write the maps where one has changed: they are replaced as wholes, so that identity tells."""
+        arrays = maps.copies()
+        if all(self._maps.get(name) is array for name, array in arrays.items()):
+            return
+        data = io.BytesIO()
+        held: dict[str, Any] = {name: array for name, array in arrays.items() if array.any()}
+        np.savez(data, shape=np.array(maps.surface.shape), **held)
+        self._number += 1
+        durable.atomic_write_bytes(self._maps_path(self._number), data.getvalue())
+        self._maps = arrays
+
+    def _maps_path(self, number: int) -> Path:
+        return self.folder / f"maps-{number:05d}.npz"
+
+    def _load_maps(self, number: int) -> Maps:
+        with np.load(self._maps_path(number)) as held:
+            shape = tuple(int(side) for side in held["shape"])
+            nothing = np.zeros(shape, np.float32)
+            maps = Maps(**{name: held.get(name, nothing) for name in ("surface", "face", "relief", "pending")})
+        self._number, self._maps = number, maps.copies()
+        return maps
 
     def load(self, options: Options) -> tuple[Condition, Block] | None:
         """Return the saved machine, None where none was saved; BadData where files are damaged.
@@ -53,11 +86,11 @@ class Store:
         if not path.exists():
             return None
         try:
-            with np.load(path) as held:
-                saved = Options.model_validate_json(_text(held["options"]))
-                now = Condition.model_validate_json(_text(held["condition"]))
-                maps = Maps(**{name: held[name] for name in ("surface", "face", "relief", "pending")})
-        except (OSError, ValueError, KeyError) as error:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            saved = Options.model_validate(state["options"])
+            now = Condition.model_validate(state["condition"])
+            maps = self._load_maps(int(state["maps"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} cannot be read as the state of a virtual microscope: {error}"
             raise BadData(msg, path=str(path)) from error
         if saved.model_copy(update={"pace": options.pace}) != options:
@@ -88,7 +121,3 @@ class Store:
         except (OSError, ValueError, KeyError) as error:
             msg = f"{path} cannot be read: a change of the virtual specimen is lost"
             raise BadData(msg, path=str(path)) from error
-
-
-def _text(packed: NDArray[np.uint8]) -> str:
-    return packed.tobytes().decode()

@@ -55,9 +55,9 @@ def test_a_frame_lost_in_a_crash_comes_again(tmp_path: Path) -> None:
     """What a frame draws hangs on the number of the action that was saved, not on what was tried since."""
     bench = Bench(ERRING, tmp_path)
     bench.go("face-on")
-    saved = (tmp_path / "state.npz").read_bytes()
+    saved = (tmp_path / "state.json").read_bytes()
     lost = bench.picture("TLD")
-    (tmp_path / "state.npz").write_bytes(saved)
+    (tmp_path / "state.json").write_bytes(saved)
     again = Bench(ERRING, tmp_path)
     again.at, again.stage = bench.at, bench.stage
     assert np.array_equal(again.picture("TLD").pixels, lost.pixels)
@@ -82,8 +82,8 @@ def test_a_folder_of_another_machine_or_a_damaged_one_is_not_taken(tmp_path: Pat
     simulator.open(SMALL, tmp_path).close()
     with pytest.raises(Refused, match="another virtual microscope"):
         simulator.open(SMALL.replace(":3", ":5"), tmp_path)
-    (tmp_path / "state.npz").write_bytes(b"torn")
-    with pytest.raises(BadData, match=r"state\.npz"):
+    (tmp_path / "state.json").write_bytes(b"torn")
+    with pytest.raises(BadData, match=r"state\.json"):
         simulator.open(SMALL, tmp_path)
 
 
