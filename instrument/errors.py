@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -23,7 +25,7 @@ class InstrumentError(Exception):
 
     def to_plain(self) -> dict[str, Any]:
         """Return the error as plain values that cross a wire; `from_plain` is its inverse."""
-        return {"symptom": self.symptom, "message": self.message, "evidence": self.evidence}
+        return {"symptom": self.symptom, "message": self.message, "evidence": _plain(self.evidence)}
 
 
 class Refused(InstrumentError):
@@ -92,6 +94,23 @@ class Stopped(InstrumentError):
     """Somebody asked for a stop; the act in hand ended early, blanked."""
 
     symptom = "stopped"
+
+
+def _plain(value: Any) -> Any:
+    """Return None, bool, int, float, str, list or dict: an error must cross whatever a backend put into it."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in value]
+    return str(value)
 
 
 _KINDS: dict[str, type[InstrumentError]] = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 STATE_NAMESPACE = "kintsugi/frame-meta/1"
+#: What tifffile and the XML parser raise on bytes that are no frame: damage can look like anything.
+_DAMAGE = (
+    ValueError, LookupError, OSError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError,
+    MemoryError, ElementTree.ParseError, struct.error,
+)  # fmt: skip
 
 
 class FrameMeta(Model):
@@ -76,7 +83,7 @@ class Frame:
             "PhysicalSizeYUnit": "µm",
             "MapAnnotation": {
                 "Namespace": STATE_NAMESPACE,
-                "meta": escape(self.meta.model_dump_json(), {'"': "&quot;"}),
+                "meta": escape(json.dumps(plain_meta(self.meta)), {'"': "&quot;"}),  # ASCII: XML lacks some letters
             },
         }
         tifffile.imwrite(path, self.pixels, ome=True, photometric="minisblack", metadata=meta)
@@ -90,15 +97,13 @@ class Frame:
             with tifffile.TiffFile(path) as tif:
                 pixels = tif.asarray()
                 meta = _meta_of(tif)
-        except (tifffile.TiffFileError, ValueError, KeyError, OSError, IndexError) as error:
+        except (tifffile.TiffFileError, *_DAMAGE) as error:
             msg = f"{path.name} cannot be read as one of our frames: {error}"
             raise BadData(msg, path=str(path)) from error
         return cls(pixels.reshape(len(meta.channels), *pixels.shape[-2:]), meta)
 
 
 def _meta_of(tif: tifffile.TiffFile) -> FrameMeta:
-    import xml.etree.ElementTree as ElementTree
-
     root = ElementTree.fromstring(tif.ome_metadata or "")  # noqa: S314 - expat, no entities are expanded
     for item in root.iter():
         if item.tag.endswith("}M") and item.get("K") == "meta":

@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -187,6 +187,13 @@ class PatternJob(Model):
     from_fraction: Share = 0.0
     to_fraction: Share = 1.0
 
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.to_fraction < self.from_fraction:
+            msg = f"a job goes on from {self.from_fraction:g} and cannot end before, at {self.to_fraction:g}"
+            raise ValueError(msg)
+        return self
+
     @property
     def seconds(self) -> float:
         """Beam time of this part of the job."""
@@ -285,10 +292,10 @@ class State(Model):
 class StageLimits(Model):
     """Ends of travel, metres and radians, as (low, high)."""
 
-    x: tuple[float, float]
-    y: tuple[float, float]
-    z: tuple[float, float]
-    t: tuple[float, float]
+    x: tuple[Finite, Finite]
+    y: tuple[Finite, Finite]
+    z: tuple[Finite, Finite]
+    t: tuple[Finite, Finite]
 
 
 class Description(Model):
@@ -330,17 +337,17 @@ class PoseLimit(Model):
     """A pose that the controller may drive to: rotation and tilt (rad) and how far off it may be."""
 
     name: str
-    r: float
-    t: float
-    tolerance_rad: float = 0.02
+    r: Finite
+    t: Finite
+    tolerance_rad: NotNegative = 0.02
 
 
 class BeamLimit(Model):
     """A working point that the controller may use: column, voltage (V), currents (A), and what for."""
 
     beam: Beam
-    voltage_v: float
-    currents_a: tuple[float, ...]
+    voltage_v: Positive
+    currents_a: tuple[Positive, ...]
 
 
 class DoseLimit(Model):
@@ -350,12 +357,15 @@ class DoseLimit(Model):
     """
 
     area: str
-    charge_c: float
-    box: tuple[float, float, float, float]
+    charge_c: NotNegative
+    box: tuple[Finite, Finite, Finite, Finite]
 
 
 class Envelope(Model):
-    """What a controller says it is going to do, at most; the guard refuses all else."""
+    """What a controller says it is going to do, at most; the guard refuses all else.
+
+    Every limit is a number: nothing compares with NaN, so that it would let everything pass.
+    """
 
     run: str
     poses: tuple[PoseLimit, ...]
@@ -363,8 +373,8 @@ class Envelope(Model):
     beams: tuple[BeamLimit, ...]
     gases: tuple[str, ...]
     doses: tuple[DoseLimit, ...]
-    density_max_a_per_m2: float = 15.0
-    max_pattern_s: float = 120.0
+    density_max_a_per_m2: Positive = 15.0
+    max_pattern_s: Positive = 120.0
 
 
 class Setup(Model):
