@@ -20,7 +20,7 @@ from scipy import ndimage
 from simulator import materials as m
 from simulator.deposition import infiltrate
 from simulator.face import sample_face, truth
-from simulator.imaging import render
+from simulator.imaging import CONTRAST_STEP, render
 from simulator.randomness import rng
 from simulator.specimen import Electrode, Volume, build
 
@@ -41,8 +41,9 @@ SOURCES = (
 )
 """The files that make the images: a change in one of them asks for another training."""
 
-SIDE_PX = 256
+SIDE_PX = 320
 _VIEWS = (NORMAL := (0.0, 0.0, 1.0), (0.0, math.sin(math.radians(38)), math.cos(math.radians(38))))
+BLACK, GREYS_PER_YIELD = -78.0, 808.0  # mean of both detectors at middle contrast and brightness (simulator.imaging)
 _DEEPEST_M = 1.2e-6  # of an image above the volume's last layer: pore backs must be there
 _MAP_M = 100e-9
 
@@ -106,7 +107,7 @@ def _from_one(seed: int, number: int, count: int) -> Iterator[RenderedSample]:
     end = kind.depth_m - _DEEPEST_M
     fills = int(draw.integers(1, 3))
     starts = np.sort(draw.uniform(0.15e-6, 0.55 * end, fills))
-    if draw.random() < 0.12:
+    if draw.random() < 0.08:
         starts = np.empty(0)  # a block that was never filled
     stages = [0.0, *starts, end]
     spans = [stages[i + 1] - stages[i] for i in range(len(stages) - 1)]
@@ -123,7 +124,7 @@ def _electrode(seed: int, number: int, kind: _Kind, draw: np.random.Generator) -
     """Draw an electrode of a kind."""
     coating = float(draw.uniform(*kind.coating_m))
     foil = float(draw.uniform(9e-6, 18e-6))
-    seen = float(draw.choice([0.0, 4e-6, 7e-6], p=[0.25, 0.35, 0.4]))
+    seen = float(draw.choice([0.0, 5e-6, 11e-6], p=[0.2, 0.4, 0.4]))
     return Electrode(
         seed=int(rng(seed, "dataset electrode seed", number).integers(1 << 30)),
         width_m=kind.width_m,
@@ -136,10 +137,10 @@ def _electrode(seed: int, number: int, kind: _Kind, draw: np.random.Generator) -
         layer_m=kind.layer_m,
         large_m=None if kind.large_m is None else float(draw.uniform(*kind.large_m)),
         spread=float(draw.uniform(1.2, 1.45)),
-        small_share=float(draw.uniform(0.2, 0.45)),
-        active=float(draw.uniform(0.62, 0.76)),
-        cbd=float(draw.uniform(0.06, 0.15)),
-        cracks=float(draw.choice([0.3, 1.0, 1.6], p=[0.2, 0.6, 0.2])),
+        small_share=float(draw.uniform(0.2, 0.40)),
+        active=float(draw.uniform(0.66, 0.77)),
+        cbd=float(draw.uniform(0.06, 0.13)),
+        cracks=float(draw.choice([0.3, 1.0, 1.4], p=[0.25, 0.6, 0.15])),
         roughness_m=float(draw.uniform(0.1e-6, 0.5e-6)),
     )
 
@@ -231,11 +232,11 @@ def _image(
     relief = _curtains(x, y, draw)
     scene = sample_face(volume, face, left, x, y, view, relief_m=relief)
     fine = truth(scene)[bins // 2 :: bins, bins // 2 :: bins]
-    current = float(np.exp(draw.uniform(math.log(0.4e-9), math.log(6e-9))))
-    dwell = float(np.exp(draw.uniform(math.log(0.5e-6), math.log(8e-6))))
+    current = float(np.exp(draw.uniform(math.log(0.8e-9), math.log(5e-9))))
+    dwell = float(np.exp(draw.uniform(math.log(1e-6), math.log(6e-6))))
     focus = float(draw.exponential(1.5e-6)) if draw.random() < 0.6 else 0.3e-6
     stigmation = float(draw.exponential(0.5e-6))
-    contrast, brightness = 0.5 + draw.normal(0, 0.03, 2).clip(-0.07, 0.07)
+    knobs = _knobs(draw)
     channels: dict[str, Float32] = {}
     empty = scene.material == m.VACUUM
     for detector in ("CBS", "TLD"):
@@ -244,8 +245,8 @@ def _image(
             detector,
             current_a=current,
             dwell_s=dwell,
-            contrast=float(contrast + draw.normal(0, 0.01)),
-            brightness=float(brightness + draw.normal(0, 0.01)),
+            contrast=float(knobs[0] + draw.normal(0, 0.01)),
+            brightness=float(knobs[1] + draw.normal(0, 0.01)),
             tilt_rad=tilt,
             defocus_m=focus,
             stigmation_m=stigmation,
@@ -257,6 +258,21 @@ def _image(
             grey = _with_surroundings(grey, empty, detector, draw)
         channels[detector] = _binned(grey, bins)
     return RenderedSample(channels, np.ascontiguousarray(fine), pixel)
+
+
+def _knobs(draw: np.random.Generator) -> tuple[float, float]:
+    """Draw contrast and brightness: about the published greys, or what brings a face's own ends into range.
+
+    Black is what the darkest place gives: nothing from a deep pore, or binder where all pores are filled.
+    """
+    if draw.random() < 0.4:
+        contrast, brightness = 0.5 + draw.normal(0, 0.02, 2).clip(-0.05, 0.05)
+        return float(contrast), float(brightness)
+    darkest, brightest = float(draw.uniform(0.0, 0.12)), float(draw.uniform(0.38, 0.41))
+    low, high = float(draw.uniform(3, 30)), float(draw.uniform(225, 260))
+    gain = (high - low) / (GREYS_PER_YIELD * (brightest - darkest))
+    black = low - GREYS_PER_YIELD * gain * darkest
+    return 0.5 + CONTRAST_STEP * math.log2(gain), 0.5 + (black - BLACK) / 510
 
 
 def _place(

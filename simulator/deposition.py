@@ -33,10 +33,8 @@ Joins two findings: a film of d/2 closes mouths of d up to 1.2 um, and 2 um film
 """
 DECAY = 1.2
 """Depth in widths of the passage over which wall growth falls to 1/e (physics.md 3.2: k)."""
-PLUG = 1.3
-"""A closed mouth is solid no deeper than this many of its widths (physics.md 3.2) ..."""
-PLUG_LEAST_M = 0.25e-6
-"""... or than this, in hair cracks: forward-scattered ions reach as deep in any of them."""
+PLUG = 1.0
+"""A closed mouth is solid to at least this many of its widths (physics.md 3.2: 1 to 1.3), hair cracks deeper."""
 LIT_SHARE = 0.30
 """Growth of a wall that a slanted beam lights directly over that of the film (physics.md 3.2: fl)."""
 REACH_M = 6e-6
@@ -281,8 +279,7 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     scale = np.maximum(np.float32(DECAY) * width, np.float32(1e-9))
     ring = grown * np.exp(-depth / scale) - wall
     ratio = np.maximum(2 * grown / np.maximum(width, np.float32(1e-9)), 1)
-    solid = np.minimum(scale * np.log(ratio), np.maximum(np.float32(PLUG) * width, np.float32(PLUG_LEAST_M)))
-    solid = np.maximum(solid, 2 * half_cell)
+    solid = np.maximum(scale * np.log(ratio), np.maximum(np.float32(PLUG) * width, 2 * half_cell))
     # behind a plug grows what grew before it closed, thinning out within a width
     tail = 0.5 * width * np.exp(-np.maximum(depth - solid, 0) / np.maximum(np.float32(0.4) * width, half_cell)) - wall
     level = np.where(closes, np.where(depth <= solid, 2 * half_cell, tail - 0.25 * half_cell), ring)

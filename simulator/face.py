@@ -55,7 +55,15 @@ class FaceScene:
 
 
 HALF_DEPTH_M = {m.NMC: 29e-9, m.CBD: 157e-9, m.AL: 54e-9, m.PT: 14e-9, m.CAP: 18e-9, m.RESIDUE: 30e-9, m.SLIVER: 40e-9}
-TENTH_DEPTH_M = {m.NMC: 57e-9, m.CBD: 290e-9, m.AL: 102e-9, m.PT: 32e-9, m.CAP: 40e-9, m.RESIDUE: 60e-9, m.SLIVER: 80e-9}
+TENTH_DEPTH_M = {
+    m.NMC: 57e-9,
+    m.CBD: 290e-9,
+    m.AL: 102e-9,
+    m.PT: 32e-9,
+    m.CAP: 40e-9,
+    m.RESIDUE: 60e-9,
+    m.SLIVER: 80e-9,
+}
 """Depths of the backscattered electrons' turning points at 5 kV (physics.md 4.1, Monte Carlo)."""
 
 
@@ -138,7 +146,8 @@ class _Grid:
     def layers(self, z_m: Float32) -> NDArray[np.int32]:
         """Return the layer of a z, clamped to the first and one past the last."""
         layer = np.floor((z_m - np.float32(self.z0)) / np.float32(self.volume.layer) + np.float32(0.5))
-        return np.clip(layer, 0, self.depth).astype(np.int32)
+        held: NDArray[np.int32] = np.clip(layer, 0, self.depth).astype(np.int32)
+        return held
 
     def at(self, layer: NDArray[np.int32], row: NDArray[np.int32], column: NDArray[np.int32]) -> Bytes:
         """Return the material of voxels; VACUUM outside the array, PORE behind it."""
@@ -205,7 +214,8 @@ def _half_widths(pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32
         size = tuple(max(1, 2 * round(reach_m / p) + 1) for p in pixel)
         grown = ndimage.maximum_filter(distance, size)
         wide = np.where(distance > 0, np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m))), 0)
-    return (0.5 * (distance + wide)).astype(np.float32)
+    half: Float32 = (0.5 * (distance + wide)).astype(np.float32)
+    return half
 
 
 def _slopes(depth: Float32, pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:

@@ -62,7 +62,7 @@ _PROBE_M = 3.5e-9
 _HALF_ANGLE_RAD = 10e-3
 _CHANNELLING = 0.03
 _VACUUM_SIGNAL = 0.105
-_CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
+CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
 
 
 def render(
@@ -111,12 +111,12 @@ def render(
     draw = rng(seed, "image", detector, *key)
     electrons = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
     signal = _noisy(signal, electrons, draw)
-    gain = gain * 2 ** ((contrast - 0.5) / _CONTRAST_STEP)
+    gain = gain * 2 ** ((contrast - 0.5) / CONTRAST_STEP)
     grey = signal
     grey *= np.float32(response.slope * gain)
     grey += np.float32(response.black + 510 * (brightness - 0.5))
     rows = grey.shape[0]
-    grey += (0.45 * draw.standard_normal(rows)).astype(np.float32)[:, None]
+    grey += (0.45 * draw.standard_normal((rows, 1))).astype(np.float32)
     grey += np.float32(0.7) * draw.standard_normal(grey.shape, dtype=np.float32)
     top = 255 if bits == 8 else 65535
     if bits == 16:
@@ -138,7 +138,7 @@ def yields(tilt_rad: float = 0.0) -> Float32:
     """Return the effective backscatter yield by material, float32 (256,), at a tilt of the surface, radians."""
     flat, gain = _table(_YIELD_FLAT), _table(_TILT_GAIN_38, 1.0)
     share = (1 / max(math.cos(tilt_rad), 0.2) - 1) / (1 / math.cos(math.radians(38)) - 1)
-    out = flat * gain**np.float32(share)
+    out = flat * gain ** np.float32(share)
     out[m.VACUUM] = _VACUUM_SIGNAL
     return out.astype(np.float32)
 
@@ -178,7 +178,8 @@ def _visible(scene: FaceScene, response: _Response, tilt_rad: float) -> Float32:
     mouth = scene.half_width_m * np.float32(max(math.cos(tilt_rad), 0.2))
     angle = np.arctan2(mouth, depth)
     share = (angle - np.float32(response.low_rad)) / np.float32(response.high_rad - response.low_rad)
-    return np.clip(share, 0, 1).astype(np.float32)
+    seen: Float32 = np.clip(share, 0, 1).astype(np.float32)
+    return seen
 
 
 def _blurred(
@@ -202,9 +203,7 @@ def _blurred(
     return np.asarray(blurs[0] + share * (blurs[1] - blurs[0]), np.float32)
 
 
-def _blurred_by_rows(
-    signal: Float32, scene: FaceScene, defocus_m: NDArray[np.float64], stigmation_m: float
-) -> Float32:
+def _blurred_by_rows(signal: Float32, scene: FaceScene, defocus_m: NDArray[np.float64], stigmation_m: float) -> Float32:
     """Blur with a defocus that changes down the image, interpolated between four uniform ones."""
     nodes = np.linspace(float(np.abs(defocus_m).min()), float(np.abs(defocus_m).max()), 4)
     if nodes[-1] - nodes[0] < 0.2e-6:
@@ -226,7 +225,7 @@ def _noisy(signal: Float32, electrons: float, draw: np.random.Generator) -> Floa
     else:
         counts = draw.poisson(counts).astype(np.float32)
     counts /= np.float32(electrons)
-    jitter = (0.15 * draw.standard_normal(counts.shape[0])).astype(np.float32)[:, None]
+    jitter = (0.15 * draw.standard_normal((counts.shape[0], 1))).astype(np.float32)
     if counts.shape[1] > 2:
         counts[:, 1:-1] += jitter * 0.5 * (counts[:, 2:] - counts[:, :-2])
     return counts

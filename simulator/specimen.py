@@ -107,7 +107,9 @@ class Volume:
     grain: NDArray[np.int8]
     first_layer: int = 0
 
-    def grain_at(self, layer: Indices, row: Indices, column: Indices) -> Float32:
+    def grain_at(
+        self, layer: NDArray[np.signedinteger], row: NDArray[np.signedinteger], column: NDArray[np.signedinteger]
+    ) -> Float32:
         """Return each voxel's channelling contrast, about -1..1, for index arrays of one shape."""
         z, y, x = self.grain.shape
         number = self.grain[(layer + self.first_layer) % z, row % y, column % x]
