@@ -103,8 +103,8 @@ def _grid(y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
 def _recoloured(greys: Tensor, fine: Tensor, rng: np.random.Generator) -> Tensor:
     """Move every class's grey a little, as another material, deposit or session would; both detectors mostly alike."""
     count = len(greys)
-    common = rng.normal(0.0, 0.035, (count, 1, CLASSES + 1))
-    own = rng.normal(0.0, 0.02, (count, _CHANNELS, CLASSES + 1))
+    common = rng.normal(0.0, 0.02, (count, 1, CLASSES + 1))
+    own = rng.normal(0.0, 0.012, (count, _CHANNELS, CLASSES + 1))
     table = torch.from_numpy((common + own).astype(np.float32))
     table[:, :, CLASSES] = 0.0
     index = fine.clamp(max=CLASSES).flatten(1)[:, None, :].expand(-1, _CHANNELS, -1)
@@ -113,7 +113,7 @@ def _recoloured(greys: Tensor, fine: Tensor, rng: np.random.Generator) -> Tensor
 
 def _uneven(count: int, crop: int, rng: np.random.Generator) -> Tensor:
     """Return factors (n, 1 or 2, y, x): slow shading, charging streaks along the scan, two families of curtains."""
-    slow = torch.from_numpy(rng.normal(0.0, 0.04, (count, _CHANNELS, 3, 3)).astype(np.float32))
+    slow = torch.from_numpy(rng.normal(0.0, 0.025, (count, _CHANNELS, 3, 3)).astype(np.float32))
     field = functional.interpolate(slow, size=(crop, crop), mode="bicubic", align_corners=True)
     streaks = _smooth(rng.normal(0.0, 1.0, (count, crop)), 2.0) * rng.exponential(0.01, (count, 1))
     field = field + torch.from_numpy(streaks.astype(np.float32))[:, None, :, None]
@@ -141,9 +141,9 @@ def _smooth(noise: NDArray[np.float64], width: float) -> NDArray[np.float64]:
 
 
 def _blurred(greys: Tensor, rng: np.random.Generator) -> Tensor:
-    """Defocus every image by up to 1.4 pixels (sigma), half of them hardly."""
+    """Defocus every image by up to 1.4 pixels (sigma), most of them hardly."""
     count, channels = greys.shape[:2]
-    sigma = np.repeat(rng.uniform(0.0, 1.4, count) * (rng.random(count) < 0.6) + 0.15, channels)
+    sigma = np.repeat(rng.uniform(0.0, 1.3, count) * (rng.random(count) < 0.4) + 0.15, channels)
     return _gauss(greys, sigma)
 
 
@@ -161,7 +161,7 @@ def _gauss(images: Tensor, sigma: NDArray[np.float64]) -> Tensor:
 
 def _noise(count: int, crop: int, rng: np.random.Generator) -> Tensor:
     """Return detector noise, partly correlated between pixels; the second detector several times the first."""
-    low, high = np.array([0.003, 0.010]), np.array([0.035, 0.090])
+    low, high = np.array([0.002, 0.003]), np.array([0.020, 0.045])
     sigma = np.exp(rng.uniform(np.log(low), np.log(high), (count, _CHANNELS)))
     white = torch.from_numpy(rng.standard_normal((count, _CHANNELS, crop, crop), dtype=np.float32))
     width = rng.uniform(0.1, 1.1, count * _CHANNELS)
@@ -186,7 +186,7 @@ def _contrast(greys: Tensor, rng: np.random.Generator) -> Tensor:
         logs = common + rng.normal(0.0, own, (count, _CHANNELS))
         return torch.from_numpy(np.exp(logs).astype(np.float32))[:, :, None, None]
 
-    gain, gamma = values(0.75, 1.3, 0.06), values(0.75, 1.35, 0.05)
-    offset = rng.uniform(-0.06, 0.08, (count, 1)) + rng.normal(0.0, 0.02, (count, _CHANNELS))
+    gain, gamma = values(0.87, 1.15, 0.03), values(0.85, 1.2, 0.03)
+    offset = rng.uniform(-0.03, 0.04, (count, 1)) + rng.normal(0.0, 0.01, (count, _CHANNELS))
     bright = greys * gain + torch.from_numpy(offset.astype(np.float32))[:, :, None, None]
     return bright.clamp(1e-4, 1.0) ** gamma
