@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
 import threading
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
-from instrument import durable
-from instrument.errors import BadData, InstrumentError, Stopped
-from instrument.frame import Frame, FrameRef, reference
-from instrument.ledger import Ledger, Record
-from instrument.microscope import Microscope
-from instrument.settings import Done, Progress
+from instrument.errors import DeviceFault, InstrumentError, Refused, Stopped
+from instrument.guard import Guarded
+from instrument.ledger import Ledger, Record, digest_of, same_command
+from instrument.settings import Done, PatternJob, Progress
+from instrument.spool import Spool
 from instrument.wire import (
     Acquire,
     AcquireEds,
@@ -32,15 +31,24 @@ from instrument.wire import (
     TuneBeam,
     Wait,
     WritePattern,
-    command_to_plain,
     fires,
 )
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 20
 #: So many actions that fired nothing are remembered, for their results to be fetched.
 _REMEMBERED = 256
+#: A wait is cut into so many seconds of the instrument's time, so that a stop is heeded.
+_WAIT_SLICE_S = 10.0
+_WHOLE = 1e-9
+
+
+class _Item(NamedTuple):
+    """A command in the queue, and how many stops there had been when it was taken."""
+
+    action_id: str
+    command: Command
+    stops: int
 
 
 class Actions:
@@ -48,32 +56,40 @@ class Actions:
 
     Parameters
     ----------
-    microscope : guarded; only this object's thread calls its verbs, but for stop and make_safe
-    ledger, spool : what was fired; folder of frames that were not yet fetched
-    max_pattern_s : the longest piece of a pattern (s)
+    microscope : only this object's thread calls its verbs, but for stop and make_safe
+    ledger, spool : what was fired; frames that were not yet fetched
+    broken : called when this thread ends by a defect of the program; nothing is done after that
     """
 
-    def __init__(self, microscope: Microscope, ledger: Ledger, spool: Path, *, max_pattern_s: float = 120.0) -> None:
+    def __init__(
+        self, microscope: Guarded, ledger: Ledger, spool: Spool, broken: Callable[[str], None] = lambda _why: None
+    ) -> None:
         self._microscope = microscope
         self._ledger = ledger
         self._spool = spool
-        self.max_pattern_s = max_pattern_s
+        self._broken = broken
+        self.max_pattern_s = 120.0
         self._changed = threading.Condition()
         self._live: dict[str, Record] = {}
-        self._queue: queue.Queue[tuple[str, Command] | None] = queue.Queue()
-        self._stop = threading.Event()
+        self._digests: dict[str, str] = {}
+        self._queue: queue.Queue[_Item | None] = queue.Queue()
+        self._stops = 0
+        self._dead = ""
         self._thread = threading.Thread(target=self._work, name="instrument", daemon=True)
-        durable.make_dir(spool)
         self._thread.start()
 
     def submit(self, action_id: str, command: Command) -> Record:
-        """Take a command under an id; a known id is joined and never done again."""
+        """Take a command under an id; a known id is joined and never done again. Refused for another command's id."""
         with self._changed:
+            same_command(action_id, self._digests.get(action_id) or self._ledger.digest(action_id), command)
             known = self._find(action_id)
             if known is not None:
                 return known
-            self._live[action_id] = record = Record("running", 0.0)
-            self._queue.put((action_id, command))
+            if self._dead:
+                raise DeviceFault(self._dead)
+            self._live[action_id] = record = Record("running", _begin(command))
+            self._digests[action_id] = digest_of(command)
+            self._queue.put(_Item(action_id, command, self._stops))
             return record
 
     def find(self, action_id: str) -> Record | None:
@@ -88,33 +104,16 @@ class Actions:
             return self._find(action_id)
 
     def stop(self) -> None:
-        """End the pattern or scan in hand, blanked, and forget what waits behind it."""
-        self._stop.set()
+        """End the pattern or scan in hand, blanked; what waits behind it is not begun."""
+        with self._changed:
+            self._stops += 1
         self._microscope.stop()
-        while True:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if waiting is not None:
-                self._keep(waiting[0], Record("cut", 0.0, error=Stopped("stopped before it began")))
 
-    def chunk(self, name: str, offset: int) -> bytes:
-        """Return a piece of a frame's file from a byte on, empty at its end; BadData when there is no such frame."""
-        path = self._spooled(name)
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(CHUNK_BYTES)
-
-    def release(self, name: str) -> None:
-        """Delete a frame that was fetched; harmless when it is gone."""
-        if re.fullmatch(r"[\w.#-]+", name):
-            (self._spool / name).unlink(missing_ok=True)
-
-    def close(self, seconds: float = 10.0) -> None:
-        """End the thread once what it does has ended."""
+    def close(self, seconds: float = 10.0) -> bool:
+        """End the thread once what it does has ended; tell whether it has within `seconds`."""
         self._queue.put(None)
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -126,39 +125,106 @@ class Actions:
             self._live[action_id] = record
             ended = [one for one, kept in self._live.items() if kept.state != "running"]
             for old in ended[: max(0, len(ended) - _REMEMBERED)]:
-                del self._live[old]
+                del self._live[old], self._digests[old]
             self._changed.notify_all()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            action_id, command = item
-            self._stop.clear()
-            self._keep(action_id, self._do(action_id, command))
+            try:
+                self._keep(item.action_id, self._do(item))
+            except BaseException as defect:
+                log.exception("%s ended by a defect", item.action_id)
+                self._die(item, defect)
+                return
 
-    def _do(self, action_id: str, command: Command) -> Record:
-        durably = fires(command)
-        clock = self._microscope.clock
+    def _die(self, item: _Item, defect: BaseException) -> None:
+        """End all that waits: whatever this was, nobody knows what the instrument does now."""
+        why = f"the instrument server has a defect: {type(defect).__name__}: {defect}; start it again"
+        with self._changed:
+            self._dead = why
+            waiting = [one for one, kept in self._live.items() if kept.state == "running"]
         try:
-            if durably:
-                self._ledger.start(action_id, command_to_plain(command), clock.now())
-            record = self._done(action_id, command)
+            self._broken(why)
+        finally:
+            for action_id in {item.action_id, *waiting}:
+                self._keep(action_id, Record("failed", error=DeviceFault(why, id=action_id)))
+
+    def _stopped(self, item: _Item) -> bool:
+        with self._changed:
+            return self._stops != item.stops
+
+    def _do(self, item: _Item) -> Record:
+        if self._stopped(item):
+            return Record("cut", _begin(item.command), error=Stopped("stopped before it began"))
+        try:
+            if isinstance(item.command, WritePattern):
+                return self._written(item, item.command.job)
+            if fires(item.command):
+                return self._fired(item)
+            return Record("done", 1.0, self._result(item))
+        except Stopped as error:
+            return Record("cut", None, error=error)
         except InstrumentError as error:
-            log.warning("%s: %s", action_id, error.message)
-            record = Record("failed", error=error)
-        except (ValueError, OSError, RuntimeError, ArithmeticError, LookupError, TypeError) as error:
-            log.exception("%s failed", action_id)
-            record = Record("failed", error=InstrumentError(f"{type(error).__name__}: {error}"))
-        if durably:
-            self._ledger.end(action_id, record, clock.now())
+            log.warning("%s: %s", item.action_id, error.message)
+            return Record("failed", error=error)
+        except OSError as error:
+            msg = f"the server's disk: {error}; nothing is fired that can't be written down"
+            log.exception("%s", item.action_id)
+            return Record("failed", error=DeviceFault(msg))
+
+    def _fired(self, item: _Item) -> Record:
+        """Do a command that fires and is no pattern, with the ledger around it."""
+        self._ledger.start(item.action_id, item.command, self._now())
+        try:
+            record = Record("done", 1.0, self._result(item))
+        except Stopped as error:
+            record = Record("cut", None, error=error)
+        except (InstrumentError, OSError) as error:
+            known = error if isinstance(error, InstrumentError) else DeviceFault(f"the server's disk: {error}")
+            log.warning("%s: %s", item.action_id, known.message)
+            record = Record("failed", error=known)
+        return self._closed(item, record)
+
+    def _written(self, item: _Item, job: PatternJob) -> Record:
+        """Write a job in pieces, each ending blanked and in the ledger; a stop ends it in the piece in hand.
+
+        The whole job is checked before its first piece: what is refused has given nothing.
+        """
+        self._microscope.check(job)
+        pieces = job.pieces(self.max_pattern_s)
+        so_far = Done(fraction=job.from_fraction, elapsed_s=0.0, charge_c=0.0)
+        self._ledger.start(item.action_id, item.command, self._now(), to=pieces[0].to_fraction)
+        for number, piece in enumerate(pieces):
+            if number:
+                self._ledger.progress(item.action_id, so_far, piece.to_fraction)
+            try:
+                done = self._microscope.pattern(piece, lambda progress: self._watch(item, progress))
+            except InstrumentError as error:
+                return self._closed(item, _broken_off(piece, so_far, error))
+            so_far = _sum(so_far, done)
+            if so_far.stopped or so_far.fraction < piece.to_fraction - _WHOLE:
+                return self._closed(item, _cut(so_far))
+            if self._stopped(item) and piece is not pieces[-1]:
+                return self._closed(item, _cut(so_far))
+        return self._closed(item, Record("done", so_far.fraction, Result(done=so_far)))
+
+    def _closed(self, item: _Item, record: Record) -> Record:
+        """Write the end down; where the disk refuses, what is known lives on in memory for as long as the server."""
+        try:
+            self._ledger.end(item.action_id, record, self._now())
+        except OSError:
+            log.critical("%s has ended (%s) and the ledger can't be written", item.action_id, record.state)
         return record
 
-    def _done(self, action_id: str, command: Command) -> Record:
-        if isinstance(command, WritePattern):
-            return self._pattern(action_id, command)
-        return Record("done", 1.0, self._result(action_id, command))
+    def _watch(self, item: _Item, progress: Progress) -> None:
+        with self._changed:
+            self._live[item.action_id] = Record("running", progress.fraction)
+        if self._stopped(item):  # a stop that came before the pattern had begun
+            msg = f"{item.action_id} was stopped"
+            raise Stopped(msg, fraction=progress.fraction)
 
-    def _result(self, action_id: str, command: Command) -> Result:
-        scope = self._microscope
+    def _result(self, item: _Item) -> Result:
+        scope, command = self._microscope, item.command
         result = Result()
         match command:
             case SetBeam():
@@ -172,60 +238,69 @@ class Actions:
             case SetGas():
                 result = Result(gas=scope.set_gas(command.gas, command.setting))
             case Acquire():
-                result = Result(frame=self._keep_frame(action_id, scope.acquire(command.scan)))
+                result = Result(frame=self._spool.keep(item.action_id, scope.acquire(command.scan)))
             case AcquireEds():
-                result = Result(frame=self._keep_frame(action_id, scope.acquire_eds(command.scan)))
+                result = Result(frame=self._spool.keep(item.action_id, scope.acquire_eds(command.scan)))
             case TuneBeam():
                 result = Result(tuning=scope.tune(command.routine, command.scan))
             case Recover():
                 result = Result(state=scope.recover(command.what))
             case Wait():
-                scope.clock.wait(command.seconds)
+                self._wait_blanked(item, command.seconds)
             case WritePattern():
                 msg = "a pattern is done in pieces"
                 raise TypeError(msg)
         return result
 
-    def _pattern(self, action_id: str, command: WritePattern) -> Record:
-        """Write a job in pieces, each ending blanked and in the ledger; a stop ends it after the piece in hand."""
-        elapsed = charge = 0.0
-        fraction = command.job.from_fraction
+    def _wait_blanked(self, item: _Item, seconds: float) -> None:
+        clock = self._microscope.clock
+        now = clock.now()
+        end = now + seconds
+        while end - now > _WHOLE:
+            clock.wait(min(end - now, _WAIT_SLICE_S))
+            if self._stopped(item):
+                msg = f"{item.action_id} was stopped"
+                raise Stopped(msg)
+            before, now = now, clock.now()
+            if now <= before:
+                msg = "the instrument's clock stands still"
+                raise DeviceFault(msg, clock_s=now)
 
-        def watch(progress: Progress) -> None:
-            with self._changed:
-                self._live[action_id] = Record("running", progress.fraction)
-
-        stopped = False
-        for piece in command.job.pieces(self.max_pattern_s):
-            if self._stop.is_set():
-                stopped = True
-                break
-            done = self._microscope.pattern(piece, watch)
-            elapsed, charge, fraction = elapsed + done.elapsed_s, charge + done.charge_c, done.fraction
-            self._ledger.progress(action_id, fraction)
-            if done.stopped or done.fraction < piece.to_fraction - 1e-9:
-                stopped = True
-                break
-        result = Result(done=Done(fraction=fraction, elapsed_s=elapsed, charge_c=charge, stopped=stopped))
-        return Record("cut" if stopped else "done", fraction, result)
-
-    def _keep_frame(self, action_id: str, frame: Frame) -> FrameRef:
-        path = self._spool / (re.sub(r"[^\w#.-]", "-", action_id) + ".ome.tif")
-        draft = durable.temporary_for(path)
-        try:
-            frame.save(draft)
-            durable.commit(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        return reference(frame, path)
-
-    def _spooled(self, name: str) -> Path:
-        path = self._spool / name
-        if not re.fullmatch(r"[\w.#-]+", name) or not path.is_file():
-            msg = f"there is no frame {name!r} in the spool: it was fetched and released, or never taken"
-            raise BadData(msg, name=name)
-        return path
+    def _now(self) -> float:
+        return self._microscope.clock.now()
 
 
 def _ended(record: Record | None) -> bool:
     return record is None or record.state != "running"
+
+
+def _begin(command: Command) -> float:
+    return command.job.from_fraction if isinstance(command, WritePattern) else 0.0
+
+
+def _sum(before: Done, now: Done) -> Done:
+    return now.replace(elapsed_s=before.elapsed_s + now.elapsed_s, charge_c=before.charge_c + now.charge_c)
+
+
+def _cut(so_far: Done) -> Record:
+    return Record("cut", so_far.fraction, Result(done=so_far.replace(stopped=True)))
+
+
+def _broken_off(piece: PatternJob, so_far: Done, error: InstrumentError) -> Record:
+    """Return the record of a job whose piece in hand ended with an error.
+
+    What is refused has fired nothing. Another error may say in its evidence at which `fraction` of the job the beam was
+    blanked; where it doesn't, nobody knows.
+    """
+    log.warning("%s: %s", piece.area, error.message)
+    begun = so_far.charge_c > 0
+    if isinstance(error, Refused):
+        return _cut(so_far) if begun else Record("failed", so_far.fraction, error=error)
+    fraction = error.evidence.get("fraction")
+    if not isinstance(fraction, int | float):
+        error.evidence.setdefault("at_least", piece.from_fraction)
+        return Record("failed", None, error=error)
+    charge = piece.dose_c * max(0.0, fraction - piece.from_fraction)
+    here = Done(fraction=fraction, elapsed_s=charge / piece.current_a, charge_c=charge, stopped=True)
+    done = _sum(so_far, here)
+    return _cut(done) if isinstance(error, Stopped) else Record("failed", fraction, Result(done=done), error)

@@ -5,6 +5,8 @@ It sits in the server, in front of the one connection, so nobody gets round it. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from instrument import guard_rules as rules
 from instrument.errors import Refused
 from instrument.frame import Frame
@@ -35,15 +37,23 @@ class Guarded(Microscope):
     ----------
     microscope : whose verbs are called once no rule refuses
     envelope : what the controller may do; None: only the instrument's own limits hold
+    charge : returns the charge (C) that an area has had so far, of a ledger that outlives this object; None: it is
+        counted here
     """
 
-    def __init__(self, microscope: Microscope, envelope: Envelope | None = None) -> None:
+    def __init__(
+        self,
+        microscope: Microscope,
+        envelope: Envelope | None = None,
+        charge: Callable[[str], float] | None = None,
+    ) -> None:
         self._microscope = microscope
         self.envelope = envelope
         self.clock = microscope.clock
         self._described = microscope.describe()
         self._looked: tuple[object, ...] | None = None
-        self._charge: dict[str, float] = {}
+        self._counted: dict[str, float] = {}
+        self._charge = charge if charge is not None else lambda area: self._counted.get(area, 0.0)
         self._base_pa = microscope.state().pressure_pa
         self.refusals = 0
 
@@ -71,11 +81,14 @@ class Guarded(Microscope):
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in where nothing is in its way."""
         with self._refusing():
-            rules.nothing_to_collide_with(self._context(), device)
+            for rule in rules.DEVICE_RULES:
+                rule(self._context(), device)
         self._microscope.insert(device, position)
 
     def retract(self, device: Device) -> None:
-        """Take a device out."""
+        """Take a device out; the needle only with shut valves."""
+        with self._refusing():
+            rules.valve_before_needle(self._context(), device)
         self._microscope.retract(device)
 
     def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
@@ -90,7 +103,7 @@ class Guarded(Microscope):
         with self._refusing():
             context = self._context()
             rules.scan_fits_the_field(context, scan)
-            for rule in rules.BEAM_RULES:
+            for rule in rules.LOOK_RULES:
                 rule(context, scan.beam)
         frame = self._microscope.acquire(scan)
         if scan.beam is Beam.ION:
@@ -102,7 +115,8 @@ class Guarded(Microscope):
         with self._refusing():
             context = self._context()
             rules.scan_fits_the_field(context, scan)
-            rules.current_as_asked(context, Beam.ELECTRON)
+            for rule in rules.LOOK_RULES:
+                rule(context, Beam.ELECTRON)
         return self._microscope.acquire_eds(scan)
 
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
@@ -110,24 +124,32 @@ class Guarded(Microscope):
         with self._refusing():
             context = self._context()
             rules.scan_fits_the_field(context, scan)
-            for rule in rules.BEAM_RULES:
+            for rule in rules.LOOK_RULES:
                 rule(context, scan.beam)
         return self._microscope.tune(routine, scan)
 
-    def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
-        """Write a job that every rule allows; the charge it gives is added to its area's."""
+    def check(self, job: PatternJob) -> None:
+        """Refuse a job that is going to be written in pieces, before its first one; its length alone is no matter."""
         with self._refusing():
             context = self._context()
             for beam_rule in rules.BEAM_RULES:
                 beam_rule(context, job.beam)
-            for rule in rules.PATTERN_RULES:
+            for rule in rules.JOB_RULES:
                 rule(context, job)
+
+    def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
+        """Write a job that every rule allows; the charge it gives counts for its area."""
+        self.check(job)
+        with self._refusing():
+            rules.pattern_not_too_long(self._context(), job)
         done = self._microscope.pattern(job, watch)
-        self._charge[job.area] = self._charge.get(job.area, 0.0) + done.charge_c
+        self._counted[job.area] = self._counted.get(job.area, 0.0) + done.charge_c
         return done
 
     def recover(self, what: Recovery) -> State:
-        """Relight, home, pump: asked for by a person."""
+        """Relight, home, pump: asked for by a person; a run never homes."""
+        with self._refusing():
+            rules.homing_is_for_people(self._context(), what)
         return self._microscope.recover(what)
 
     def stop(self) -> None:

@@ -7,7 +7,8 @@ a face larger than the field of view, an ion look in the milling pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import degrees, pi
 from typing import Any
 
@@ -25,6 +26,7 @@ from instrument.settings import (
     Line,
     Pattern,
     PatternJob,
+    Recovery,
     Scan,
     StagePosition,
     State,
@@ -34,6 +36,8 @@ from instrument.settings import (
 CURRENT_ROOM = 0.05
 #: XY moves up to this with a detector in, T and R unchanged and Z not rising (m, rad).
 SMALL_MOVE_M, SAME_ANGLE_RAD, SAME_Z_M = 0.5e-3, 1e-4, 1e-9
+#: Longest pattern where no envelope says less (night.md 11), s.
+LONGEST_PATTERN_S = 600.0
 #: Pressure that must be back before a beam writes on the face without gas, as a multiple of the base.
 PRESSURE_ROOM = 1.5
 _TINY = 1e-9
@@ -44,14 +48,14 @@ class Context:
     """What rules look at beside what is asked.
 
     described, state, envelope : the instrument, as it stands, and what the controller may do (None: anything)
-    looked : what the last ion look was taken at; charge_c : given so far, by area; base_pa : lowest pressure seen
+    looked : what the last ion look was taken at; charge : given so far to an area, C; base_pa : lowest pressure seen
     """
 
     described: Description
     state: State
     envelope: Envelope | None
     looked: tuple[object, ...] | None = None
-    charge_c: dict[str, float] = field(default_factory=dict)
+    charge: Callable[[str], float] = lambda _area: 0.0
     base_pa: float = float("inf")
 
 
@@ -126,6 +130,24 @@ def homed(context: Context, to: StagePosition) -> None:
         )  # fmt: skip
 
 
+def homing_is_for_people(context: Context, what: Recovery) -> None:
+    """No homing within a run, nor with anything inserted: with a sample under the pole piece it is a crash."""
+    inside = sorted(device for device, inserted in context.state.devices.items() if inserted)
+    if what is Recovery.HOME_STAGE and (context.envelope is not None or inside):
+        raise _refused(
+            "homing-is-for-people", "recover", "home-stage", "a person, no run, all devices out",
+            "stop the run, lower the sample and home it by hand", "the stage may not be homed now",
+        )  # fmt: skip
+
+
+def immersion_off_to_turn(context: Context, to: StagePosition) -> None:
+    """No tilt or rotation in the immersion lens's field."""
+    now = context.state.stage
+    turned = any(_turn(getattr(to, axis), getattr(now, axis)) > SAME_ANGLE_RAD for axis in ("r", "t"))
+    if turned and context.state.electron.settings.lens is Lens.IMMERSION:
+        raise _immersed("the stage may not turn")
+
+
 # -- devices and gas --------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +158,23 @@ def nothing_to_collide_with(context: Context, device: Device) -> None:
         raise _refused(
             "devices-collide", "device", str(device), f"{other} out", f"retract {other} first",
             f"{device} would run into {other}",
+        )  # fmt: skip
+
+
+def immersion_off_for_cbs(context: Context, device: Device) -> None:
+    """No CBS into the immersion lens's field."""
+    if device is Device.CBS and context.state.electron.settings.lens is Lens.IMMERSION:
+        raise _immersed("CBS may not come in")
+
+
+def valve_before_needle(context: Context, device: Device) -> None:
+    """No needle leaves an open valve behind."""
+    open_gases = _open_gases(context.state)
+    if device is Device.NEEDLE and open_gases:
+        names = ", ".join(open_gases)
+        raise _refused(
+            "valve-before-needle", "needle", names, "all valves shut", "shut the gas first",
+            "the needle may not leave with a valve open",
         )  # fmt: skip
 
 
@@ -198,9 +237,16 @@ def no_ions_with_detector_in(context: Context, beam: Beam) -> None:
 def immersion_off_for_ions(context: Context, beam: Beam) -> None:
     """No ion beam through the immersion lens's field."""
     if beam is Beam.ION and context.state.electron.settings.lens is Lens.IMMERSION:
+        raise _immersed("the ion beam may not be on")
+
+
+def no_ion_look_in_gas(context: Context, beam: Beam) -> None:
+    """No ion picture with a valve open: it would lay a film over all of its field."""
+    open_gases = _open_gases(context.state)
+    if beam is Beam.ION and open_gases:
         raise _refused(
-            "immersion-off", "lens", "immersion", "field-free", "switch the electron lens to field-free",
-            "the immersion lens is on",
+            "no-ion-look-in-gas", "gas", ", ".join(open_gases), "all valves shut", "shut the gas first",
+            "an ion picture would deposit",
         )  # fmt: skip
 
 
@@ -245,7 +291,7 @@ def pattern_beam_is_set(context: Context, job: PatternJob) -> None:
 
 def pattern_not_too_long(context: Context, job: PatternJob) -> None:
     """No single pattern longer than the piece that may run on without us."""
-    limit = context.envelope.max_pattern_s if context.envelope is not None else float("inf")
+    limit = context.envelope.max_pattern_s if context.envelope is not None else LONGEST_PATTERN_S
     if job.seconds > limit * (1 + 1e-6):
         raise _refused(
             "pattern-not-too-long", "job", f"{job.seconds:.0f} s", f"at most {limit:.0f} s", "cut it into pieces",
@@ -272,7 +318,7 @@ def dose_within_budget(context: Context, job: PatternJob) -> None:
     dose = _dose_of(context, job)
     if dose is None:
         return
-    charge = context.charge_c.get(job.area, 0.0) + job.dose_c * (job.to_fraction - job.from_fraction)
+    charge = context.charge(job.area) + job.dose_c * (job.to_fraction - job.from_fraction)
     if charge > dose.charge_c * (1 + 1e-6):
         raise _refused(
             "dose-within-budget", job.area, f"{charge * 1e6:.4g} uC", f"at most {dose.charge_c * 1e6:.4g} uC",
@@ -314,7 +360,7 @@ def placed_on_the_mark(context: Context, job: PatternJob) -> None:
 
 def gas_as_the_job_says(context: Context, job: PatternJob) -> None:
     """Milling needs shut valves and a recovered vacuum; a deposit needs needle and open valve."""
-    open_gases = sorted(name for name, gas in context.state.gases.items() if gas.valve_open)
+    open_gases = _open_gases(context.state)
     if job.purpose == "deposit":
         if not open_gases or not context.state.devices.get(Device.NEEDLE, False):
             raise _refused(
@@ -335,12 +381,17 @@ def gas_as_the_job_says(context: Context, job: PatternJob) -> None:
         )  # fmt: skip
 
 
-STAGE_RULES = (homed, devices_out_of_the_way, within_travel, within_stage_box, a_pose_of_the_run)
+STAGE_RULES = (
+    homed, devices_out_of_the_way, immersion_off_to_turn, within_travel, within_stage_box, a_pose_of_the_run,
+)  # fmt: skip
+DEVICE_RULES = (nothing_to_collide_with, immersion_off_for_cbs)
 GAS_RULES = (a_gas_of_the_run, needle_before_valve)
 BEAM_RULES = (no_ions_with_detector_in, immersion_off_for_ions, current_as_asked)
-PATTERN_RULES = (
-    pattern_beam_is_set, pattern_not_too_long, pattern_inside_its_box, an_area_of_the_run, dose_within_budget,
-    deposit_grows, gas_as_the_job_says, placed_on_the_mark,
+LOOK_RULES = (*BEAM_RULES, no_ion_look_in_gas)
+#: What holds for a job as a whole; its pieces must not be too long either.
+JOB_RULES = (
+    pattern_beam_is_set, pattern_inside_its_box, an_area_of_the_run, dose_within_budget, deposit_grows,
+    gas_as_the_job_says, placed_on_the_mark,
 )  # fmt: skip
 
 
@@ -364,6 +415,17 @@ def _dose_of(context: Context, job: PatternJob) -> Any:
     if context.envelope is None:
         return None
     return next((one for one in context.envelope.doses if one.area == job.area), None)
+
+
+def _open_gases(state: State) -> list[str]:
+    return sorted(name for name, gas in state.gases.items() if gas.valve_open)
+
+
+def _immersed(what: str) -> Refused:
+    return _refused(
+        "immersion-off", "lens", "immersion", "field-free", "switch the electron lens to field-free",
+        f"{what} while the immersion lens is on",
+    )  # fmt: skip
 
 
 def _listed(current: float, listed: tuple[float, ...]) -> bool:

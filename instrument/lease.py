@@ -1,7 +1,7 @@
 """Who controls the instrument: one run at a time, for as long as its heartbeat comes.
 
 The same run takes its own lease over at once, with a higher epoch; calls of an older epoch are refused. T counts on the
-monotonic clock of this machine, never on the instrument's.
+monotonic clock of this machine, never on the instrument's; what this process slept through itself doesn't count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from instrument.errors import NotInControl
 
 _LOOK_S = 0.1
+#: A look that comes later than this after the one before: this process was not running, and heard nothing (s).
+_DEAF_S = 1.0
 
 
 class Lease:
@@ -37,13 +39,13 @@ class Lease:
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
         self._thread.start()
 
-    def claim(self, run: str) -> int:
-        """Give the lease to a run and return its epoch; NotInControl while another run holds it."""
+    def claim(self, run: str, epoch: Callable[[], int]) -> int:
+        """Give the lease to a run and return its epoch, which `epoch` makes; NotInControl while another holds it."""
         with self._lock:
             if self._alive and run != self._run:
                 msg = f"run {self._run} controls this instrument; stop it first, or wait until its lease lapses"
                 raise NotInControl(msg, holder=self._run)
-            self._epoch += 1
+            self._epoch = epoch()
             self._run, self._alive, self._heard, self._ended_at = run, True, time.monotonic(), None
             return self._epoch
 
@@ -87,11 +89,16 @@ class Lease:
             raise NotInControl(msg, epoch=epoch, present=self._epoch)
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._closing.wait(_LOOK_S):
             with self._lock:
-                over = self._alive and time.monotonic() - self._heard > self.seconds
+                now = time.monotonic()
+                if now - looked > _DEAF_S:
+                    self._heard += now - looked
+                looked = now
+                over = self._alive and now - self._heard > self.seconds
                 if over:
-                    self._alive, self._ended_at = False, time.monotonic()
+                    self._alive, self._ended_at = False, now
                 run = self._run
             if over:
                 self._lapsed(run)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import Pyro5.api
 import Pyro5.errors
 import Pyro5.serializers
+from pydantic import ValidationError
 from Pyro5.configure import global_config as config
 
-from instrument.errors import ConnectionLost, NotInControl, from_plain
+from instrument.errors import ConnectionLost, DeviceFault, InstrumentError, NotInControl, Refused, from_plain
 
 OBJECT = "kintsugi.instrument"
 LOOPBACK = "127.0.0.1"
@@ -109,11 +111,6 @@ class Line:
 
 def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """Make a server's method answer with plain values: {"ok": ...} or {"error": ...}; nothing else crosses the wire."""
-    from functools import wraps
-
-    from pydantic import ValidationError
-
-    from instrument.errors import InstrumentError, Refused
 
     @wraps(function)
     def method(*args: Any) -> dict[str, Any]:
@@ -129,7 +126,9 @@ def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
                 field=where or "message", remedy="send what the wire format asks for",
             )  # fmt: skip
             return {"error": refused.to_plain()}
-        except (TypeError, ValueError, KeyError, OSError) as error:
+        except OSError as error:
+            return {"error": DeviceFault(f"the server's disk: {error}").to_plain()}
+        except (TypeError, ValueError, KeyError) as error:
             refused = Refused(f"malformed request: {error}", rule="well-formed", field=function.__name__)
             return {"error": refused.to_plain()}
 

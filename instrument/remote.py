@@ -117,7 +117,7 @@ class RemoteMicroscope(Microscope):
         answer = self._call("claim", self._run, plain)
         self._epoch = int(answer["epoch"])
         self._lost = None
-        if self._pulse is None:
+        if self._pulse is None or not self._pulse.is_alive():
             self._pulse = threading.Thread(
                 target=self._beat, args=(float(answer["lease_s"]) / 4,), name="heartbeat", daemon=True
             )
@@ -156,16 +156,35 @@ class RemoteMicroscope(Microscope):
                 raise TimedOut(msg, id=action_id)
             if self._lost is not None:
                 raise self._lost
-            found = self._call("wait", action_id, _WAIT_S)
-            if found is None:
-                msg = f"the server has forgotten {action_id}"
-                raise ConnectionLost(msg, id=action_id)
-            record = record_from_plain(found)
-            if record.state == "running" and record.fraction:
-                watch(Progress(fraction=record.fraction, elapsed_s=0.0, remaining_s=0.0))
+            record = self._waited(action_id)
+            if record.state == "running" and watch is not unwatched:
+                self._watched(action_id, command, record, watch)
         if record.error is not None:
             raise record.error
         return record.result or Result()
+
+    def _waited(self, action_id: str) -> Record:
+        found = self._call("wait", action_id, _WAIT_S)
+        if found is None:
+            msg = f"the server has forgotten {action_id}"
+            raise ConnectionLost(msg, id=action_id)
+        return record_from_plain(found)
+
+    def _watched(self, action_id: str, command: Command, record: Record, watch: Watch) -> None:
+        """Tell `watch` how far a command is; where it raises, what goes on is stopped first and waited for."""
+        seconds = command.job.dose_c / command.job.current_a if isinstance(command, WritePattern) else 0.0
+        begin, end = (
+            (command.job.from_fraction, command.job.to_fraction) if isinstance(command, WritePattern) else (0.0, 1.0)
+        )
+        at = record.fraction or 0.0
+        told = Progress(fraction=at, elapsed_s=seconds * max(0.0, at - begin), remaining_s=seconds * max(0.0, end - at))
+        try:
+            watch(told)
+        except BaseException:
+            self.stop()
+            while self._waited(action_id).state == "running":
+                continue
+            raise
 
     def lookup(self, action_id: str) -> Record | None:
         """Return what the ledger says, None when it never saw the id."""

@@ -24,19 +24,24 @@ from typing import Any
 
 from instrument import durable
 from instrument.actions import Actions
-from instrument.errors import ConnectionLost, InstrumentError, NotInControl, TimedOut, from_plain
+from instrument.errors import ConnectionLost, InstrumentError, NotInControl, TimedOut, Unsafe, from_plain
 from instrument.guard import Guarded
 from instrument.lease import Lease
 from instrument.ledger import Ledger
 from instrument.microscope import Microscope
 from instrument.settings import Envelope
+from instrument.spool import Spool
 from instrument.wire import command_from_plain, fires
 
 log = logging.getLogger(__name__)
 
-LEASE_S, LINGER_S, START_S, PULSE_S = 10.0, 600.0, 300.0, 0.5
+LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
+#: A server waits so long for the one before it to let go of its folder, s.
+LOCK_S = 20.0
 MOST_WAIT_S = 2.0
 _EVENTS = 1000
+#: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
+_STARTED: list[subprocess.Popen[bytes]] = []
 
 
 class Server:
@@ -50,14 +55,16 @@ class Server:
     """
 
     def __init__(self, microscope: Microscope, state: Path, *, lease_s: float = LEASE_S) -> None:
-        self._guarded = Guarded(microscope)
         self._microscope = microscope
-        self._state = state
         self._audit = state / "audit.log"
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._number = 0
         self._lock = threading.Lock()
-        self._actions = Actions(self._guarded, Ledger(state / "ledger.jsonl"), state / "spool")
+        self.broken = threading.Event()
+        self._ledger = Ledger(state / "ledger.jsonl")
+        self._spool = Spool(state / "spool")
+        self._guarded = Guarded(microscope, charge=self._ledger.charge)
+        self._actions = Actions(self._guarded, self._ledger, self._spool, self._broke)
         self._lease = Lease(lease_s, self._lapsed)
         if hasattr(microscope.clock, "live"):
             microscope.clock.live = lambda: self._lease.alive
@@ -68,7 +75,7 @@ class Server:
         """Take control for a run, within an envelope; the same run takes over from its former self."""
         self._operators_only()
         wanted = None if envelope is None else Envelope.model_validate(envelope)
-        epoch = self._lease.claim(run)
+        epoch = self._lease.claim(run, lambda: self._ledger.claim(run))
         self._guarded.envelope = wanted
         self._actions.max_pattern_s = wanted.max_pattern_s if wanted is not None else 120.0
         self._tell("claim", run=run, epoch=epoch)
@@ -80,8 +87,13 @@ class Server:
         self._lease.renew(epoch)
 
     def release(self, epoch: int) -> None:
-        """Give control back."""
+        """Give control back: the instrument stays as it stands, but never with a beam or a gas on."""
         self._operators_only()
+        self._lease.check(epoch)
+        state = self._guarded.state()
+        if state.patterning or any(gas.valve_open for gas in state.gases.values()):
+            self._actions.stop()
+            self._guarded.make_safe()
         self._lease.release(epoch)
         self._tell("release", epoch=epoch)
 
@@ -126,13 +138,13 @@ class Server:
 
     def chunk(self, name: str, offset: int) -> bytes:
         """Return a frame's bytes from an offset on, 1 MiB at most, none at its end."""
-        return self._actions.chunk(name, int(offset))
+        return self._spool.read(name, int(offset))
 
     def release_frame(self, epoch: int, name: str) -> None:
         """Delete a frame that was fetched."""
         self._operators_only()
         self._lease.check(epoch)
-        self._actions.release(name)
+        self._spool.release(name)
 
     def stop(self) -> None:
         """End what is in hand, blanked; never queues behind it."""
@@ -157,10 +169,19 @@ class Server:
     def close(self) -> None:
         """Make safe and let go of the instrument."""
         self._lease.close()
-        self._actions.stop()
-        self._actions.close()
-        self._guarded.make_safe()
-        self._microscope.close()
+        try:
+            self._actions.stop()
+            ended = self._actions.close()
+            self._guarded.make_safe()
+        finally:
+            self._microscope.close()
+        if not ended:
+            log.critical("what was in hand has not ended")
+
+    def _broke(self, why: str) -> None:
+        self._tell("broken", why=why)
+        self._make_safe()
+        self.broken.set()
 
     def _operators_only(self) -> None:
         from instrument.link import may_operate
@@ -172,6 +193,9 @@ class Server:
     def _lapsed(self, run: str) -> None:
         self._tell("lapsed", run=run, after_s=self._lease.seconds)
         log.warning("no heartbeat from run %s for %.1f s: making safe", run, self._lease.seconds)
+        self._make_safe()
+
+    def _make_safe(self) -> None:
         try:
             self._actions.stop()
             self._guarded.make_safe()
@@ -234,40 +258,45 @@ def serve(
     durable.atomic_write_json(state / "server.json", where)
 
     def go_on() -> bool:
-        return not stop.is_set() and not (linger_s > 0 and server.idle_s > linger_s)
+        return not (stop.is_set() or server.broken.is_set() or (linger_s > 0 and server.idle_s > linger_s))
 
     try:
         daemon.requestLoop(go_on)
     finally:
+        (state / "server.json").unlink(missing_ok=True)
         daemon.close()
         server.close()
-        (state / "server.json").unlink(missing_ok=True)
+    if server.broken.is_set():
+        msg = f"the server ended by a defect; see {state / 'audit.log'}"
+        raise Unsafe(msg)
 
 
 def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float = START_S) -> Path:
     """Start a server of its own, detached; return its server.json once it answers.
 
-    Raises the error that kept it from starting, or TimedOut.
+    Raises the error that kept it from starting, NotInControl where one works in this folder already, or TimedOut.
     """
     durable.make_dir(state)
     place, failed = state / "server.json", state / "server-error.json"
-    place.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
+    if not durable.FileLock.is_held(state / "server.lock"):
+        place.unlink(missing_ok=True)
     command = [sys.executable, "-m", "instrument.server", url, "--state", str(state), "--lease", str(lease_s)]
     with (state / "server.log").open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_detached()
         )  # fmt: skip
+    _STARTED.append(process)
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while time.monotonic() < deadline:
         if failed.exists():
             raise from_plain(json.loads(failed.read_text(encoding="utf-8")))
-        if place.exists():
-            return place
         if process.poll() is not None:
             msg = f"the instrument server ended at once (code {process.returncode}); see {state / 'server.log'}"
             raise ConnectionLost(msg, url=url)
+        if place.exists():
+            return place
         pause.wait(0.05)
     msg = f"the instrument server was not ready after {timeout_s:.0f} s; see {state / 'server.log'}"
     raise TimedOut(msg, url=url)
@@ -310,23 +339,47 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _child(options: argparse.Namespace) -> int:
-    from instrument import connect
     from instrument.watchdog import beat
 
     stopping = threading.Event()
-    with durable.FileLock(options.state / "server.lock"):
-        beat(stopping)
+    beat(stopping)
+    lock = durable.FileLock(options.state / "server.lock")
+    deadline = time.monotonic() + LOCK_S
+    while not lock.held:
         try:
-            microscope = connect(options.url, options.state)
-        except InstrumentError as error:
-            durable.atomic_write_json(options.state / "server-error.json", error.to_plain())
-            log.error("%s", error.message)
-            return 2
+            lock.acquire()
+        except durable.AlreadyLocked as error:
+            if time.monotonic() > deadline or stopping.wait(0.2):
+                return _failed(options.state, NotInControl(f"{error}: another server works there", owner=error.owner))
+    try:
+        return _serving(options, stopping)
+    finally:
+        lock.release()
+
+
+def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:
+    from instrument import connect
+
+    try:
+        microscope = connect(options.url, options.state)
+    except InstrumentError as error:
+        return _failed(options.state, error)
+    try:
         serve(
             microscope, options.state, url=options.url, port=options.port, lease_s=options.lease,
             linger_s=options.linger, stopping=stopping,
         )  # fmt: skip
+    except InstrumentError as error:
+        log.critical("%s", error.message)
+        return 1
     return 0
+
+
+def _failed(state: Path, error: InstrumentError) -> int:
+    """Leave the error that kept the server from starting for whoever waits for it."""
+    durable.atomic_write_json(state / "server-error.json", error.to_plain())
+    log.error("%s", error.message)
+    return 2
 
 
 def _token_file(state: Path, role: str) -> Path:

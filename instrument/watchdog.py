@@ -1,13 +1,15 @@
-"""The server's parent: when the child with the connection is dead or silent, patterning is stopped, the beam blanked.
+"""The server's parent: when the child with the connection is dead, or silent for long, the instrument is made safe.
 
-Child and parent speak over a pipe: the child beats twice a second. What the parent can do depends on the backend: one
-that allows a second connection is stopped through it; the simulator's state is opened again and made safe.
+The child beats twice a second on its standard output. A child that is dead, or was silent for a minute and is ended
+then, leaves the instrument to the parent: it opens a connection of its own and makes safe. A backend that allows a
+second connection beside the first could be blanked after the first seconds of silence; none does yet, the simulator's
+state least of all (files that one process has open), so such a silence is logged and nothing more. A silent child is
+not a hung one for certain: one long call into numpy or scipy keeps all its threads from running.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -16,56 +18,69 @@ import time
 from pathlib import Path
 from typing import IO
 
+from instrument import durable
 from instrument.errors import InstrumentError
 
 log = logging.getLogger(__name__)
 
-#: Without a beat for so long the child counts as hung, s.
-SILENT_S = 3.0
+#: Without a beat for so long the child is silent; for so long, it counts as hung and is ended; s.
+SILENT_S, HUNG_S = 3.0, 60.0
 BEAT_S = 0.5
-_BEAT = b"."
-_ENV = "KINTSUGI_PULSE"
 
 
 def beat(stopping: threading.Event) -> None:
     """In the child: beat until the process ends; sets `stopping` when the parent is gone or asks for the end."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    handle = os.environ.get(_ENV)
-    if handle is None:
-        return
 
     def work() -> None:
-        with os.fdopen(int(handle), "wb", buffering=0) as pipe:
-            while not stopping.wait(BEAT_S):
-                try:
-                    pipe.write(_BEAT)
-                except OSError:
-                    stopping.set()
+        while not stopping.wait(BEAT_S):
+            try:
+                sys.stdout.buffer.write(b".")
+                sys.stdout.buffer.flush()
+            except OSError:
+                stopping.set()
 
     threading.Thread(target=work, name="pulse", daemon=True).start()
 
 
 def watch(arguments: list[str], url: str, state: Path) -> int:
     """Run the server as a child and watch it; returns its exit code, 1 when it had to be ended."""
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
     command = [sys.executable, "-m", "instrument.server", *arguments, "--watched"]
-    child = subprocess.Popen(command, env={**os.environ, _ENV: str(write)}, pass_fds=(write,))
-    os.close(write)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: child.terminate())
-    heard = _Heard()
-    with os.fdopen(read, "rb", buffering=0) as pipe:
-        listener = threading.Thread(target=_listen, args=(pipe, heard), name="listener", daemon=True)
-        listener.start()
-        code = _until_ended(child, heard)
-        listener.join(1.0)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: child.terminate())
+        code = watch_child(child)
     if code not in (0, 2):
         log.critical("the server ended with code %s: making safe", code)
         _make_safe(url, state)
         return 1
     return code
+
+
+def watch_child(child: subprocess.Popen[bytes], *, silent_s: float = SILENT_S, hung_s: float = HUNG_S) -> int:
+    """Wait for the child's end and return its exit code; end it once it was silent for `hung_s`.
+
+    The silence counts from its first beat: an interpreter may take long to start.
+    """
+    heard = _Heard()
+    listener = threading.Thread(target=_listen, args=(child.stdout, heard), name="listener", daemon=True)
+    listener.start()
+    told = False
+    while True:
+        try:
+            code = child.wait(min(BEAT_S, silent_s / 2))
+        except subprocess.TimeoutExpired:
+            silence = heard.silence_s
+            if silence > hung_s:
+                log.critical("the server has been silent for %.0f s and is ended", silence)
+                child.kill()
+            elif silence > silent_s and not told:
+                log.warning("the server has been silent for %.1f s", silence)
+            told = silence > silent_s
+        else:
+            listener.join(1.0)
+            return code
 
 
 class _Heard:
@@ -74,31 +89,30 @@ class _Heard:
     def __init__(self) -> None:
         self.at: float | None = None
 
+    @property
+    def silence_s(self) -> float:
+        """Seconds since the last beat, 0 before the first."""
+        return 0.0 if self.at is None else time.monotonic() - self.at
 
-def _listen(pipe: IO[bytes], heard: _Heard) -> None:
-    while pipe.read(1):
+
+def _listen(pipe: IO[bytes] | None, heard: _Heard) -> None:
+    while pipe is not None and pipe.read(1):
         heard.at = time.monotonic()
 
 
-def _until_ended(child: subprocess.Popen[bytes], heard: _Heard) -> int:
-    while True:
-        try:
-            return child.wait(BEAT_S)
-        except subprocess.TimeoutExpired:
-            if heard.at is not None and time.monotonic() - heard.at > SILENT_S:
-                log.critical("the server has been silent for %.0f s and is ended", SILENT_S)
-                child.kill()
-                return child.wait(10.0)
-
-
 def _make_safe(url: str, state: Path) -> None:
-    """Stop patterning and blank over a connection of our own."""
+    """Stop patterning and blank over a connection of our own, unless another server has the instrument by now."""
     from instrument import connect
 
-    (state / "server.json").unlink(missing_ok=True)
     try:
-        microscope = connect(url, state)
-        microscope.make_safe()
-        microscope.close()
+        with durable.FileLock(state / "server.lock"):
+            (state / "server.json").unlink(missing_ok=True)
+            microscope = connect(url, state)
+            try:
+                microscope.make_safe()
+            finally:
+                microscope.close()
+    except durable.AlreadyLocked as error:
+        log.warning("%s: it is that server's to make safe", error)
     except InstrumentError as error:
         log.critical("could not be made safe: %s; a person is needed now", error.message)
