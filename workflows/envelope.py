@@ -10,7 +10,6 @@ from instrument.settings import Beam, BeamLimit, Description, DoseLimit, Envelop
 from workflows.layout import BEFORE_EDGE_M, Layout
 from workflows.limits import fills, nearest
 from workflows.plan import Plan
-from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Recipe
 from workflows.steps.infiltrate import FILM_UNCERTAINTY
 from workflows.steps.protect import RULER_CURRENT_A
@@ -96,7 +95,7 @@ def _doses(recipe: Recipe, layout: Layout, plan: Plan) -> tuple[DoseLimit, ...]:
     deep = max(deep, *(mark.centre[2] + mark.size for mark in layout.marks), 0.0)
     reach = max(half, deep + BEFORE_EDGE_M) + STAGE_ROOM_M / 4
     box = (-reach, -reach, reach, reach)
-    room = DOSE_ROOM * DOSE_FACTOR * FILM_UNCERTAINTY
+    room = DOSE_ROOM * FILM_UNCERTAINTY
     planned = dict(plan.charge_c)
     planned.setdefault("ruler", planned.get("mark", 1e-6) + planned.get("cap", 0.0))
     return tuple(DoseLimit(area=area, charge_c=charge * room, box=box) for area, charge in planned.items())

@@ -21,6 +21,7 @@ from instrument.settings import (
     StagePosition,
 )
 from workflows.limits import film_area, film_current
+from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
 from workflows.rehearsal import Rehearsal
 
@@ -211,7 +212,8 @@ class Reckoner:
         self, voltage: float, current: float, width: float, height: float, depth: float, area: str,
         material: str = "electrode",
     ) -> None:  # fmt: skip
-        """Mill a box of width by height in the field, `depth` along the beam (m)."""
+        """Mill a box of width by height in the field, `depth` along the beam (m); cuts get their factor of dose."""
+        factor = DOSE_FACTOR if area in ("trim", "polish", "face") else 1.0
         if min(width, height, depth) <= 0:
             return
         self.microscope.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current))
@@ -219,7 +221,7 @@ class Reckoner:
         self.microscope.pattern(
             PatternJob(
                 patterns=(box,), purpose="mill", area=area, current_a=current, voltage_v=voltage,
-                dose_c=mill_dose(width * height * depth, material, voltage),
+                dose_c=factor * mill_dose(width * height * depth, material, voltage),
             )
         )  # fmt: skip
 

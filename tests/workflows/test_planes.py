@@ -26,19 +26,20 @@ def mill(face: float, line: float, thickness: float, sigma: float, rate: float) 
 def test_measured_planes_bring_the_face_to_the_wanted_ones(rate: float, wider: float, thickness: float) -> None:
     planes = Planes.after(0.0, 4e-9, 30e3)
     face, errors = 0.0, []
-    for _ in range(40):
+    for _ in range(60):
         planes, start, end = planes.cut(thickness)
         assert end - start == pytest.approx(thickness)
         face = mill(face, end, thickness, planes.sigma * wider, rate)
         errors.append(face - planes.target)
         planes = planes.seen(face)
-    assert max(abs(error) for error in errors[-5:]) < 0.15 * thickness
+    assert max(abs(error) for error in errors[-5:]) < 0.2 * thickness
 
 
 def test_nothing_measured_changes_nothing_and_a_wrong_reading_moves_little() -> None:
     planes = Planes.after(1e-6, 4e-9, 30e3)
     assert planes.seen(None) == planes
     assert abs(planes.seen(5e-6).lead - planes.lead) <= 0.5 * planes.sigma
+    assert abs(planes.seen(5e-6).extra) <= planes.sigma
 
 
 def test_after_a_clean_planes_count_on_from_where_the_face_is() -> None:
