@@ -51,7 +51,7 @@ class Guarded(Microscope):
         self.envelope = envelope
         self.clock = microscope.clock
         self._described = microscope.describe()
-        self._looked: tuple[object, ...] | None = None
+        self._looked: rules.Look | None = None
         self._counted: dict[str, float] = {}
         self._charge = charge if charge is not None else lambda area: self._counted.get(area, 0.0)
         self._base_pa = microscope.state().pressure_pa
@@ -68,14 +68,21 @@ class Guarded(Microscope):
     def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
         """Change a column within the run's working points."""
         with self._refusing():
-            rules.a_beam_of_the_run(self._context(), beam, settings)
-        return self._microscope.set_beam(beam, settings)
+            context = self._context()
+            rules.a_beam_of_the_run(context, beam, settings)
+        try:
+            return self._microscope.set_beam(beam, settings)
+        finally:
+            after = self._microscope.state().ion.settings
+            if rules.working_point(after) != rules.working_point(context.state.ion.settings):
+                self._looked = None  # also when it is changed back: apertures don't come back to where they were
 
     def move_stage(self, to: StagePosition) -> StagePosition:
         """Move to a pose of the run, devices out."""
         with self._refusing():
             for rule in rules.STAGE_RULES:
                 rule(self._context(), to)
+        self._looked = None  # also when it moves back: a stage doesn't
         return self._microscope.move_stage(to)
 
     def insert(self, device: Device, position: str | None = None) -> None:
@@ -83,12 +90,14 @@ class Guarded(Microscope):
         with self._refusing():
             for rule in rules.DEVICE_RULES:
                 rule(self._context(), device)
+        self._needle_moves(device, inserting=True)
         self._microscope.insert(device, position)
 
     def retract(self, device: Device) -> None:
         """Take a device out; the needle only with shut valves."""
         with self._refusing():
             rules.valve_before_needle(self._context(), device)
+        self._needle_moves(device, inserting=False)
         self._microscope.retract(device)
 
     def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
@@ -107,7 +116,7 @@ class Guarded(Microscope):
                 rule(context, scan.beam)
         frame = self._microscope.acquire(scan)
         if scan.beam is Beam.ION:
-            self._looked = rules.standing(self._microscope.state())
+            self._looked = rules.Look.at(self._microscope.state())
         return frame
 
     def acquire_eds(self, scan: EdsScan) -> Frame:
@@ -142,14 +151,22 @@ class Guarded(Microscope):
         self.check(job)
         with self._refusing():
             rules.pattern_not_too_long(self._context(), job)
-        done = self._microscope.pattern(job, watch)
-        self._counted[job.area] = self._counted.get(job.area, 0.0) + done.charge_c
+        charge = job.dose_c * (job.to_fraction - job.from_fraction)  # what nobody can know counts in full
+        try:
+            done = self._microscope.pattern(job, watch)
+            charge = done.charge_c
+        except Refused:
+            charge = 0.0
+            raise
+        finally:
+            self._counted[job.area] = self._counted.get(job.area, 0.0) + charge
         return done
 
     def recover(self, what: Recovery) -> State:
         """Relight, home, pump: asked for by a person; a run never homes."""
         with self._refusing():
             rules.homing_is_for_people(self._context(), what)
+        self._looked = None
         return self._microscope.recover(what)
 
     def stop(self) -> None:
@@ -158,11 +175,17 @@ class Guarded(Microscope):
 
     def make_safe(self) -> State:
         """Make safe."""
+        self._looked = None
         return self._microscope.make_safe()
 
     def close(self) -> None:
         """Let go of the microscope."""
         self._microscope.close()
+
+    def _needle_moves(self, device: Device, *, inserting: bool) -> None:
+        """Forget the last look when the needle moves: it shakes the sample."""
+        if device is Device.NEEDLE and self._microscope.state().devices.get(device, False) != inserting:
+            self._looked = None
 
     def _context(self) -> rules.Context:
         state = self._microscope.state()

@@ -40,7 +40,36 @@ SMALL_MOVE_M, SAME_ANGLE_RAD, SAME_Z_M = 0.5e-3, 1e-4, 1e-9
 LONGEST_PATTERN_S = 600.0
 #: Pressure that must be back before a beam writes on the face without gas, as a multiple of the base.
 PRESSURE_ROOM = 1.5
+#: What a stage's encoders may read otherwise while it stands still (m, rad).
+SAME_PLACE_M, STILL_RAD = 0.5e-6, 2e-5
 _TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an ion look is valid for: where the stage stood, and the ion beam's working point."""
+
+    stage: StagePosition
+    point: tuple[object, ...]
+    needle: bool
+
+    @classmethod
+    def at(cls, state: State) -> Look:
+        """Return what a look taken now is valid for."""
+        return cls(state.stage, working_point(state.ion.settings), state.devices.get(Device.NEEDLE, False))
+
+    def holds(self, state: State) -> bool:
+        """Tell whether nothing that the look depends on has changed, as far as can be read."""
+        here, now = self.stage, state.stage
+        moved = [abs((getattr(here, axis) or 0.0) - (getattr(now, axis) or 0.0)) for axis in ("x", "y", "z")]
+        turned = [_turn(getattr(here, axis), getattr(now, axis)) for axis in ("r", "t")]
+        same = (self.point, self.needle) == (working_point(state.ion.settings), state.devices.get(Device.NEEDLE, False))
+        return same and max(moved) <= SAME_PLACE_M and max(turned) <= STILL_RAD
+
+
+def working_point(settings: BeamSettings) -> tuple[object, ...]:
+    """Return what chooses an ion beam's aperture and lenses: it points elsewhere after each change of these."""
+    return settings.voltage_v, settings.current_a, settings.species
 
 
 @dataclass
@@ -48,22 +77,15 @@ class Context:
     """What rules look at beside what is asked.
 
     described, state, envelope : the instrument, as it stands, and what the controller may do (None: anything)
-    looked : what the last ion look was taken at; charge : given so far to an area, C; base_pa : lowest pressure seen
+    looked : what the last ion look is valid for; charge : given so far to an area, C; base_pa : lowest pressure seen
     """
 
     described: Description
     state: State
     envelope: Envelope | None
-    looked: tuple[object, ...] | None = None
+    looked: Look | None = None
     charge: Callable[[str], float] = lambda _area: 0.0
     base_pa: float = float("inf")
-
-
-def standing(state: State) -> tuple[object, ...]:
-    """Return what a look is valid for: where the stage is, and the ion beam's voltage and current."""
-    at, ion = state.stage, state.ion.settings
-    needle = state.devices.get(Device.NEEDLE, False)
-    return at.x, at.y, at.z, at.r, at.t, ion.voltage_v, ion.current_a, ion.species, needle
 
 
 # -- stage ------------------------------------------------------------------------------------------------------------
@@ -254,7 +276,7 @@ def current_as_asked(context: Context, beam: Beam) -> None:
     """No beam whose measured current differs from its setting by more than 5 %."""
     now = context.state.beam(beam)
     wanted = now.settings.current_a
-    if wanted is not None and abs(now.measured_current_a - wanted) > CURRENT_ROOM * wanted:
+    if wanted is not None and not abs(now.measured_current_a - wanted) <= CURRENT_ROOM * wanted:  # NaN is no current
         raise _refused(
             "current-as-asked", f"{beam} beam", f"{now.measured_current_a * 1e9:.4g} nA measured",
             f"{wanted * 1e9:.4g} nA within 5 %", "look at source and aperture", "the measured current is wrong",
@@ -351,7 +373,8 @@ def deposit_grows(context: Context, job: PatternJob) -> None:
 
 def placed_on_the_mark(context: Context, job: PatternJob) -> None:
     """No cut of the face unless the ion beam has looked since stage, voltage, current or needle changed."""
-    if job.area == "face" and job.purpose == "mill" and context.looked != standing(context.state):
+    fresh = context.looked is not None and context.looked.holds(context.state)
+    if job.area == "face" and job.purpose == "mill" and not fresh:
         raise _refused(
             "placed-on-the-mark", "job", "no look since the last change", "a look at the fiducial",
             "find the mark first", "the ion beam has not been placed on the fiducial since the last change",
@@ -374,7 +397,7 @@ def gas_as_the_job_says(context: Context, job: PatternJob) -> None:
             "a valve is open",
         )  # fmt: skip
     limit = PRESSURE_ROOM * context.base_pa
-    if job.area == "face" and context.state.pressure_pa > limit:
+    if job.area == "face" and not context.state.pressure_pa <= limit:  # NaN is no vacuum
         raise _refused(
             "vacuum-recovered", "pressure", f"{context.state.pressure_pa:.2g} Pa", f"at most {limit:.2g} Pa",
             "wait for the pump", "the vacuum has not recovered from the gas",
