@@ -48,6 +48,7 @@ class Session:
         self._virtual = False
         self._run: Run | None = None
         self._sliced: tuple[int, float] | None = None
+        self._newest = ""
         self._last: dict[str, float] | None = None
 
     def __enter__(self) -> Self:
@@ -99,20 +100,20 @@ class Session:
 
     def _tell(self, telling: Telling, done: str | None) -> None:
         left = self._seconds_left(telling)
-        numbers = self.folder.numbers(done) if done else None
         self._live.update(
             telling.step, doing=telling.doing, slice_k=telling.slice_k, slice_n=telling.slice_n or None,
-            seconds_left=left, fractions=self._fractions(numbers),
+            seconds_left=left, fractions=self._fractions(),
         )  # fmt: skip
         if done is not None:
             self._show(telling.step, left)
 
-    def _fractions(self, numbers: dict[str, Any] | None) -> dict[str, float] | None:
-        if numbers is None and self._last is None:
-            names = self.folder.label_names()
-            numbers = self.folder.numbers(names[-1]) if names else None
-        if numbers is not None:
-            self._last = dict(numbers["phase_fractions"])
+    def _fractions(self) -> dict[str, float] | None:
+        """Return the phase fractions of the newest slice that has labels, None while none has."""
+        names = self.folder.label_names()
+        if names and names[-1] != self._newest:
+            numbers = self.folder.numbers(names[-1])
+            if numbers is not None:
+                self._newest, self._last = names[-1], dict(numbers["phase_fractions"])
         return self._last
 
     def _seconds_left(self, telling: Telling) -> float | None:
