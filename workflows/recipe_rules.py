@@ -33,7 +33,19 @@ def problems(recipe: Recipe) -> list[Found]:
     found = list(_order(recipe))
     if found:
         return found
-    for rule in (_site, _cap, _trenches, _fiducial, _image, _films, _rocking, _densities, _element_maps, _until):
+    for rule in (
+        _looked_at,
+        _site,
+        _cap,
+        _trenches,
+        _fiducial,
+        _image,
+        _films,
+        _rocking,
+        _densities,
+        _element_maps,
+        _until,
+    ):
         found += rule(recipe)
     return found
 
@@ -100,6 +112,14 @@ def _order(recipe: Recipe) -> Iterator[Found]:
             what = f"{kind} comes before there is a {wanted}"
             yield path, Problem("", what, kind, f"{kind} after {wanted}", f"put a {wanted} step before {kind}")
         seen.append(kind)
+
+
+def _looked_at(recipe: Recipe) -> Iterator[Found]:
+    if recipe.slicing is None and any(step.infiltrate is not None for step in recipe.steps):
+        yield ("steps", _index(recipe, "infiltrate"), "infiltrate"), Problem(
+            "", "no slice step says how the face is cut and looked at", "no slice", "infiltrate with a slice step",
+            "add a slice step, with `until: {images: 1}` if no more is wanted",
+        )  # fmt: skip
 
 
 def _site(recipe: Recipe) -> Iterator[Found]:
