@@ -51,7 +51,7 @@ def test_dump_has_units_and_defaults():
 def test_lengths_are_metres_and_angles_radians():
     slicing = load(FIRST).slicing
     assert slicing is not None
-    assert slicing.cut.thickness == 50e-9
+    assert slicing.cut.thickness == 25e-9
     assert slicing.cut.rocking == math.radians(3)
     assert slicing.spacing == pytest.approx(100e-9)
     assert (slicing.images, slicing.image.size_px, slicing.image.bits_used) == (20, (800, 600), 8)
@@ -63,7 +63,7 @@ def test_refill_takes_what_it_lacks_from_the_infiltration():
     recipe = load(without_merge)
     assert recipe == load(FIRST)
     refill = recipe.slicing.refill
-    assert (refill.thickness, refill.rounds, refill.clean.coarse) == (0.6e-6, 1, 15e-9)
+    assert (refill.thickness, refill.rounds, refill.clean.coarse) == (1e-6, 1, 15e-9)
     own = load(changed(("refill: {<<: *fill, ", "refill: {current: 3 nA, "))).slicing.refill
     assert (own.current, own.density) == (3e-9, None)
 
@@ -163,13 +163,13 @@ def test_cooper2022_has_every_number_of_the_protocol():
 @pytest.mark.parametrize(
     ("old", "new", "field", "words"),
     [
-        ("thickness: 50 nm", "thickness: 50 kV", "slice.cut.thickness", ["is a voltage, not a length", "54 nm"]),
-        ("thickness: 50 nm", "thickness: 50", "slice.cut.thickness", ["bare number", "50 um"]),
-        ("thickness: 50 nm", "thickness: -50 nm", "slice.cut.thickness", ["'-50 nm'", "more than 0"]),
-        ("thickness: 50 nm", "thickness: '0,05 um'", "slice.cut.thickness", ["comma", "0.05 um"]),
-        ("thickness: 50 nm", "thickness: 0,05 um", "slice.cut.05 um", ["decimal point"]),
-        ("thickness: 50 nm", "thickness: 50 nM", "slice.cut.thickness", ["did you mean '50 nm'"]),
-        ("thickness: 50 nm", "thicknes: 50 nm", "slice.cut.thicknes", ["unknown key", "did you mean 'thickness'"]),
+        ("thickness: 25 nm", "thickness: 50 kV", "slice.cut.thickness", ["is a voltage, not a length", "54 nm"]),
+        ("thickness: 25 nm", "thickness: 50", "slice.cut.thickness", ["bare number", "50 um"]),
+        ("thickness: 25 nm", "thickness: -50 nm", "slice.cut.thickness", ["'-50 nm'", "more than 0"]),
+        ("thickness: 25 nm", "thickness: '0,05 um'", "slice.cut.thickness", ["comma", "0.05 um"]),
+        ("thickness: 25 nm", "thickness: 0,05 um", "slice.cut.05 um", ["decimal point"]),
+        ("thickness: 25 nm", "thickness: 50 nM", "slice.cut.thickness", ["did you mean '50 nm'"]),
+        ("thickness: 25 nm", "thicknes: 50 nm", "slice.cut.thicknes", ["unknown key", "did you mean 'thickness'"]),
         ("refill:", "reinfiltrate:", "slice.reinfiltrate", ["unknown key", "did you mean 'refill'"]),
         ("pose: face-on", "pose: faceon", "slice.image.pose", ["'faceon'", "did you mean 'face-on'"]),
         ("area: 32 um x 24 um", "area: 38 um x 24 um", "slice.image.area", ["face 18 um", "36 um"]),
@@ -188,12 +188,12 @@ def test_cooper2022_has_every_number_of_the_protocol():
         ("depth: 1 um", "depth: 3 um", "block.fiducial.depth", ["1.5 um high", "electrode"]),
         ("size: 5 um", "size: 9 um", "block.fiducial.size", ["9 um", "8 um x 8 um"]),
         ("beyond: 1 um, keep: 1 um", "keep: 1 um", "infiltrate.beyond", ["lip"]),
-        ("fine_from: 0.4 um", "fine_from: 3 um", "infiltrate.clean.fine_from", ["2 um"]),
+        ("fine_from: 0.2 um", "fine_from: 3 um", "infiltrate.clean.fine_from", ["2 um"]),
         ("when: unfilled pores > 20 %", "when: pores > 20 %", "slice.refill.when", ["unfilled pores > 20 %"]),
         ("when: unfilled pores > 20 %", "when: unfilled pores > 20", "slice.refill.when", ["20 %"]),
         ("at_most: 3", "at_least_every: 5 images", "slice.refill", ["5 images", "6 images", "raise"]),
         ("every: 2 cuts", "every: 2 images", "slice.image.every", ["2 cuts"]),
-        ("until: {images: 20}", "until: {depth: 50 nm}", "slice.until.depth", ["100 nm"]),
+        ("until: {images: 20}", "until: {depth: 25 nm}", "slice.until.depth", ["50 nm"]),
         ("until: {images: 20}", "until: {images: 20, or: 8 o'clock}", "slice.until.or", ["08:00"]),
         ("until: {images: 20}", "until: {}", "slice.until", ["depth", "images"]),
         ("kintsugi: 1", "kintsugi: 2", "kintsugi", ["2"]),
@@ -274,7 +274,7 @@ def test_a_fault_that_a_refill_inherits_is_told_once():
 
 
 def test_all_problems_are_told_at_once():
-    found = problems(changed(("thickness: 50 nm", "thickness: 50"), ("pixel: 40 nm", "pixels: 40 nm")))
+    found = problems(changed(("thickness: 25 nm", "thickness: 50"), ("pixel: 40 nm", "pixels: 40 nm")))
     assert {problem.field for problem in found} >= {"slice.cut.thickness", "slice.image.pixels"}
 
 
