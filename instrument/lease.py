@@ -34,6 +34,7 @@ class Lease:
         self._run = ""
         self._alive = False
         self._heard = 0.0
+        self._looked = time.monotonic()
         self._ended_at: float | None = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
@@ -89,16 +90,19 @@ class Lease:
             raise NotInControl(msg, epoch=epoch, present=self._epoch)
 
     def _watch(self) -> None:
-        looked = time.monotonic()
         while not self._closing.wait(_LOOK_S):
-            with self._lock:
-                now = time.monotonic()
-                if now - looked > _DEAF_S:
-                    self._heard += now - looked
-                looked = now
-                over = self._alive and now - self._heard > self.seconds
-                if over:
-                    self._alive, self._ended_at = False, now
-                run = self._run
+            self._look()
+
+    def _look(self) -> None:
+        """End the lease, once, when it has lapsed; put off what this process was deaf for."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._looked > _DEAF_S:
+                self._heard += now - self._looked
+            self._looked = now
+            over = self._alive and now - self._heard > self.seconds
             if over:
-                self._lapsed(run)
+                self._alive, self._ended_at = False, now
+            run = self._run
+        if over:
+            self._lapsed(run)

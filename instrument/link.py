@@ -37,6 +37,7 @@ def configure() -> None:
     config.SERVERTYPE = "thread"
     config.THREADPOOL_SIZE = 40
     config.LOGWIRE = False
+    config.POLLTIMEOUT = 0.5  # how soon an accepting loop sees that it should end
     for name in ("serpent", "marshal", "json"):
         found = Pyro5.serializers.serializers.pop(name, None)
         if found is not None:

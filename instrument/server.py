@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
 #: A server waits so long for the one before it to let go of its folder, s.
-LOCK_S = 20.0
+LOCK_S = 120.0
 MOST_WAIT_S = 2.0
 _EVENTS = 1000
 #: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
@@ -274,13 +274,15 @@ def serve(
 def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float = START_S) -> Path:
     """Start a server of its own, detached; return its server.json once it answers.
 
-    Raises the error that kept it from starting, NotInControl where one works in this folder already, or TimedOut.
+    One that works in this folder already and answers is joined. Raises the error that kept it from starting,
+    NotInControl where another holds the folder and doesn't answer, or TimedOut.
     """
     durable.make_dir(state)
     place, failed = state / "server.json", state / "server-error.json"
+    if is_alive(place):
+        return place
     failed.unlink(missing_ok=True)
-    if not durable.FileLock.is_held(state / "server.lock"):
-        place.unlink(missing_ok=True)
+    stale = _bytes_of(place)
     command = [sys.executable, "-m", "instrument.server", url, "--state", str(state), "--lease", str(lease_s)]
     with (state / "server.log").open("ab") as output:
         process = subprocess.Popen(
@@ -295,7 +297,7 @@ def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float =
         if process.poll() is not None:
             msg = f"the instrument server ended at once (code {process.returncode}); see {state / 'server.log'}"
             raise ConnectionLost(msg, url=url)
-        if place.exists():
+        if _bytes_of(place) not in (b"", stale):
             return place
         pause.wait(0.05)
     msg = f"the instrument server was not ready after {timeout_s:.0f} s; see {state / 'server.log'}"
@@ -343,18 +345,27 @@ def _child(options: argparse.Namespace) -> int:
 
     stopping = threading.Event()
     beat(stopping)
-    lock = durable.FileLock(options.state / "server.lock")
-    deadline = time.monotonic() + LOCK_S
-    while not lock.held:
-        try:
-            lock.acquire()
-        except durable.AlreadyLocked as error:
-            if time.monotonic() > deadline or stopping.wait(0.2):
-                return _failed(options.state, NotInControl(f"{error}: another server works there", owner=error.owner))
+    try:
+        lock = take_folder(options.state, LOCK_S, stopping)
+    except NotInControl as error:
+        return _failed(options.state, error)
     try:
         return _serving(options, stopping)
     finally:
         lock.release()
+
+
+def take_folder(state: Path, seconds: float, stopping: threading.Event) -> durable.FileLock:
+    """Take a state folder for a server; wait up to `seconds` for the one before to let go of it, else NotInControl."""
+    lock = durable.FileLock(state / "server.lock")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return lock.acquire()
+        except durable.AlreadyLocked as error:
+            if time.monotonic() > deadline or stopping.wait(0.2):
+                msg = f"{error}: another server works there"
+                raise NotInControl(msg, owner=error.owner) from error
 
 
 def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:
@@ -380,6 +391,13 @@ def _failed(state: Path, error: InstrumentError) -> int:
     durable.atomic_write_json(state / "server-error.json", error.to_plain())
     log.error("%s", error.message)
     return 2
+
+
+def _bytes_of(place: Path) -> bytes:
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _token_file(state: Path, role: str) -> Path:
