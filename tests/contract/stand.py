@@ -62,6 +62,7 @@ class Stand:
         )
         scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9, shift_x_m=0.0, shift_y_m=0.0))
         self.go("mill")
+        scope.clock.wait(120.0)  # until the pump has taken whatever gas there was
 
     def go(self, name: str) -> None:
         """Drive to a pose, the face's middle under both beams."""
