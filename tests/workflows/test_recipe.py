@@ -53,7 +53,7 @@ def test_lengths_are_metres_and_angles_radians():
     assert slicing is not None
     assert slicing.cut.thickness == 25e-9
     assert slicing.cut.rocking == math.radians(3)
-    assert slicing.spacing == pytest.approx(100e-9)
+    assert slicing.spacing == pytest.approx(50e-9)
     assert (slicing.images, slicing.image.size_px, slicing.image.bits_used) == (20, (800, 600), 8)
     assert slicing.image.box == pytest.approx((-16e-6, -2.5e-6, 16e-6, 21.5e-6))
 
