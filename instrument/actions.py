@@ -109,6 +109,12 @@ class Actions:
             self._stops += 1
         self._microscope.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand or waits."""
+        with self._changed:
+            return any(record.state == "running" for record in self._live.values())
+
     def close(self, seconds: float = 10.0) -> bool:
         """End the thread once what it does has ended; tell whether it has within `seconds`."""
         self._queue.put(None)

@@ -22,8 +22,8 @@ OBJECT = "kintsugi.instrument"
 LOOPBACK = "127.0.0.1"
 #: Frames go in chunks of 1 MiB; nothing that is larger than this is a message of ours.
 MOST_BYTES = 8 << 20
-#: A connection without a call for so long is dropped; heartbeats come far more often (s).
-SILENT_S = 300.0
+#: A connection that has not shown its token within this is dropped: silent ones would take up every worker (s).
+HANDSHAKE_S = 10.0
 _OPERATE, _OBSERVE = "operate", "observe"
 
 
@@ -49,6 +49,7 @@ class TokenDaemon(Pyro5.api.Daemon):
     """A daemon that lets nobody in without a token, and remembers who may operate."""
 
     def __init__(self, tokens: Mapping[str, str], port: int = 0) -> None:
+        config.COMMTIMEOUT = HANDSHAKE_S  # of new connections; each client sets its own
         start: Any = super().__init__  # Pyro5 has no types
         start(host=LOOPBACK, port=port)
         self._tokens = dict(tokens)
@@ -59,6 +60,7 @@ class TokenDaemon(Pyro5.api.Daemon):
         for role, token in self._tokens.items():
             if hmac.compare_digest(given.encode(), token.encode()):
                 conn.kintsugi_role = role
+                conn.sock.settimeout(None)  # may be silent from now on: a run that waits for a person is
                 return role
         msg = "rejected: no valid token"
         raise PermissionError(msg)

@@ -117,7 +117,7 @@ class RemoteMicroscope(Microscope):
         answer = self._call("claim", self._run, plain)
         self._epoch = int(answer["epoch"])
         self._lost = None
-        if self._pulse is None or not self._pulse.is_alive():
+        if self._pulse is None:
             self._pulse = threading.Thread(
                 target=self._beat, args=(float(answer["lease_s"]) / 4,), name="heartbeat", daemon=True
             )
@@ -294,15 +294,17 @@ class RemoteMicroscope(Microscope):
         """Renew the lease until closed; a lost lease is told to the next call that waits."""
         line = Line(*self._where, timeout_s=max(2.0, 4 * every_s))
         while not self._ended.wait(every_s):
-            if not self._epoch:
+            epoch = self._epoch
+            if not epoch or self._lost is not None:
                 continue
             try:
-                line.call("renew", self._epoch)
-            except (NotInControl, ConnectionLost) as error:
+                line.call("renew", epoch)
+            except ConnectionLost as error:
                 log.warning("heartbeat: %s", error.message)
-                if isinstance(error, NotInControl):
+            except NotInControl as error:
+                if epoch == self._epoch:  # else it was claimed anew meanwhile
+                    log.warning("heartbeat: %s", error.message)
                     self._lost = error
-                    break
         line.close()
 
     def _frame(self, ref: FrameRef) -> Frame:

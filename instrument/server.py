@@ -74,6 +74,9 @@ class Server:
     def claim(self, run: str, envelope: dict[str, Any] | None) -> dict[str, Any]:
         """Take control for a run, within an envelope; the same run takes over from its former self."""
         self._operators_only()
+        if not isinstance(run, str) or not run:
+            msg = "a run's name is a text that isn't empty"
+            raise ValueError(msg)
         wanted = None if envelope is None else Envelope.model_validate(envelope)
         epoch = self._lease.claim(run, lambda: self._ledger.claim(run))
         self._guarded.envelope = wanted
@@ -87,13 +90,12 @@ class Server:
         self._lease.renew(epoch)
 
     def release(self, epoch: int) -> None:
-        """Give control back: the instrument stays as it stands, but never with a beam or a gas on."""
+        """Give control back: the instrument stays as it stands, but with nothing in hand, no beam and no gas on."""
         self._operators_only()
         self._lease.check(epoch)
         state = self._guarded.state()
-        if state.patterning or any(gas.valve_open for gas in state.gases.values()):
-            self._actions.stop()
-            self._guarded.make_safe()
+        if self._actions.busy or state.patterning or any(gas.valve_open for gas in state.gases.values()):
+            self._make_safe()
         self._lease.release(epoch)
         self._tell("release", epoch=epoch)
 
@@ -170,13 +172,12 @@ class Server:
         """Make safe and let go of the instrument."""
         self._lease.close()
         try:
-            self._actions.stop()
-            ended = self._actions.close()
-            self._guarded.make_safe()
+            self._try(self._actions.stop)
+            if not self._actions.close():
+                log.critical("what was in hand has not ended")
+            self._try(self._guarded.make_safe)
         finally:
             self._microscope.close()
-        if not ended:
-            log.critical("what was in hand has not ended")
 
     def _broke(self, why: str) -> None:
         self._tell("broken", why=why)
@@ -193,22 +194,33 @@ class Server:
     def _lapsed(self, run: str) -> None:
         self._tell("lapsed", run=run, after_s=self._lease.seconds)
         log.warning("no heartbeat from run %s for %.1f s: making safe", run, self._lease.seconds)
-        self._make_safe()
+        try:
+            self._make_safe()
+        except BaseException:
+            self.broken.set()  # a defect: the watchdog has a connection of its own
+            raise
 
     def _make_safe(self) -> None:
+        """Stop, then make safe, whatever the stop says."""
+        self._try(self._actions.stop)
+        self._try(self._guarded.make_safe)
+
+    def _try(self, step: Callable[[], object]) -> None:
         try:
-            self._actions.stop()
-            self._guarded.make_safe()
-        except InstrumentError as error:
-            self._tell("unsafe", why=error.message)
-            log.critical("could not be made safe: %s", error.message)
+            step()
+        except (InstrumentError, OSError) as error:
+            self._tell("unsafe", why=str(error))
+            log.critical("could not be made safe: %s", error)
 
     def _tell(self, what: str, **data: Any) -> None:
         with self._lock:
             self._number += 1
             event = {"number": self._number, "what": what, "wall": _wall(), **data}
             self._events.append(event)
-            durable.append_line(self._audit, json.dumps(event, separators=(",", ":")))
+            try:
+                durable.append_line(self._audit, json.dumps(event, separators=(",", ":")))
+            except OSError as error:  # a full disk must not keep anybody from stopping
+                log.critical("%s can't be written to the audit log: %s", what, error)
 
 
 EXPOSED = (

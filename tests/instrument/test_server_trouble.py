@@ -1,0 +1,148 @@
+"""The server when something else fails beside it: disks, stops, clients that leave in the middle."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instrument import durable
+from instrument.errors import DeviceFault, NotInControl, Refused, Unsafe
+from instrument.link import Line
+from instrument.remote import RemoteMicroscope, attach
+from instrument.wire import Acquire, WritePattern
+from tests.instrument.fake_microscope import FakeMicroscope, job, scan
+from tests.instrument.serving import serving, until
+
+
+@pytest.fixture
+def fake() -> FakeMicroscope:
+    return FakeMicroscope()
+
+
+@pytest.fixture
+def place(fake: FakeMicroscope, tmp_path: Path) -> Iterator[Path]:
+    with serving(fake, tmp_path, lease_s=0.5) as found:
+        yield found
+
+
+@pytest.fixture
+def remote(place: Path) -> Iterator[RemoteMicroscope]:
+    with attach(place, "run-1") as found:
+        found.claim()
+        yield found
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing can be appended to any file."""
+
+    def refuse(path: Path, line: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(durable, "append_line", refuse)
+
+
+def submit(remote: RemoteMicroscope, action_id: str, command: Acquire | WritePattern) -> None:
+    """Ask for something without waiting for it."""
+    remote._call("submit", remote._epoch, action_id, command.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("verb", ["stop", "make_safe"])
+def test_a_full_disk_keeps_nobody_from_stopping(
+    remote: RemoteMicroscope, fake: FakeMicroscope, request: pytest.FixtureRequest, verb: str
+) -> None:
+    fake.hold()
+    submit(remote, "trench", WritePattern(job=job(100.0)))
+    assert fake.begun.wait(5.0)
+    request.getfixturevalue("full_disk")
+    getattr(remote, verb)()
+    until(lambda: not fake.state().patterning)
+    with pytest.raises(DeviceFault, match="No space"):
+        remote.pattern(job(1.0))
+    assert len(fake.fired) == 1
+
+
+def test_a_full_disk_keeps_no_lease_from_lapsing(
+    remote: RemoteMicroscope, fake: FakeMicroscope, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("full_disk")
+    remote._ended.set()
+    until(lambda: fake.safe_calls > 0, 3.0)
+
+
+def test_it_is_made_safe_even_where_the_stop_fails(
+    remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        msg = "the vendor's stop does not answer"
+        raise DeviceFault(msg)
+
+    monkeypatch.setattr(fake, "stop", broken)
+    remote._ended.set()
+    until(lambda: fake.safe_calls > 0, 3.0)
+    assert "vendor's stop" in str(remote.events())
+
+
+def test_that_it_could_not_be_made_safe_is_told(
+    remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        msg = "the valve is stuck"
+        raise Unsafe(msg)
+
+    monkeypatch.setattr(fake, "make_safe", broken)
+    with pytest.raises(Unsafe, match="stuck"):
+        remote.make_safe()
+    remote._ended.set()
+    until(lambda: "unsafe" in [event["what"] for event in remote.events()], 3.0)
+
+
+def test_who_leaves_takes_what_waits_along(place: Path, fake: FakeMicroscope) -> None:
+    """A picture is in hand, a pattern waits behind it: with nobody in control it must never begin."""
+    fake.hold()
+    with attach(place, "run-1") as leaving:
+        leaving.claim()
+        submit(leaving, "look", Acquire(scan=scan()))
+        submit(leaving, "trench", WritePattern(job=job(10.0)))
+        assert fake.begun.wait(5.0)
+    with attach(place, "run-2") as after:
+        after.claim()
+        until(lambda: (found := after.lookup("trench")) is not None and found.state != "running")
+        found = after.lookup("trench")
+        assert found is not None
+        assert found.state == "cut"
+    assert fake.fired == []
+    assert fake.safe_calls > 0
+
+
+def test_a_late_answer_to_an_old_heartbeat_is_no_loss(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run claims anew while a renewal of its former epoch is under way: it must not think that it lost control."""
+    answered = threading.Event()
+    call = Line.call
+
+    def late(line: Line, method: str, *args: object) -> object:
+        if method != "renew" or answered.is_set():
+            return call(line, method, *args)
+        remote.claim()
+        try:
+            return call(line, method, *args)
+        finally:
+            answered.set()
+
+    monkeypatch.setattr(Line, "call", late)
+    with attach(place, "run-1") as remote:
+        remote.claim()
+        assert answered.wait(5.0)
+        threading.Event().wait(1.0)  # twice T: it beats on
+        assert remote._lost is None
+        remote.acquire(scan())
+
+
+@pytest.mark.parametrize("run", ["", 5, None, ["run"]])
+def test_a_run_has_a_name(remote: RemoteMicroscope, run: object) -> None:
+    with pytest.raises((Refused, NotInControl)):
+        remote._call("claim", run, None)
