@@ -345,9 +345,19 @@ def attach(place: Path, run: str = "") -> RemoteMicroscope:
 def open_url(url: str, state: Path | None = None) -> RemoteMicroscope:
     """Return the microscope of `pyro://host:port?token_file=FILE`, claimed for a session of its own.
 
-    Raises Refused for a URL without port or token file, and what `RemoteMicroscope.claim` raises.
+    Raises what `at_url` and `RemoteMicroscope.claim` raise.
     """
     del state
+    remote = at_url(url)
+    remote.claim()
+    return remote
+
+
+def at_url(url: str, run: str = "") -> RemoteMicroscope:
+    """Return the microscope of `pyro://host:port?token_file=FILE`; nothing is claimed yet.
+
+    Raises Refused for a URL without port or token file.
+    """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     if parts.port is None or "token_file" not in options:
@@ -358,6 +368,4 @@ def open_url(url: str, state: Path | None = None) -> RemoteMicroscope:
     except OSError as error:
         msg = f"{options['token_file']} can't be read: {error.strerror}"
         raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
-    remote = RemoteMicroscope(parts.hostname or "127.0.0.1", parts.port, token)
-    remote.claim()
-    return remote
+    return RemoteMicroscope(parts.hostname or "127.0.0.1", parts.port, token, run)

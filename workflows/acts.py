@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from instrument.errors import BadData, InstrumentError, Refused
 from instrument.frame import FrameRef
+from instrument.ledger import Record
 from instrument.settings import Done, EdsScan, PatternJob, Scan, Setup, State
 from instrument.wire import Acquire, AcquireEds, Command, Result, WritePattern
 from workflows.journal import Act, ActState, Journal
@@ -40,16 +40,6 @@ class Interrupted(InstrumentError):
     def __init__(self, message: str, *, pause: bool = False, **evidence: Any) -> None:
         super().__init__(message, **evidence)
         self.pause = pause
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the server's ledger says about an action: how far it came (0..1, None unknown), what it gave or why not."""
-
-    state: Literal["running", "done", "cut", "failed"]
-    fraction: float | None = None
-    result: Result | None = None
-    error: InstrumentError | None = None
 
 
 class Instrument(Protocol):

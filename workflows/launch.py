@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instrument.durable import FileLock
 from workflows.recipe import Recipe
 from workflows.recipe_rules import last_plane
 from workflows.store import RunFolder
+
+if TYPE_CHECKING:
+    from instrument.remote import RemoteMicroscope
 
 #: Beyond the last plane the virtual block goes on by this much: pore backs, and what a fill reaches (m).
 _BEHIND_M = 3.5e-6
@@ -68,11 +71,13 @@ def server_for(folder: RunFolder, url: str) -> Path:
     return server.start(url, folder.instrument)
 
 
-def url_of(folder: RunFolder) -> str:
-    """Return the URL that the run's server was started with, empty where it never was."""
-    if not folder.server.exists():
-        return ""
-    return str(json.loads(folder.server.read_text(encoding="utf-8")).get("url", ""))
+def remote_for(folder: RunFolder, url: str, run: str) -> RemoteMicroscope:
+    """Return a run's instrument, not claimed yet: over a server that runs already (`pyro://`), else over its own."""
+    from instrument.remote import at_url, attach
+
+    if url.startswith("pyro:"):
+        return at_url(url, run)
+    return attach(server_for(folder, url), run)
 
 
 def runs(folder: RunFolder) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Labels = NDArray[np.uint8]
+#: Where published micrographs of the method may lie (Cooper et al. 2022, CC BY 4.0); they are no part of the project.
+PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "kintsugi-real"
 #: Slices that the gallery shows at the most.
 _GALLERY = 6
 #: What kinds of acts are called in the time line: the plan's words.
@@ -61,14 +63,15 @@ def write_report(
 ) -> Path | None:
     """Write report.html; None where the run has no slice yet.
 
-    `compare` is a run with refills off, whose curve is set beside; `real` a folder with cbs.png and tld.png.
+    `compare` is a run with refills off, whose curve is set beside; `real` a folder with cbs.png and tld.png, by default
+    the published micrographs where they lie beside this project.
     """
     from analysis.report import build
 
     rows = _rows(folder, journal)
     if not rows:
         return None
-    build(report_data(folder, journal, rows, compare=compare, real=real), folder.report)
+    build(report_data(folder, journal, rows, compare=compare, real=real or PUBLISHED), folder.report)
     return folder.report
 
 

@@ -21,9 +21,10 @@ from instrument.durable import FileLock
 from instrument.errors import InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
 from instrument.geometry import Site
+from instrument.ledger import Record
 from instrument.settings import Description
 from instrument.wire import Command, Result, WritePattern
-from workflows.acts import Acts, Held, Interrupted, Record
+from workflows.acts import Acts, Held, Interrupted
 from workflows.alignment import Aligner
 from workflows.evidence import Labels
 from workflows.follower import Follower

@@ -15,7 +15,7 @@ from workflows.envelope import envelope
 from workflows.follower import Follower, core_command
 from workflows.handle import Telling
 from workflows.journal import Journal
-from workflows.launch import server_for
+from workflows.launch import is_simulator, remote_for
 from workflows.layout import Layout
 from workflows.live import Live
 from workflows.plan import Plan, plan
@@ -67,14 +67,13 @@ class Session:
 
         Raises what `Run.go` raises, after the instrument is safe and the summary is written.
         """
-        from instrument.remote import attach
-
         self._follower = Follower(core_command(self._model, self.folder.labels), log_file=self.folder.root / "core.log")
         self._follower.start()  # it loads its network while the server builds the instrument
-        server = server_for(self.folder, str(self.journal.meta("url")))
-        self._remote = attach(server, self.journal.run_id)
+        self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
         description: Description = self._remote.describe()
         self._virtual = description.virtual
+        if description.virtual and not is_simulator(str(self.journal.meta("url"))):
+            self._live.say("VIRTUAL: a simulated microscope")
         self.journal.set_meta("instrument", {"model": description.model, "virtual": description.virtual})
         planned = plan(self.recipe, description, free_bytes=self.folder.free_bytes(), options=False)
         if planned.problems:

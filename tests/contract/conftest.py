@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +28,7 @@ ENDS_WITHIN_S = 30.0
 def served(url: str, state: Path) -> Iterator[remote.RemoteMicroscope]:
     """A microscope behind a real server process, in control; the server is ended afterwards, and must end well."""
     place = server.start(url, state)
+    watchdog = server._STARTED[-1]
     pid = json.loads(place.read_text(encoding="utf-8"))["pid"]
     try:
         with remote.attach(place, "contract") as microscope:
@@ -37,10 +36,9 @@ def served(url: str, state: Path) -> Iterator[remote.RemoteMicroscope]:
             yield microscope
     finally:
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + ENDS_WITHIN_S
-        while FileLock.is_held(state / "server.lock") or place.exists():
-            assert time.monotonic() < deadline, "the server did not end"
-            threading.Event().wait(0.05)
+        assert watchdog.wait(ENDS_WITHIN_S) == 0
+        assert not FileLock.is_held(state / "server.lock")
+        assert not place.exists()
 
 
 def first_light(microscope: Microscope) -> list[Frame]:

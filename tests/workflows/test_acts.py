@@ -13,10 +13,11 @@ import pytest
 
 from instrument.errors import DeviceFault, Refused
 from instrument.frame import FrameRef, reference
+from instrument.ledger import Record
 from instrument.settings import DetectorSettings, Done, PatternJob, Rectangle, Scan, Setup, State
 from instrument.wire import Command, Result, WritePattern
 from tests.workflows.frames import frame, still
-from workflows.acts import Acts, Held, Interrupted, Record
+from workflows.acts import Acts, Held, Interrupted
 from workflows.journal import ActState, Journal, ReplayMismatch
 from workflows.store import RunFolder
 
