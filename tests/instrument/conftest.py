@@ -1,0 +1,23 @@
+"""Nothing is left behind: every thread that a test started has ended when it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+_ENDS_WITHIN_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    """Fail a test whose servers, heartbeats or workers go on after it."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _ENDS_WITHIN_S
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = sorted(thread.name for thread in set(threading.enumerate()) - before)
+    assert left == []
