@@ -41,6 +41,8 @@ from workflows.recipe import ElementMap, Image, Recipe
 RULER_SEARCH_M = 0.8e-6
 #: Uncertainty of a plane that was not measured: the fiducial's, per cut (physics.md 4.6), m.
 UNMEASURED_M = 25e-9
+#: The strip across the cap: from this many cap heights above the electrode to this many below; pixel (m), dwell (s).
+STRIP, STRIP_BELOW, STRIP_PIXEL_M, STRIP_DWELL_S = 1.4, 0.4, 40e-9, 1e-6
 _STAGE_ERROR_M = 1.5e-6
 
 
@@ -332,10 +334,18 @@ class Handle:
     # -- measurements -------------------------------------------------------------------------------------------------
 
     def measure(self, key: str, ref: FrameRef, expected: float) -> Plane:
-        """Measure the plane of a face picture on the ruler; where it can't be seen, the line's plane is taken."""
+        """Measure the plane of a face picture on the ruler; where it can't be seen, the line's plane is taken.
+
+        A picture that doesn't reach the cap gets a strip across it, taken at once (night.md 1).
+        """
+        image, ruler = self.recipe.slicing, self.layout.ruler
+        top = self.layout.image[1]
+        if image is not None and ruler is not None and top > ruler.top - RULER_WIDTH_M:
+            ref = self._strip(f"{key}-strip", image.image, expected)
+            top = -STRIP * self.layout.cap_height
 
         def compute() -> dict[str, Any]:
-            found = self._ruler(self.load(ref), expected)
+            found = self._ruler(self.load(ref), expected, top)
             if found is None:
                 return {"z_m": expected, "sigma_m": UNMEASURED_M, "by": "line"}
             return {"z_m": found.z_m, "sigma_m": found.sigma_m, "by": "ruler"}
@@ -345,21 +355,37 @@ class Handle:
             return Plane(value["z_m"], value["sigma_m"], "line")
         return Plane(value["z_m"] - self.aligner.ruler_zero, value["sigma_m"], "ruler")
 
-    def _ruler(self, frame: Frame, expected: float) -> tracking.Ruler | None:
-        ruler, image = self.layout.ruler, self.layout.image
+    def _strip(self, key: str, image: Image, plane: float) -> FrameRef:
+        """Take a quick strip of the cap's cross-section, as wide as the picture."""
+        setup, scan = self.image_scan(image, plane)
+        pose = PoseName.FACE_ON if image.pose == "face-on" else PoseName.MILL
+        x0, _, x1, _ = image.box
+        height = (STRIP + STRIP_BELOW) * self.layout.cap_height
+        middle = (STRIP_BELOW - STRIP) / 2 * self.layout.cap_height
+        pixel = max(image.pixel, STRIP_PIXEL_M)
+        centre = self.view(pose, Beam.ELECTRON).field(((x0 + x1) / 2, middle, plane))
+        strip = scan.replace(
+            width_px=round((x1 - x0) / pixel), height_px=max(12, round(height / pixel)), pixel_m=pixel, bits=8,
+            centre_x_m=centre[0], centre_y_m=centre[1], dwell_s=min(image.dwell, STRIP_DWELL_S),
+            detectors=scan.detectors[:1],
+        )  # fmt: skip
+        return self.acts.frame(key, strip, setup, "looks", key.replace("/", "-"))
+
+    def _ruler(self, frame: Frame, expected: float, top: float) -> tracking.Ruler | None:
+        """Read the ruler in a face picture whose first row lies at y = `top` (m)."""
+        ruler = self.layout.ruler
         if ruler is None:
             return None
-        top, pixel = image[1], (frame.meta.pixel_y_m, frame.meta.pixel_x_m)
+        pixel = (frame.meta.pixel_y_m, frame.meta.pixel_x_m)
         first = round((-1.3 * self.layout.cap_height - _STAGE_ERROR_M - top) / pixel[0])
         last = round((ruler.bottom + _STAGE_ERROR_M - top) / pixel[0])
         if last < 4:
             return None
-        half = ruler.half_at(expected + self.aligner.ruler_zero)
         return tracking.read_ruler(
             frame.pixels[0],
             pixel,
             rows=slice(max(0, first), max(0, last)),
-            expected_half_m=half,
+            expected_half_m=ruler.half_at(expected + self.aligner.ruler_zero),
             search_m=RULER_SEARCH_M,
             groove_m=(RULER_WIDTH_M * 2**0.5, ruler.bottom - ruler.top),
             half_at_zero_m=ruler.half_at_zero,
