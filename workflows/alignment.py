@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Quick pictures: pixels, dwell of ion and electron looks (s).
 LOOK_PX, ION_DWELL_S, ELECTRON_DWELL_S = (512, 442), 100e-9, 300e-9
+#: Vacuum after gas: it is waited for while it falls by more than 3 % in 10 s, five minutes at the most.
+PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
 #: Longest time for drift to die down, and time between two quick pictures (night.md 14), s.
 SETTLE_MOST_S, SETTLE_EVERY_S = 180.0, 30.0
 #: No sample drifts so fast (physics.md 4.6: 20-100 nm/min): the pictures had nothing to compare, m/s.
@@ -75,6 +77,7 @@ class Aligner:
         self._focus: dict[tuple[object, ...], tuple[float, float]] = {}
         self.layout: Layout | None = None
         self.marks: Sequence[Mark] = ()
+        self._base_pa = 0.0
         self.worn_m = 0.0
         self.ruler_zero = 0.0
 
@@ -86,10 +89,9 @@ class Aligner:
 
     def ensure(self, setup: Setup) -> State:
         """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails."""
-        state = self._instrument.state()
-        for gas, now in state.gases.items():
-            if now.valve_open and gas not in setup.gases_open:
-                self._instrument.set_gas(gas, GasSetting(valve_open=False))
+        self.shut_gas(but=tuple(setup.gases_open))
+        if setup.ion is not None and not setup.gases_open:
+            self._pumped()
         if setup.ion is not None and setup.ion.shift_x_m is not None:
             self._registered = None
         state = self._ensurer.ensure(setup)
@@ -106,10 +108,10 @@ class Aligner:
             self._instrument.set_gas(gas, GasSetting(duty=duty, valve_open=True))
         return self._instrument.state()
 
-    def shut_gas(self) -> None:
-        """Shut every valve that is open."""
+    def shut_gas(self, *, but: tuple[str, ...] = ()) -> None:
+        """Shut every valve that is open, but those of some gases."""
         for gas, now in self._instrument.state().gases.items():
-            if now.valve_open:
+            if now.valve_open and gas not in but:
                 self._instrument.set_gas(gas, GasSetting(valve_open=False))
 
     def contrast(self, setup: Setup, scan: Scan) -> tuple[DetectorSettings, ...]:
@@ -127,6 +129,21 @@ class Aligner:
             self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _pumped(self) -> None:
+        """Wait while the vacuum still recovers from gas: whoever shut the valve may not have waited."""
+        pressure, waited = self._instrument.state().pressure_pa, 0.0
+        while waited < PUMP_MOST_S:
+            if pressure <= PUMPED * self._base_pa:
+                break
+            self._instrument.clock.wait(PUMP_EVERY_S)
+            waited += PUMP_EVERY_S
+            now = self._instrument.state().pressure_pa
+            if now > STILL_FALLING * pressure:
+                pressure = now
+                break
+            pressure = now
+        self._base_pa = pressure if self._base_pa == 0.0 else min(self._base_pa, pressure)
 
     def _current_is_right(self, setup: Setup, state: State) -> None:
         for beam, wanted in ((Beam.ELECTRON, setup.electron), (Beam.ION, setup.ion)):
