@@ -13,7 +13,7 @@ from typing import Annotated
 try:
     import typer
 except ModuleNotFoundError as error:  # the server's part alone is installed
-    raise SystemExit(f"kintsugi: the package {error.name!r} is missing: install kintsugi with its extra [all]") from error
+    raise SystemExit(f"kintsugi: the package {error.name!r} is missing: install kintsugi with [all]") from error
 
 from workflows import commands_analysis, commands_run
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, say, say_json
