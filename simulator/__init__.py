@@ -4,9 +4,9 @@
 
 What it does: milling by dose with edge creep, rocking, curtains, foot lag and thickness errors; films by current
 density and pores filled by throat width; CBS, TLD and ETD pictures with pore backs, blur and counting noise; ion
-pictures of the top; element maps; stage jumps, drift, beam offsets, true rates that the client doesn't know; a lasting state.
-What it doesn't yet: natural taper, redeposition, platinum on the fiducial, fluorine fading under the beam, shadows of
-the trench on X-rays, drift along z, astigmatism, and the faults of a night.
+pictures of the top; element maps; stage jumps, drift, beam offsets, true rates that the client doesn't know; a state
+that outlives it. What it doesn't yet: natural taper, redeposition, platinum on the fiducial, fluorine fading under the
+beam, shadows of the trench on X-rays, drift along z, astigmatism, and the faults of a night.
 """
 
 from __future__ import annotations
