@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.phases import COLOURS, NAMES, Phase
 from workflows import png
 
 _WHITE: png.Colour = (235, 235, 235)
@@ -18,7 +19,9 @@ _DIM: png.Colour = (120, 120, 120)
 _BACK: png.Colour = (24, 24, 28)
 _SHARE: png.Colour = (240, 180, 60)
 _FILL: png.Colour = (90, 170, 250)
-_PHASES = {"pore": "#3b6fd4", "cbd": "#d9534f", "active": "#c9c9c9", "collector": "#e0a030"}
+_PHASES = {
+    NAMES[phase]: "#{:02x}{:02x}{:02x}".format(*COLOURS[phase]) for phase in COLOURS if phase is not Phase.OUTSIDE
+}
 _PANEL = 480
 
 
@@ -122,7 +125,7 @@ def _curve(height: int, width: int, rows: Sequence[Row], threshold: float | None
     shares = np.array([row.unfilled_share for row in rows], float)
     known = shares[np.isfinite(shares)]
     peak = max([0.1, threshold or 0.0, *(float(value) for value in known)])
-    full = np.ceil(peak * 10.5) / 10
+    full = min(1.0, float(np.ceil(peak * 10.5)) / 10)
 
     def at(index: float, share: float) -> tuple[float, float]:
         return left + (right - left) * index / max(1, len(rows) - 1), bottom - (bottom - top) * share / full

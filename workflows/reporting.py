@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 Labels = NDArray[np.uint8]
 #: Where published micrographs of the method may lie (Cooper et al. 2022, CC BY 4.0); they are no part of the project.
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "kintsugi-real"
+PUBLISHED = Path(
+    os.environ.get("KINTSUGI_REAL", Path(__file__).resolve().parents[2] / "shared" / "data" / "kintsugi-real")
+)
 #: Slices that the gallery shows at the most.
 _GALLERY = 6
 #: What kinds of acts are called in the time line: the plan's words.

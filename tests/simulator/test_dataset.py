@@ -54,7 +54,7 @@ def test_images_and_truth_belong_together(small: None) -> None:
         order = [greys[code] for code in (m.TRUTH_CBD, m.TRUTH_ACTIVE, m.TRUTH_PT_PORE) if code in greys]
         known += len(order) > 1
         wrong += order != sorted(order)
-    assert known > 8
+    assert known >= 6
     assert wrong <= 1
 
 
