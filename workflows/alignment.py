@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Quick pictures: pixels, dwell of ion and electron looks (s).
 LOOK_PX, ION_DWELL_S, ELECTRON_DWELL_S = (512, 442), 100e-9, 300e-9
+#: Gas that flows raises the pressure by this factor at the least (physics.md 1.5: from 1-5e-4 to 5e-4-5e-3 Pa).
+FLOW_RISE = 1.5
 #: Vacuum after gas: it is waited for while it falls by more than 3 % in 10 s, five minutes at the most.
 PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
 #: Longest time for drift to die down, and time between two quick pictures (night.md 14), s.
@@ -104,9 +106,25 @@ class Aligner:
             self._on_mark(setup, state)
         if setup.register_on_cap:
             self._on_cap(setup, state)
+        if setup.gases_open:
+            self._gas_flows(setup)
+        return self._instrument.state()
+
+    def _gas_flows(self, setup: Setup) -> None:
+        """Open the set-up's valves; no beam without the rise of pressure that proves a flow."""
+        before = self._instrument.state()
         for gas, duty in setup.gases_open.items():
             self._instrument.set_gas(gas, GasSetting(duty=duty, valve_open=True))
-        return self._instrument.state()
+        after = self._instrument.state()
+        was_open = any(gas.valve_open for gas in before.gases.values())
+        if not was_open and after.pressure_pa < FLOW_RISE * before.pressure_pa:
+            self.shut_gas()
+            names = ", ".join(setup.gases_open)
+            msg = (
+                f"the pressure stayed at {after.pressure_pa:.2g} Pa when {names} was opened: no gas flows; "
+                "look at heater, reservoir and needle"
+            )
+            raise DeviceFault(msg, before_pa=before.pressure_pa, after_pa=after.pressure_pa)
 
     def shut_gas(self, *, but: tuple[str, ...] = ()) -> None:
         """Shut every valve that is open, but those of some gases."""

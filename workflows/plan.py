@@ -67,6 +67,7 @@ class Plan(Model):
     longest_pattern_s: float = 0.0
     spent_until: str | None = None
     options: tuple[Option, ...] = ()
+    notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -212,6 +213,7 @@ def plan(
         longest_pattern_s=total.longest_s,
         spent_until=latest,
         options=_options(recipe, description, budget) if options and slicing is not None else (),
+        notes=_notes(recipe),
         problems=tuple(str(problem) for problem in problems),
     )
 
@@ -286,6 +288,7 @@ def lines(plan: Plan) -> list[str]:
     told.append(f"gas: {gas or 'none'}; data: {plan.bytes / 1e9:.2f} GB; stage moves: {plan.moves}")
     dose = ", ".join(f"{name} {charge * 1e3:.3g} mC" for name, charge in plan.charge_c.items())
     told.append(f"ion dose: {dose or 'none'}; longest pattern {_hours(plan.longest_pattern_s)}, in pieces")
+    told += [f"note: {note}" for note in plan.notes]
     for option in plan.options:
         more = f", {option.images_fit} images in the same time" if option.images_fit is not None else ""
         told.append(f"option: {option.choice}: {option.seconds_per_image:.0f} s an image{more}")
@@ -293,6 +296,16 @@ def lines(plan: Plan) -> list[str]:
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _notes(recipe: Recipe) -> tuple[str, ...]:
+    """Return what the recipe asks for and this version doesn't do."""
+    found = []
+    if recipe.block is not None and recipe.block.polish.over_tilt > 0:
+        found.append("block.polish.over_tilt is kept but not applied yet: the face is cut along the ion beam")
+    if recipe.adopt is not None:
+        found.append("adopt can be planned but not run yet")
+    return tuple(found)
 
 
 def _sum(parts: _Parts, slicing: Slice | None, images: int) -> Account:

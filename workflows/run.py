@@ -33,7 +33,7 @@ from workflows.journal import Journal, ReplayMismatch
 from workflows.layout import Layout
 from workflows.plan import Plan
 from workflows.policy import action
-from workflows.recipe import Block, Finish, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe import Block, ElementMap, Finish, Infiltrate, Protect, Recipe, Slice
 from workflows.steps import block, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
 
@@ -179,11 +179,25 @@ class Run:
             slicing.run(handle, settings, self.plan.images_planned)
         elif isinstance(settings, Infiltrate):
             infiltrate.run(handle, name, settings)
+        elif isinstance(settings, ElementMap):
+            self._element_map(handle, name, settings)
         elif isinstance(settings, Finish):
             finish.run(handle, settings)
         else:
             msg = f"step {name} can't be run yet by this version"
             raise Refused(msg, rule="step-known", field=name, value=name, remedy="leave it out")
+
+    @staticmethod
+    def _element_map(handle: Handle, name: str, settings: ElementMap) -> None:
+        """Take an element map of the face as it stands, and a picture with labels to hold it against."""
+        slicing_settings = handle.recipe.slicing
+        if handle.planes is None or slicing_settings is None:
+            msg = f"{name} needs a face and a slice step that says how it is looked at"
+            raise Held(msg, step=name)
+        image, plane = slicing_settings.image, handle.planes.target
+        handle.tell("element map")
+        handle.evidence.submit(name, handle.picture(f"{name}/image", "pairs", name, image, plane))
+        handle.element_map(f"{name}/map", name, settings, image, plane)
 
     @property
     def clock_s(self) -> float | None:
