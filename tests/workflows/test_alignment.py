@@ -1,0 +1,193 @@
+"""What a set-up needs beyond numbers: the mark found and kept, the focus following the face, gas that really flows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from instrument.errors import DeviceFault, NotReached
+from instrument.frame import Frame, FrameMeta
+from instrument.geometry import PoseName, Site
+from instrument.hydra import hydra
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Device,
+    GasSetting,
+    GasState,
+    Scan,
+    Setup,
+    StagePosition,
+    State,
+    Tune,
+    Tuning,
+)
+from tests.workflows.frames import still
+from tests.workflows.test_tracking import drawn_mark
+from workflows.alignment import Aligner
+from workflows.layout import Layout
+from workflows.recipe import load
+
+FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
+
+
+class Clock:
+    """Time that passes when it is waited for."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class Scope:
+    """A microscope with a mark that lies off by `off`, and gas that flows or doesn't."""
+
+    def __init__(self, off: tuple[float, float] = (0.0, 0.0), *, flows: bool = True) -> None:
+        self.off = off
+        self.flows = flows
+        self.looks = 0
+        self.tunes = 0
+        self.clock = Clock()
+        calm = still()
+        self.now: State = calm.replace(
+            ion=calm.ion.replace(settings=BeamSettings()),
+            devices=dict.fromkeys(Device, False),
+            gases={"Pt": GasState(heater_on=True, ready=True, duty=1.0, valve_open=False)},
+        )
+
+    def state(self) -> State:
+        return self.now
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
+        column = self.now.beam(beam)
+        after = column.settings.replace(**settings.model_dump(exclude_none=True))
+        changed = column.replace(settings=after, measured_current_a=after.current_a or 0.0)
+        self.now = self.now.replace(**{str(beam): changed})
+        return after
+
+    def move_stage(self, to: StagePosition) -> StagePosition:
+        moved = self.now.stage.replace(**to.model_dump(exclude_none=True))
+        self.now = self.now.replace(stage=moved)
+        return moved
+
+    def insert(self, device: Device, position: str | None = None) -> None:
+        del position
+        self.now = self.now.replace(devices={**self.now.devices, device: True})
+
+    def retract(self, device: Device) -> None:
+        self.now = self.now.replace(devices={**self.now.devices, device: False})
+
+    def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
+        valve = bool(setting.valve_open)
+        self.now = self.now.replace(
+            gases={gas: self.now.gases[gas].replace(valve_open=valve)},
+            pressure_pa=2e-3 if valve and self.flows else 1e-4,
+        )
+        return setting
+
+    def acquire(self, scan: Scan) -> Frame:
+        self.looks += 1
+        shift = self.now.ion.settings
+        u, v = self.off[0] - (shift.shift_x_m or 0.0), self.off[1] - (shift.shift_y_m or 0.0)
+        picture = np.clip(255 * drawn_mark(u, v, seed=self.looks), 0, 255).astype(np.uint8)
+        meta = FrameMeta(
+            uid=f"look-{self.looks}", channels=("ICE",), pixel_x_m=25e-9, pixel_y_m=25e-9, started_s=self.clock.now(),
+            seconds=1.0, scan=scan, state=self.now,
+        )  # fmt: skip
+        return Frame(picture[None], meta)
+
+    def tune(self, routine: Tune, scan: Scan) -> Tuning:
+        del scan
+        self.tunes += 1
+        return Tuning(routine=routine, score=1.0, working_distance_m=4.001e-3)
+
+
+def aligner_on(scope: Scope, budget_m: float = 0.3e-6) -> tuple[Aligner, Layout, list[tuple[str, Any]]]:
+    notes: list[tuple[str, Any]] = []
+    made: Any = scope
+    aligner = Aligner(made, hydra(), lambda kind, data: notes.append((kind, data)), budget_m)
+    recipe = load(FIRST)
+    layout = Layout(recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt))
+    aligner.layout, aligner.marks = layout, layout.marks
+    return aligner, layout, notes
+
+
+def milling(layout: Layout, pose: PoseName = PoseName.MILL, current: float = 4e-9) -> Setup:
+    at = layout.pose(pose, 0.05)
+    return Setup(
+        pose=str(pose), stage=layout.stage(at), register_on_mark=True,
+        ion=BeamSettings(voltage_v=30e3, current_a=current, scan_rotation_rad=at.ion_scan_rotation),
+    )  # fmt: skip
+
+
+def test_the_beam_is_shifted_onto_the_mark_once_until_something_moves() -> None:
+    scope = Scope(off=(0.7e-6, -0.4e-6))
+    aligner, layout, notes = aligner_on(scope)
+    aligner.ensure(milling(layout))
+    shift = scope.now.ion.settings
+    assert (shift.shift_x_m, shift.shift_y_m) == pytest.approx((0.7e-6, -0.4e-6), abs=25e-9)
+    aligner.ensure(milling(layout))
+    assert scope.looks == 1
+    aligner.ensure(milling(layout, PoseName.ROCK_PLUS))
+    assert scope.looks == 2
+    aligner.ensure(milling(layout, PoseName.ROCK_PLUS, current=15e-9))
+    assert scope.looks == 3
+    assert [kind for kind, _ in notes] == ["look"] * 3
+
+
+def test_a_mark_out_of_reach_holds() -> None:
+    aligner, layout, _ = aligner_on(Scope(off=(30e-6, 0.0)))
+    with pytest.raises(NotReached, match="fiducial was not found"):
+        aligner.ensure(milling(layout))
+
+
+def test_looks_are_budgeted() -> None:
+    aligner, layout, _ = aligner_on(Scope(), budget_m=1e-12)
+    with pytest.raises(NotReached, match=r"fiducial\.budget"):
+        aligner.ensure(milling(layout))
+
+
+def test_no_film_without_a_flow() -> None:
+    aligner, layout, _ = aligner_on(Scope(flows=False))
+    at = layout.pose(PoseName.DEPOSIT)
+    setup = Setup(pose="deposit", stage=layout.stage(at), inserted=(Device.NEEDLE,), gases_open={"Pt": 1.0})
+    with pytest.raises(DeviceFault, match="no gas flows"):
+        aligner.ensure(setup)
+    good = Scope()
+    aligner, layout, _ = aligner_on(good)
+    assert aligner.ensure(setup).gases["Pt"].valve_open
+    aligner.ensure(setup)  # open already: no rise is asked for again
+    aligner.shut_gas()
+    assert not good.now.gases["Pt"].valve_open
+
+
+def test_the_focus_follows_the_face() -> None:
+    scope = Scope()
+    aligner, layout, _ = aligner_on(scope)
+    at = layout.pose(PoseName.FACE_ON)
+    setup = Setup(
+        pose="face-on", stage=layout.stage(at), focus_z_m=4e-6,
+        electron=BeamSettings(voltage_v=5e3, current_a=1.6e-9, working_distance_m=4e-3),
+    )  # fmt: skip
+    aligner.ensure(setup)
+    assert scope.tunes == 1
+    aligner.ensure(setup.replace(focus_z_m=6e-6, electron=BeamSettings(voltage_v=5e3, current_a=1.6e-9)))
+    assert scope.tunes == 1
+    assert scope.now.electron.settings.working_distance_m == pytest.approx(4.001e-3 + 2e-6, abs=1e-9)
+
+
+def test_a_wrong_current_holds() -> None:
+    scope = Scope()
+    aligner, layout, _ = aligner_on(scope)
+    aligner.ensure(milling(layout))
+    scope.now = scope.now.replace(ion=scope.now.ion.replace(measured_current_a=3e-9))
+    with pytest.raises(NotReached, match="measured current"):
+        aligner.ensure(milling(layout))
