@@ -84,11 +84,6 @@ class Acts:
         self._checkpoint = checkpoint
         self.clock_s: float | None = None
 
-    def replaying(self, key: str) -> bool:
-        """Tell whether the act of this key has its outcome already."""
-        act = self._journal.find(key)
-        return act is not None and act.has_outcome
-
     def pattern(self, key: str, job: PatternJob, setup: Setup, *, kind: str = "mill", version: int = 1) -> Done:
         """Write a job whole: after an interruption only its rest is given. The result's charge and time are sums."""
         act, old = self._intend(key, kind, job.model_dump(mode="json"), setup, version)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from instrument.geometry import Pose, PoseName, Site, View, pose, rocking_pose, stage_for
-from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, Setup, StagePosition
+from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, StagePosition
 from workflows.recipe import Adopt, Block, Fiducial, Recipe
 from workflows.recipe_fields import Box
 from workflows.recipe_rules import fiducial_z, last_plane
@@ -191,11 +191,6 @@ class Layout:
     def film(self, box: Box) -> Box:
         """Return a film's box on the face, cut off at the cap's top (m): above it there is no face."""
         return box[0], max(box[1], -self.cap_height), box[2], min(box[3], self.face[1])
-
-
-def setup(layout: Layout, at: Pose, name: str = "") -> Setup:
-    """Return the set-up that a pose asks for, beams untouched."""
-    return Setup(pose=name or str(at.name), stage=layout.stage(at))
 
 
 def _rectangle(one: tuple[float, float], other: tuple[float, float], depth: float) -> Rectangle:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -96,7 +95,6 @@ class Run:
         self._ended = threading.Event()
         self._acts: Acts | None = None
         self._slice_began: tuple[float, float] | None = None
-        self.fresh_slices: list[tuple[float, float]] = []
 
     @property
     def state(self) -> str:
@@ -241,13 +239,7 @@ class Run:
         if self._slice_began is not None:
             wall, calls = now[0] - self._slice_began[0], now[1] - self._slice_began[1]
             self.journal.note("slice", {"name": name, "wall_s": wall, "calls_s": calls})
-            self.fresh_slices.append((wall, calls))
         self._slice_began = now
-
-    @property
-    def overhead_s(self) -> float | None:
-        """Median per slice of wall time minus time inside server calls, s; None before two slices."""
-        return median(wall - calls for wall, calls in self.fresh_slices) if self.fresh_slices else None
 
     # -- requests and signals -----------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +81,8 @@ class Session:
             raise Wrong("\n".join(planned.problems))
         self._plan = planned
         self.journal.set_meta("plan", planned.model_dump(mode="json"))
+        armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
+        self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
         layout = Layout(self.recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=self.recipe.sample.pretilt))
         self._remote.claim(envelope(self.journal.run_id, self.recipe, layout, planned, description))
         if self.journal.meta("clock_start") is None:

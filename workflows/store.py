@@ -232,17 +232,6 @@ def free_bytes(place: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def require_free(place: Path, needed_bytes: float) -> None:
-    """Raise Refused when the disk of `place` has less room than `needed_bytes`."""
-    free = free_bytes(place)
-    if free < needed_bytes:
-        msg = (
-            f"--out {place}: the run needs {needed_bytes / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; "
-            "choose another disk, fewer slices or a larger pixel"
-        )
-        raise Refused(msg, rule="disk", field="--out", value=needed_bytes, limit=free, remedy="choose another disk")
-
-
 class _IsoFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
