@@ -17,7 +17,7 @@ from instrument.process import spot
 DOSE_FACTOR = 1.5
 #: Shares of a measured error that are made up for by the next line, and kept for all that follow. The face answers
 #: slowly to the line (edge creep), so that keeping more overshoots.
-AT_ONCE, KEPT = 1.0, 0.3
+AT_ONCE, KEPT = 0.5, 0.3
 _FWHM_PER_SIGMA = 2.355
 
 

@@ -112,7 +112,7 @@ def report_data(
         refill_threshold=refill.when if refill is not None else None,
         comparison=None if compare is None else _comparison(compare),
         decisions=_decisions(journal, refill.decide_on if refill is not None else 1),
-        real=_real(folder, real),
+        real=_real(folder, real, str(card.get("model_id", ""))),
         activities=_activities(journal),
         wall_s=sum(float(event.data["wall_s"]) for event in journal.events(kind="session")) or None,
         hydra_s=dict(plan.get("seconds", {})),
@@ -271,8 +271,8 @@ def _decisions(journal: Journal, late: int) -> list[page.Decision]:
     ]
 
 
-def _real(folder: RunFolder, place: Path | None) -> page.RealMicrograph | None:
-    """Label a real micrograph with the run's own weights, for whoever doubts the simulated ones."""
+def _real(folder: RunFolder, place: Path | None, model_id: str) -> page.RealMicrograph | None:
+    """Label a real micrograph with the run's own weights, for whoever doubts the simulated ones; None with others."""
     if place is None or not (place / "cbs.png").exists():
         return None
     from analysis import report_data as page
@@ -286,6 +286,11 @@ def _real(folder: RunFolder, place: Path | None) -> page.RealMicrograph | None:
     summary = segment_images(
         channels, out, pixel_m=186e-9, reference=reference if reference.exists() else None
     )  # fmt: skip
+    if summary.model_id != model_id:
+        log.warning(
+            "the run was labelled by %s, not by %s: no real micrograph in the report", model_id, summary.model_id
+        )
+        return None
     scores: dict[str, float] = {}
     if summary.agreement is not None:
         scores = {"mean IoU": summary.agreement.mean_iou}
