@@ -52,6 +52,13 @@ def test_platinum_on_exactly_half_of_the_outline_is_not_enough() -> None:
     assert fillable_pores(fine, PIXEL_M, FILLABLE_M).share == 0.0
 
 
+def test_a_pore_that_is_platinum_inside_is_filled_whatever_its_edge_pixels_look_like() -> None:
+    fine = solid()
+    fine[20:30, 20:80] = Fine.OPEN_PORE
+    fine[21:29, 21:79] = Fine.PT_PORE
+    assert fillable_pores(fine, PIXEL_M, FILLABLE_M).share == 0.0
+
+
 def test_the_dark_core_of_a_wide_pore_never_counts() -> None:
     fine = solid()
     fine[20:60, 20:80] = Fine.OPEN_PORE
