@@ -309,8 +309,8 @@ def pores_in(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLAB
 
     A pore is a connected component of both pore classes. It can be filled when it is narrower everywhere than
     `fillable_m` (m; twice the largest distance to its edge). It is unfilled when no more than half of its outline has
-    platinum, nor half of its area: the grey of an edge pixel is a mixture, so the outline alone can mislead. Wider pores
-    keep a dark core after any number of films and never count; neither do specks below 9 px.
+    platinum, nor half of its area: the grey of an edge pixel is a mixture, so the outline alone can mislead. Wider
+    pores keep a dark core after any number of films and never count; neither do specks below 9 px.
 
     Parameters
     ----------
