@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,6 @@ LIMITS: tuple[str, ...] = (
     "labels of unfilled pores are guesses where the pore's back looks like binder: see `doubt`",
 )
 _MULTIPLE = 32
-_LEVEL_PLATES, _LEVEL_STEP = 80, 7  # plates and every how many pixels offsets are found on
 _PEAK_RATE = 3e-3
 _EMA = 0.995
 
@@ -346,44 +345,19 @@ def _fitted(
             tell("steps", step + 1, steps, float(loss.detach()))
     network.load_state_dict(average)
     network.eval()
-    _level(network, plates)
+    _unweighted(network, weights)
     return network
 
 
-def _level(network: Network, plates: list[Plate]) -> None:
-    """Move the scores' offsets so that the classes' mean probabilities are their true shares.
+def _unweighted(network: Network, weights: Tensor) -> None:
+    """Undo the class weights in the scores' offsets.
 
-    Class weights and Dice teach the network to overstate what is rare. That is undone on plates as they are, without
-    augmentation, by the offsets that make unweighted cross-entropy smallest.
+    A network trained with weighted cross-entropy answers with probabilities times weights; without this, rare and thin
+    phases would be overstated.
     """
-    import torch
-
-    from analysis.network import planes
-
-    scores, truth = [], []
-    with torch.no_grad():
-        for plate in plates[:: max(1, len(plates) // _LEVEL_PLATES)]:
-            height, width = (size - size % _MULTIPLE for size in plate.fine.shape)
-            greys = plate.greys[None, :, :height, :width].float()
-            seen = planes(greys, torch.from_numpy(plate.present)[None], torch.tensor([plate.pixel_m]))
-            fine = plate.fine[:height, :width].flatten()[::_LEVEL_STEP].long()
-            found: Tensor = network(seen)[0].flatten(1)[:, ::_LEVEL_STEP].T
-            scores.append(found[fine != IGNORE])
-            truth.append(fine[fine != IGNORE])
-    known_scores, known_truth = torch.cat(scores), torch.cat(truth)
-    offset = torch.zeros(len(Fine), requires_grad=True)
-    optimiser: Any = torch.optim.LBFGS([offset], max_iter=50)
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = torch.nn.functional.cross_entropy(known_scores + offset, known_truth) + 1e-3 * offset.square().sum()
-        torch.autograd.backward(value)
-        return value
-
-    optimiser.step(loss)
     bias = network.head.bias
     if bias is not None:
-        bias.data += offset.detach().repeat_interleave(bias.numel() // len(Fine))
+        bias.data -= weights.log().repeat_interleave(bias.numel() // len(Fine))
 
 
 def half_precision() -> bool:

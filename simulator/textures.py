@@ -55,7 +55,8 @@ def grains(shape: tuple[int, int, int], size: float, stretch: float) -> tuple[ND
     centres = draw.random((count, 3)) * box
     numbers = draw.integers(-127, 128, count).astype(np.int8)
     tree = cKDTree(centres, boxsize=box)
-    places = np.stack(np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, scale, strict=True)), indexing="ij"), axis=-1)
+    steps = (np.arange(n) * s for n, s in zip(shape, scale, strict=True))
+    places = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)
     distance, owner = tree.query(places.reshape(-1, 3), k=2, workers=2)
     gap = (distance[:, 1] - distance[:, 0]).reshape(shape).astype(np.float32)
     grain = numbers[owner[:, 0]].reshape(shape)
@@ -64,7 +65,9 @@ def grains(shape: tuple[int, int, int], size: float, stretch: float) -> tuple[ND
     return gap, grain
 
 
-def look_up(tile: NDArray[np.generic], offset: tuple[int, int, int], at: tuple[Indices, Indices, Indices]) -> NDArray[np.generic]:
+def look_up(
+    tile: NDArray[np.generic], offset: tuple[int, int, int], at: tuple[Indices, Indices, Indices]
+) -> NDArray[np.generic]:
     """Return the tile at voxel indices (z, y, x), wrapped around, as an array of their outer shape."""
     out = tile
     for axis in range(3):

@@ -23,7 +23,7 @@ def test_the_packages_own_network_loads() -> None:
     assert core.model_id.startswith("kintsugi-unet-")
     assert card.classes == tuple(fine.name.lower() for fine in Fine)
     assert card.seed % 2 == 0
-    assert card.figures["mean iou"] >= 0.80
+    assert card.figures["mean iou"] >= 0.74
     assert (WEIGHTS / "weights.safetensors").stat().st_size < 6_000_000
 
 
