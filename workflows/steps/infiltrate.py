@@ -136,6 +136,7 @@ def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: 
         seen = _seen(handle, f"{key}/look-{number:02d}/film", f"{label}-{number:02d}", ref)
         plane = handle.measure(f"{key}/look-{number:02d}/plane", ref, planes.target)
         if seen is not None and seen <= NO_FILM:
+            _unseen(handle, key, slicing, planes, clean.over)
             return "no film"
         if plane.z_m >= old + clean.over and (plane.by == "ruler" or seen is None or number >= 2 * expected):
             return "plane passed"
@@ -144,6 +145,18 @@ def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: 
         "looks/ and clean it by hand, or resume with more"
     )
     raise Held(msg, key=key)
+
+
+def _unseen(handle: Handle, key: str, slicing: Slice, planes: Planes, over: float) -> None:
+    """Cut on by `over` (m): a film of some 20 to 50 nm hardly shows, and makes binder look like active material."""
+    cut = slicing.cut
+    for number in range(1, max(1, round(over / cut.thickness)) + 1):
+        planes, start, end = planes.cut(cut.thickness)
+        handle.tell(f"last of the film, cut {number}")
+        handle.cut(
+            f"{key}/last-{number}", start, end, voltage=cut.voltage, current=cut.current,
+            side=1 if number % 2 else -1, material="film",
+        )  # fmt: skip
 
 
 def _seen(handle: Handle, key: str, name: str, ref: FrameRef) -> float | None:
