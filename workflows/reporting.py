@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,31 +189,64 @@ def _pairs(folder: RunFolder, journal: Journal, pixel: float) -> list[page.Pair]
         before = journal.find(f"{row['name']}/before") or journal.find(f"slice/{int(row['after_slice']):04d}/image")
         if after is None or before is None or not (after.has_outcome and before.has_outcome):
             continue
-        sides = [_side(folder, act, pixel) for act in (before, after)]
-        if None in sides:
+        sides = [_side(folder, act) for act in (before, after)]
+        if sides[0] is None or sides[1] is None:
             continue
-        (one, fractions_before), (other, fractions_after) = [side for side in sides if side is not None]
+        one, other = _registered(sides[0], sides[1])
         truth = truth_of(folder, after.result["uid"])
         found.append(
             page.Pair(
-                name=str(row["name"]), before=one, after=other, before_fractions=fractions_before,
-                after_fractions=fractions_after,
-                truth_fractions=None if truth is None else _coating(truth), gap_m=row["lost_m"],
+                name=str(row["name"]),
+                before=page.Picture(image=one.grey, caption=one.name, pixel_m=pixel, labels=one.labels),
+                after=page.Picture(image=other.grey, caption=other.name, pixel_m=pixel, labels=other.labels),
+                before_fractions=one.fractions,
+                after_fractions=other.fractions,
+                truth_fractions=None if truth is None else _coating(truth),
+                gap_m=row["lost_m"],
             )
-        )  # fmt: skip
+        )
     return found
 
 
-def _side(folder: RunFolder, act: Act, pixel: float) -> tuple[page.Picture, dict[str, float]] | None:
-    from analysis import report_data as page
+@dataclass(frozen=True)
+class _Side:
+    """One picture of a pair: its name, greys and labels (y, x), the fractions that its labels give."""
 
+    name: str
+    grey: NDArray[Any]
+    labels: Labels
+    fractions: dict[str, float]
+
+
+def _side(folder: RunFolder, act: Act) -> _Side | None:
     path = folder.root / act.result["name"]
     name = path.name.removesuffix(".ome.tif")
     labels, numbers = labels_of(folder, name), folder.numbers(name)
     if labels is None or numbers is None:
         return None
-    picture = page.Picture(image=path, caption=name, pixel_m=pixel, labels=labels)
-    return picture, dict(numbers["electrode_fractions"])
+    frame = Frame.load(path)
+    shown = "CBS" if "CBS" in frame.meta.channels else frame.meta.channels[0]
+    return _Side(name, np.asarray(frame.channel(shown)), labels, dict(numbers["electrode_fractions"]))
+
+
+def _registered(one: _Side, other: _Side) -> tuple[_Side, _Side]:
+    """Return both pictures cut to what they share: the second one lies over the first by its active material."""
+    from analysis.align import shift_between
+    from analysis.phases import Phase
+
+    if one.labels.shape != other.labels.shape:
+        return one, other
+    masks = [(side.labels == Phase.ACTIVE).astype(np.float32) for side in (one, other)]
+    dy, dx = (round(part) for part in shift_between(masks[0], masks[1], upsample=1))
+    if max(abs(dy), abs(dx)) * 4 > min(one.labels.shape):
+        return one, other
+    height, width = one.labels.shape
+    first = (slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx)))
+    second = (slice(max(0, dy), height - max(0, -dy)), slice(max(0, dx), width - max(0, -dx)))
+    return (
+        replace(one, grey=one.grey[first], labels=one.labels[first]),
+        replace(other, grey=other.grey[second], labels=other.labels[second]),
+    )
 
 
 def _coating(labels: Labels) -> dict[str, float]:
