@@ -20,6 +20,7 @@ from instrument.settings import (
     Scan,
     StagePosition,
 )
+from workflows.layout import front_cuts
 from workflows.limits import film_area, film_current
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
@@ -29,8 +30,6 @@ from workflows.rehearsal import Rehearsal
 REST_S = 8.0
 #: Usual time until drift after a tilt is small enough for a picture (night.md 14: at most 3 min), s.
 SETTLE_S = {"classic": 10.0, "face-on": 120.0}
-#: What the polish takes off the rough face, m: as much as the last trench current's spot leaves behind.
-POLISHED_M = 1e-6
 #: Size of the quick pictures that find the mark or measure drift: pixels and dwell (physics.md 1.4).
 _LOOK_PX, _LOOK_DWELL_S = (512, 442), 100e-9
 
@@ -68,7 +67,9 @@ class Reckoner:
         trench, depth = block.trench, block.trench_depth()
         with self.microscope.activity("block"):
             self.turn(PoseName.MILL)
-            self.mill(block.voltage, trench.currents[0], block.face[0], block.trim, block.face[1], "trim")
+            *trims, polish = front_cuts(block)
+            for cut in trims:
+                self.mill(block.voltage, cut.current, block.face[0], cut.removed, block.face[1], "trim")
             for index, current in enumerate(trench.currents):
                 inner = block.kept_off(index)
                 width = trench.width - inner if index == 0 else block.kept_off(index - 1) - inner
@@ -78,7 +79,7 @@ class Reckoner:
                         self.mill(block.voltage, current, width, trench.length, depth, "trench")
             self._marks(block)
             self.look(Beam.ION)
-            self.mill(block.voltage, block.polish.current, block.face[0], POLISHED_M, block.face[1], "polish")
+            self.mill(block.voltage, polish.current, block.face[0], polish.removed, block.face[1], "polish")
 
     def _marks(self, block: Block) -> None:
         mark, protect = block.fiducial, self.recipe.protect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import radians
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 from instrument.geometry import PoseName, Site
 from instrument.hydra import hydra
+from instrument.process import mill_dose
 from instrument.settings import Beam
 from workflows.envelope import envelope
 from workflows.launch import dry, instrument_url
-from workflows.layout import Layout
+from workflows.layout import Layout, front_cuts
 from workflows.plan import plan
+from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Recipe, load
 from workflows.recipe_rules import last_plane
 
@@ -106,3 +109,18 @@ def test_a_simulator_is_made_large_enough_and_keeps_what_it_is_told() -> None:
     assert instrument_url(recipe, "autoscript://localhost") == "autoscript://localhost"
     assert dry(load(RECIPES / "overnight.yaml")) == "simulator:1?coating=80um"
     assert dry(recipe, 5).startswith("simulator:5")
+
+
+def test_the_front_is_trimmed_and_polished_with_enough_dose_and_within_the_envelope(recipe: Recipe) -> None:
+    block = recipe.block
+    assert block is not None
+    *trims, polish = front_cuts(block)
+    assert polish.end == pytest.approx(block.trim)
+    assert all(one.end <= other.end for one, other in pairwise([*trims, polish]))
+    assert sum(cut.removed for cut in (*trims, polish)) >= block.trim
+    planned = plan(recipe, hydra(), options=False)
+    found = envelope("run", recipe, layout_of(recipe), planned, hydra())
+    width, height = block.face
+    for area, cuts in (("trim", trims), ("polish", [polish])):
+        charge = DOSE_FACTOR * sum(mill_dose(width * height * cut.removed, "electrode", block.voltage) for cut in cuts)
+        assert charge <= next(dose.charge_c for dose in found.doses if dose.area == area)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from instrument.geometry import PoseName
-from instrument.process import mill_dose, spot
+from instrument.process import mill_dose
 from instrument.settings import Beam, Line
 from workflows.handle import Handle
-from workflows.layout import BEFORE_EDGE_M, Mark
+from workflows.layout import BEFORE_EDGE_M, Mark, front_cuts
 from workflows.planes import Planes
 from workflows.recipe import Block, Image
 from workflows.steps.site import overview
 
-#: The trim is placed without a mark, each current pointing elsewhere: the polish has dose for this too, m.
-CURRENTS_OFF_M = 0.6e-6
-
 
 def run(handle: Handle, settings: Block) -> None:
     """Cut the block free, mark it, polish its face and measure where the face stands."""
-    rest = max(spot(settings.trench.currents[-1], settings.voltage), 0.3e-6)
-    _trim(handle, settings, rest)
+    *trims, polish = front_cuts(settings)
+    for number, cut in enumerate(trims, start=1):
+        handle.tell(f"trimming the front, {cut.current * 1e9:g} nA")
+        handle.cut(
+            f"block/trim-{number}", cut.start, cut.end, voltage=settings.voltage, current=cut.current, area="trim",
+            removed=cut.removed,
+        )  # fmt: skip
+        handle.boundary("fill")
     _trenches(handle, settings)
     _marks(handle, settings)
-    polish = settings.polish.current
-    planes = Planes.after(handle.layout.trim - rest, polish, settings.voltage)
-    planes, start, end = planes.cut(rest)
-    left = rest + spot(settings.trench.currents[0], settings.voltage) + CURRENTS_OFF_M
+    planes = Planes.after(polish.start, polish.current, settings.voltage)
+    planes, start, end = planes.cut(polish.end - polish.start)
     handle.tell("polishing the face")
     handle.cut(
-        "block/polish", start, end, voltage=settings.voltage, current=polish, area="polish", removed=left
+        "block/polish", start, end, voltage=settings.voltage, current=polish.current, area="polish",
+        removed=polish.removed,
     )  # fmt: skip
     handle.boundary("fill")
     handle.planes = planes
@@ -45,18 +47,6 @@ def _measure(handle: Handle, image: Image) -> None:
     found = handle.measure("block/plane", ref, trim)
     handle.aligner.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
     handle.confirm("block", (ref,))
-
-
-def _trim(handle: Handle, settings: Block, rest: float) -> None:
-    layout, current = handle.layout, settings.trench.currents[0]
-    handle.tell("trimming the front")
-    end = layout.trim - rest - 0.5 * spot(current, settings.voltage)
-    if end > 0:
-        handle.cut(
-            "block/trim", -BEFORE_EDGE_M, end, voltage=settings.voltage, current=current, area="trim",
-            removed=layout.trim,
-        )  # fmt: skip
-    handle.boundary("fill")
 
 
 def _trenches(handle: Handle, settings: Block) -> None:
