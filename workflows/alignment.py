@@ -24,6 +24,7 @@ from instrument.settings import (
     GasSetting,
     Scan,
     Setup,
+    StagePosition,
     State,
     Tune,
 )
@@ -186,8 +187,7 @@ class Aligner:
         if self.layout is None or not self.marks or setup.stage is None:
             msg = "there is no fiducial yet to place the ion beam on"
             raise NotReached(msg, pose=setup.pose)
-        turned = state.ion.settings.scan_rotation_rad or 0.0
-        view = View(self.layout.site, Beam.ION, setup.stage, scan_rotation=turned)
+        view = _view(self.layout, Beam.ION, setup.stage, state)
         seen: list[float] = []
         for mark in self.marks:
             for reach in (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M):
@@ -240,7 +240,7 @@ class Aligner:
         if layout is None or stage is None:
             return
         settings = state.electron.settings
-        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=settings.scan_rotation_rad or 0.0)
+        view = _view(layout, Beam.ELECTRON, stage, state)
         key = (setup.pose, settings.voltage_v, settings.current_a)
         if key not in self._focus:
             x0, y0, x1, y1 = layout.image
@@ -267,7 +267,7 @@ class Aligner:
         if signature == self._on_face or layout is None or stage is None:
             return
         settings = state.electron.settings
-        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=settings.scan_rotation_rad or 0.0)
+        view = _view(layout, Beam.ELECTRON, stage, state)
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
         edge_v = view.field((0.0, 0.0, plane))[1]
         backscatter = next((one for one in ("CBS", "TLD") if one in self._seeing(state)), "ETD")
@@ -329,7 +329,7 @@ class Aligner:
         signature = (*_where(state), *sorted(name for name, inserted in state.devices.items() if inserted))
         if signature == self._settled or layout is None or stage is None:
             return
-        view = View(layout.site, Beam.ELECTRON, stage, scan_rotation=state.electron.settings.scan_rotation_rad or 0.0)
+        view = _view(layout, Beam.ELECTRON, stage, state)
         x0, y0, x1, y1 = layout.image
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
         scan = look_scan(
@@ -367,6 +367,11 @@ def look_scan(description: Description, beam: Beam, centre: tuple[float, float],
         centre_y_m=centre[1],
         dwell_s=ION_DWELL_S if beam is Beam.ION else ELECTRON_DWELL_S,
     )
+
+
+def _view(layout: Layout, beam: Beam, stage: StagePosition, state: State) -> View:
+    """Return how a beam, as it is turned now, sees the block from where the stage was sent."""
+    return View(layout.site, beam, stage, scan_rotation=state.beam(beam).settings.scan_rotation_rad or 0.0)
 
 
 def _where(state: State) -> tuple[object, ...]:

@@ -88,6 +88,11 @@ class Layout:
         self.site = site
         self.pretilt = site.pretilt
 
+    @classmethod
+    def nominal(cls, recipe: Recipe) -> Layout:
+        """Return the layout of a block that lies at the middle of its holder: where a site is looked for."""
+        return cls(recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt))
+
     def moved(self, dx: float, dy: float, dz: float) -> Layout:
         """Return the layout for a block that lies off by these block coordinates (m)."""
         from instrument.geometry import BLOCK_TO_FLAT, rot_x

@@ -19,7 +19,6 @@ from typing import Any
 from instrument.durable import FileLock
 from instrument.errors import InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
-from instrument.geometry import Site
 from instrument.ledger import Record
 from instrument.settings import Description
 from instrument.wire import Command, Result, WritePattern
@@ -203,7 +202,7 @@ class Run:
         return self._acts.clock_s if self._acts is not None else None
 
     def _handle(self) -> Handle:
-        layout = Layout(self.recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=self.recipe.sample.pretilt))
+        layout = Layout.nominal(self.recipe)
         budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget)
         looks = self.journal.events(kind="look")

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from instrument.errors import InstrumentError
-from instrument.geometry import Site
 from instrument.settings import Description
 from workflows import results, showing
 from workflows.envelope import envelope
@@ -83,7 +82,7 @@ class Session:
         self.journal.set_meta("plan", planned.model_dump(mode="json"))
         armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
         self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
-        layout = Layout(self.recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=self.recipe.sample.pretilt))
+        layout = Layout.nominal(self.recipe)
         self._remote.claim(envelope(self.journal.run_id, self.recipe, layout, planned, description))
         if self.journal.meta("clock_start") is None:
             self.journal.set_meta("clock_start", self._remote.state().time_s)

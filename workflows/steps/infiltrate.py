@@ -16,7 +16,7 @@ from workflows.handle import Handle, Plane
 from workflows.layout import Layout
 from workflows.limits import film_area
 from workflows.planes import Planes
-from workflows.recipe import Infiltrate, Slice
+from workflows.recipe import Cut, Infiltrate, Slice
 
 #: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
 NO_FILM = 0.01
@@ -122,12 +122,8 @@ def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: 
     expected = (fine_from + clean.over) / cut.thickness
     label, most = key.replace("/", "-"), round(_MOST_CUTS * expected)
     for number in range(1, most + 1):
-        planes, start, end = planes.cut(cut.thickness)
         handle.tell(f"fine clean, cut {number}")
-        handle.cut(
-            f"{key}/fine-{number:02d}", start, end, voltage=cut.voltage, current=cut.current,
-            side=1 if number % 2 else -1, material="film",
-        )  # fmt: skip
+        planes = _fine(handle, f"{key}/fine-{number:02d}", cut, planes, number)
         handle.boundary("cut")
         # a picture shows something only from where film may be gone
         if number % per_picture or planes.target < old - 0.5 * fine_from:
@@ -149,14 +145,17 @@ def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: 
 
 def _unseen(handle: Handle, key: str, slicing: Slice, planes: Planes, over: float) -> None:
     """Cut on by `over` (m): a film of some 20 to 50 nm hardly shows, and makes binder look like active material."""
-    cut = slicing.cut
-    for number in range(1, max(1, round(over / cut.thickness)) + 1):
-        planes, start, end = planes.cut(cut.thickness)
+    for number in range(1, max(1, round(over / slicing.cut.thickness)) + 1):
         handle.tell(f"last of the film, cut {number}")
-        handle.cut(
-            f"{key}/last-{number}", start, end, voltage=cut.voltage, current=cut.current,
-            side=1 if number % 2 else -1, material="film",
-        )  # fmt: skip
+        planes = _fine(handle, f"{key}/last-{number}", slicing.cut, planes, number)
+
+
+def _fine(handle: Handle, key: str, cut: Cut, planes: Planes, number: int) -> Planes:
+    """Take one fine, rocking cut off the film; returns the planes after it."""
+    planes, start, end = planes.cut(cut.thickness)
+    side = 1 if number % 2 else -1
+    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, material="film")
+    return planes
 
 
 def _seen(handle: Handle, key: str, name: str, ref: FrameRef) -> float | None:
