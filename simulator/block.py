@@ -12,8 +12,8 @@ from simulator import materials as m
 from simulator.deposition import infiltrate
 from simulator.options import Options
 from simulator.randomness import rng
-from simulator.specimen import Volume, build
 from simulator.topside import Feature, Top, added
+from simulator.volume import Volume, build
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -19,10 +19,11 @@ from scipy import ndimage
 
 from simulator import materials as m
 from simulator.deposition import infiltrate
+from simulator.electrode import Electrode
 from simulator.face import sample_face, truth
 from simulator.imaging import CONTRAST_STEP, render
 from simulator.randomness import rng
-from simulator.specimen import Electrode, Volume, build
+from simulator.volume import Volume, build
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -30,6 +31,7 @@ Bytes = NDArray[np.uint8]
 SOURCES = (
     "dataset.py",
     "deposition.py",
+    "electrode.py",
     "face.py",
     "imaging.py",
     "materials.py",
@@ -37,6 +39,7 @@ SOURCES = (
     "randomness.py",
     "specimen.py",
     "textures.py",
+    "volume.py",
     "widths.py",
 )
 """The files that make the images: a change in one of them asks for another training."""

@@ -18,7 +18,7 @@ from scipy import ndimage
 from instrument.process import ELECTRON_FILM_YIELD, FILM_HALF_DENSITY, FILM_SPUTTER_EXPONENT, FILM_YIELD, MILL_RATES
 from simulator import materials as m
 from simulator.randomness import rng
-from simulator.specimen import Volume
+from simulator.volume import Volume
 from simulator.widths import passages, spread
 
 Float32 = NDArray[np.float32]

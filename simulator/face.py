@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from simulator import materials as m
-from simulator.specimen import Volume
+from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

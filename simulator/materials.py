@@ -10,6 +10,8 @@ PT = 4  # platinum-carbon that fills a pore
 CAP = 5  # protective layer
 RESIDUE = 6  # redeposited material
 SLIVER = 7  # iron-rich inclusion in the aluminium foil
+GRAPHITE = 8  # anode active material, or solid carbon
+COPPER = 9  # anode collector
 VACUUM = 255  # outside the specimen
 
 TRUTH_OUTSIDE = 0

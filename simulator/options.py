@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from instrument.errors import Refused
 from instrument.units import UnitError, quantity
-from simulator.specimen import Electrode
+from simulator.electrode import Electrode
 
 #: A specimen has at most so many voxels unless its voxel is given.
 MOST_VOXELS = 150e6
@@ -19,7 +19,7 @@ MOST_VOXELS = 150e6
 class Options(BaseModel):
     """A virtual microscope and its specimen. Lengths in metres, angles in radians.
 
-    coating .. layer : see `simulator.specimen.Electrode`; voxel and layer None: 40 and 50 nm, coarser for big blocks
+    coating .. layer : see `simulator.electrode.Electrode`; voxel and layer None: 40 and 50 nm, coarser for big blocks
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
     own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import materials as m
+from simulator.electrode import Electrode
 from simulator.packing import Spheres, pack
 from simulator.randomness import rng
 from simulator.textures import Float32, Indices, grains, look_up, look_up_smooth, noise
@@ -26,132 +27,22 @@ Axes = tuple[Indices, Indices, Indices]
 _FINE_SHAPE = (64, 192, 192)
 _COARSE_SHAPE = (48, 96, 96)
 _COARSE_STEP = (4, 4, 4)
-_SLAB = 8
 _REACH_M = 0.7e-6  # beyond a particle's surface to which distances are kept
 
 
-class Electrode(BaseModel):
-    """What to build. Lengths in metres.
+class Model(Protocol):
+    """Makes any voxels of an electrode, the same for the same electrode, however they are asked for."""
 
-    width_m (x, margin included), height_m (below the surface y = 0), depth_m (z), above_m (rows above y = 0, for cap
-    and margin), coating_m and foil_m; below the foil stands a second coating if height_m reaches it. voxel_m in plane,
-    layer_m along z. Particle diameters None: scaled to the coating. active, cbd: shares of the coating, the rest is
-    pore. x_m: block x of the left edge (None: centred on 0). z_m: of the first layer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = 1
-    width_m: float = Field(default=36e-6, gt=0, le=1e-3)
-    height_m: float = Field(default=28e-6, gt=0, le=1e-3)
-    depth_m: float = Field(default=8e-6, gt=0, le=1e-3)
-    above_m: float = Field(default=4e-6, ge=0, le=1e-4)
-    coating_m: float = Field(default=19e-6, gt=1e-6, le=2e-4)
-    foil_m: float = Field(default=17e-6, gt=0, le=1e-4)
-    voxel_m: float = Field(default=40e-9, ge=5e-9, le=1e-6)
-    layer_m: float = Field(default=50e-9, ge=5e-9, le=1e-6)
-    x_m: float | None = None
-    z_m: float = 0.0
-    large_m: float | None = Field(default=None, gt=0)
-    small_m: float | None = Field(default=None, gt=0)
-    spread: float = Field(default=1.3, gt=1, lt=2)
-    small_share: float = Field(default=0.34, gt=0, lt=1)
-    active: float = Field(default=0.72, gt=0.3, lt=0.9)
-    cbd: float = Field(default=0.10, gt=0, lt=0.4)
-    cracks: float = Field(default=1.0, ge=0, le=3)
-    roughness_m: float = Field(default=0.25e-6, ge=0, le=5e-6)
-
-    @property
-    def large_diameter_m(self) -> float:
-        """Median diameter of the large particles: 5 um in a 19 um coating, 11 um from 70 um on."""
-        return self.large_m or float(np.interp(self.coating_m, (4e-6, 19e-6, 70e-6), (2.2e-6, 5e-6, 11e-6)))
-
-    @property
-    def small_diameter_m(self) -> float:
-        """Median diameter of the small, shattered particles."""
-        return self.small_m or float(np.interp(self.coating_m, (4e-6, 19e-6, 70e-6), (1.0e-6, 1.9e-6, 3.6e-6)))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels (z, y, x)."""
-        return (
-            max(1, round(self.depth_m / self.layer_m)),
-            max(1, round((self.height_m + self.above_m) / self.voxel_m)),
-            max(1, round(self.width_m / self.voxel_m)),
-        )
-
-    @property
-    def origin_m(self) -> tuple[float, float, float]:
-        """Block coordinates (x, y, z) of the centre of voxel [0, 0, 0], metres."""
-        left = -self.width_m / 2 if self.x_m is None else self.x_m
-        return (left + self.voxel_m / 2, -self.above_m + self.voxel_m / 2, self.z_m + self.layer_m / 2)
-
-
-@dataclass(frozen=True)
-class Volume:
-    """Voxels of a specimen.
-
-    labels : materials, uint8 (z, y, x); milling and deposition write into them
-    origin : block (x, y, z) of the centre of voxel [0, 0, 0], metres
-    voxel, layer : voxel edge in plane and layer thickness, metres
-    electrode : what it was built from
-    grain : periodic tile of the primary grains' own numbers, int8 (z, y, x)
-    first_layer : index of labels' first layer in the whole electrode
-    """
-
-    labels: Labels
-    origin: tuple[float, float, float]
-    voxel: float
-    layer: float
-    electrode: Electrode
     grain: NDArray[np.int8]
-    first_layer: int = 0
 
-    def grain_at(
-        self, layer: NDArray[np.signedinteger], row: NDArray[np.signedinteger], column: NDArray[np.signedinteger]
-    ) -> Float32:
-        """Return each voxel's channelling contrast, about -1..1, for index arrays of one shape."""
-        z, y, x = self.grain.shape
-        number = self.grain[(layer + self.first_layer) % z, row % y, column % x]
-        contrast: Float32 = number.astype(np.float32) / np.float32(127)
-        return contrast
-
-    def binder_share(self, y_m: NDArray[np.floating]) -> Float32:
-        """Return the weight share of PVDF in the carbon-binder at y (metres): binder-rich by the foil and the top.
-
-        w_PVDF = w0 (1 + 1.5 exp(-h / 2 um) + 0.3 exp(-(T - h) / 5 um)), w_C = w0 (1 - 0.6 exp(-h / 2 um)), equal
-        weights far from both (physics.md section 6).
-        """
-        coating, foil = self.electrode.coating_m, self.electrode.foil_m
-        height = np.where(y_m <= coating + foil / 2, coating - y_m, y_m - coating - foil)
-        height = np.clip(height, 0.0, coating)
-        binder = 1 + 1.5 * np.exp(-height / 2e-6) + 0.3 * np.exp(-(coating - height) / 5e-6)
-        carbon = 1 - 0.6 * np.exp(-height / 2e-6)
-        return np.asarray(binder / (binder + carbon), np.float32)
+    def voxels(self, axes: Axes) -> Labels:
+        """Return the materials at voxel indices (z, y, x)."""
+        ...
 
 
-def build(electrode: Electrode, first: int = 0, last: int | None = None) -> Volume:
-    """Return the electrode's voxels, the same for the same electrode.
-
-    Parameters
-    ----------
-    electrode : what to build
-    first, last : layers to make, all by default; a part is cut from the same whole
-    """
-    depth, rows, columns = electrode.shape
-    last = depth if last is None else last
-    if not 0 <= first < last <= depth:
-        msg = f"layers {first} to {last} are not within the electrode's {depth}"
-        raise ValueError(msg)
-    model = _Model(electrode)
-    labels = np.empty((last - first, rows, columns), np.uint8)
-    for start in range(first, last, _SLAB):
-        stop = min(last, start + _SLAB)
-        axes = (np.arange(start, stop), np.arange(rows), np.arange(columns))
-        labels[start - first : stop - first] = model.voxels(axes)
-    x, y, z = electrode.origin_m
-    origin = (x, y, z + first * electrode.layer_m)
-    return Volume(labels, origin, electrode.voxel_m, electrode.layer_m, electrode, model.grain, first)
+def model_of(electrode: Electrode) -> Model:
+    """Return what makes the voxels of an electrode."""
+    return NmcModel(electrode)
 
 
 @dataclass(frozen=True)
@@ -169,7 +60,7 @@ class _Particles:
     large: NDArray[np.bool_]
 
 
-class _Model:
+class NmcModel:
     """Particles, thresholds and noise of one electrode, from which any voxels can be made."""
 
     def __init__(self, electrode: Electrode) -> None:

@@ -15,7 +15,7 @@ from scipy.special import erf
 
 from instrument.settings import Model
 from simulator import materials as m
-from simulator.specimen import Volume
+from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
 

@@ -63,7 +63,10 @@ def test_the_hash_is_of_the_files_that_make_images() -> None:
     assert all((folder / name).is_file() for name in dataset.SOURCES)
     assert len(dataset.renderer_sha256()) == 64
     assert dataset.renderer_sha256() == dataset.renderer_sha256()
-    used = {"specimen", "packing", "textures", "face", "imaging", "deposition", "materials", "randomness", "widths"}
+    used = {
+        "specimen", "electrode", "volume", "packing", "textures", "face", "imaging", "deposition", "materials",
+        "randomness", "widths",
+    }  # fmt: skip
     assert {f"{name}.py" for name in used} < set(dataset.SOURCES)
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from simulator import materials as m
 from simulator.deposition import Infill, electron_film_rate, film_rate, infiltrate
-from simulator.specimen import Electrode, Volume
+from simulator.electrode import Electrode
+from simulator.volume import Volume
 
 VOXEL, LAYER = 40e-9, 50e-9
 AXIS = np.arange(-8e-6, 8e-6, 100e-9)

@@ -12,8 +12,9 @@ from instrument.frame import Frame
 from instrument.settings import Beam, BeamSettings, Device, EdsScan
 from simulator import materials as m
 from simulator.eds import element_counts
+from simulator.electrode import Electrode
 from simulator.face import sample_face
-from simulator.specimen import Electrode, build
+from simulator.volume import build
 from tests.simulator.bench import SMALL, Bench
 
 ELEMENTS = ("Al", "O", "Ni", "Co", "Mn", "Pt", "C", "F")
