@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +13,10 @@ from simulator import materials as m
 from simulator.deposition import infiltrate
 from simulator.options import Options
 from simulator.randomness import rng
-from simulator.topside import Feature, Top, added
-from simulator.volume import Volume, build
+from simulator.slab import Slab
+from simulator.top import Top
+from simulator.topside import Feature, added
+from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -46,8 +49,15 @@ class Maps:
 
 @dataclass
 class Block:
-    """The virtual block. `x`, `y` are the maps' axes (metres), `changes` the voxels turned to platinum, newest last."""
+    """The virtual block.
 
+    slab : makes its layers; volume, top : those around the face, and what stands on them
+    x, y : the maps' axes, metres; features : all that stands on its top; film_beam : direction that the last film
+    came from; fills : how often platinum was let in; changes : voxels turned to platinum that nobody has kept yet,
+    flat indices into the whole electrode, newest last
+    """
+
+    slab: Slab
     volume: Volume
     top: Top
     x: NDArray[np.float64]
@@ -55,6 +65,7 @@ class Block:
     maps: Maps
     features: tuple[Feature, ...] = ()
     film_beam: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    fills: int = 0
     changes: list[NDArray[np.int64]] = field(default_factory=list)
 
     @property
@@ -104,6 +115,17 @@ class Block:
         """Let the surface be here: what lay before it is gone."""
         self.maps.surface = surface.astype(np.float32)
         self.maps.face = np.maximum(self.maps.face, self.maps.surface)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have layers enough ahead of the face."""
+        plane = self.middle_z()
+        near = self.maps.face[self.maps.face < plane + FACE_REACH_M]
+        deepest = float(near.max()) if near.size else plane
+        if self.slab.ends_too_soon(self.volume, deepest):
+            first = self.slab.first_for(plane)
+            if first > self.volume.first_layer:
+                self.volume, self.top = self.slab.moved(self.volume, self.top, first, self.features)
 
     def lay_film(self, thickness: Float32, beam: tuple[float, float, float]) -> None:
         """Lay film on the face, metres, (y, x); negative where the beam takes more than it lays."""
@@ -129,9 +151,10 @@ class Block:
         infill = infiltrate(self.volume, self.x, self.y, self.maps.face, laid, before, beam=self.film_beam)
         infill.write(self.volume)
         self.changes.append(infill.index)
+        self.fills += 1
         self.maps.surface = (self.maps.face - infill.film_m).astype(np.float32)
         self.maps.pending = np.zeros_like(self.maps.pending)
-        draw = rng(self.volume.electrode.seed, "nodules", len(self.changes))
+        draw = rng(self.volume.electrode.seed, "nodules", self.fills)
         nodules = NODULES_M * draw.standard_normal(laid.shape, dtype=np.float32)
         self.maps.relief = (self.maps.relief + np.where(laid > 0.1e-6, nodules, 0)).astype(np.float32)
 
@@ -150,15 +173,42 @@ class Block:
 
 def new_block(options: Options) -> Block:
     """Build the block of a virtual microscope, its front uneven and uncut."""
-    electrode = options.electrode()
-    volume = build(electrode)
-    step = electrode.voxel_m * max(1, round(GRID_M / electrode.voxel_m))
-    _, rows, columns = volume.labels.shape
-    x = volume.origin[0] + np.arange(0, columns * electrode.voxel_m - step / 2, step)
-    y = volume.origin[1] + np.arange(0, rows * electrode.voxel_m - step / 2, step)
+    slab = Slab(options.electrode())
+    volume, top = slab.make(0, slab.length, ())
+    x, y = _axes(slab)
     front = _ragged(options, x, y)
     nothing = np.zeros_like(front)
-    return Block(volume, Top(volume), x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy()))
+    return Block(slab, volume, top, x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy()))
+
+
+def block_again(
+    options: Options, maps: Maps, features: tuple[Feature, ...], changes: Iterator[NDArray[np.int64]]
+) -> Block:
+    """Build a block as it was: the layers around its face, with what stands on them and what was let into them."""
+    slab = Slab(options.electrode())
+    first = slab.first_for(float(np.median(maps.face)))
+    volume, top = slab.make(first, first + slab.length, features)
+    layer = volume.labels[0].size
+    flat = volume.labels.reshape(-1)
+    fills = 0
+    for index in changes:
+        own = slice(*np.searchsorted(index, (first * layer, first * layer + flat.size)))
+        flat[index[own] - first * layer] = np.uint8(m.PT)
+        fills += 1
+    x, y = _axes(slab)
+    return Block(slab, volume, top, x, y, maps, features=features, fills=fills)
+
+
+def _axes(slab: Slab) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of the face's maps, metres."""
+    electrode = slab.electrode
+    step = electrode.voxel_m * max(1, round(GRID_M / electrode.voxel_m))
+    _, rows, columns = electrode.shape
+    x0, y0, _ = electrode.origin_m
+    return (
+        x0 + np.arange(0, columns * electrode.voxel_m - step / 2, step),
+        y0 + np.arange(0, rows * electrode.voxel_m - step / 2, step),
+    )
 
 
 def _ragged(options: Options, x: NDArray[np.float64], y: NDArray[np.float64]) -> Float32:

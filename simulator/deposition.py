@@ -51,7 +51,7 @@ _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wa
 class Infill:
     """What a film has changed.
 
-    index : flat indices into the volume's labels that turn from pore to platinum, ascending, int64
+    index : flat indices into the whole electrode's voxels that turn from pore to platinum, ascending, int64
     film_m : platinum on the face afterwards, metres, float32 on the grid of the maps given; 0 over open mouths
     """
 
@@ -60,7 +60,8 @@ class Infill:
 
     def write(self, volume: Volume) -> None:
         """Write the platinum into the volume's labels."""
-        volume.labels.reshape(-1)[self.index] = m.PT
+        before = volume.first_layer * volume.labels[0].size
+        volume.labels.reshape(-1)[self.index - before] = m.PT
 
 
 def film_rate(density: float, voltage_v: float, *, yield_factor: float = 1.0, gas: float = 1.0) -> float:
@@ -236,7 +237,8 @@ class _Cells:
             )
             inside = accessible[own].repeat(self.step[1], 0).repeat(self.step[2], 1)
             row, column = np.nonzero((plane >= 0) & inside & (self.volume.labels[at] == m.PORE))
-            found.append(((layer * rows) + row + self.start[1]) * columns + column + self.start[2])
+            whole = layer + self.volume.first_layer
+            found.append(((whole * rows) + row + self.start[1]) * columns + column + self.start[2])
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def on_map(self, columns: Bools, x: NDArray[np.float64], y: NDArray[np.float64]) -> Float32:

@@ -83,10 +83,10 @@ def _front(block: Block, x: Float32) -> Float32:
 
 def texture(block: Block, x: Float32, z: Float32) -> Float32:
     """Return the bare surface's unevenness, about -1..1: particles and binder, beyond the volume something alike."""
-    pattern = block.top.texture
+    pattern = block.slab.texture
     depth, columns = pattern.shape
     column = np.rint((x - block.top.x[0]) / block.volume.voxel).astype(np.intp)
-    row = np.rint((z - block.top.z[0]) / block.volume.layer).astype(np.intp)
+    row = np.rint((z - block.slab.electrode.origin_m[2]) / block.volume.layer).astype(np.intp)
     known = (row >= 0) & (row < depth) & (column >= 0) & (column < columns)
     tile = noise("top", (1, 512, 512), (0.01, _BLOB_PX, _BLOB_PX))[0]
     beyond = tile[np.floor(z / _TILE_M).astype(np.intp) % 512, np.floor(x / _TILE_M).astype(np.intp) % 512]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from instrument import durable
 from instrument.errors import BadData, Refused
-from simulator.block import Block, Maps, new_block
+from simulator.block import Block, Maps, block_again
 from simulator.condition import Condition
 from simulator.options import Options
 
@@ -35,13 +35,13 @@ class Store:
 
     def save(self, options: Options, now: Condition, block: Block) -> Condition:
         """Make the machine's state durable; return the condition as saved."""
-        while self._written < len(block.changes):
-            number = self._written + 1
-            index = block.changes[self._written]
+        while block.changes:
+            index = block.changes[0]
             data = io.BytesIO()
-            np.savez_compressed(data, step=np.diff(index, prepend=0).astype(np.uint32))
-            durable.atomic_write_bytes(self.folder / f"change-{number:04d}.npz", data.getvalue())
-            self._written = number
+            np.savez_compressed(data, step=np.diff(index, prepend=0))
+            durable.atomic_write_bytes(self.folder / f"change-{self._written + 1:04d}.npz", data.getvalue())
+            self._written += 1
+            block.changes.pop(0)
         old = self._number
         self._save_maps(block.maps)
         now = now.replace_fast(changes=self._written, features=block.features, film_beam=block.film_beam)
@@ -99,18 +99,10 @@ class Store:
                 msg, rule="simulator-same-options", field="url", value=options.model_dump_json(exclude_defaults=True),
                 limit=saved.model_dump_json(exclude_defaults=True), remedy="use the URL it began with or a new folder",
             )  # fmt: skip
-        block = new_block(options)
-        for feature in now.features:
-            block.top.write(feature)
-        block.features = now.features
+        changes = (self._change(number) for number in range(1, now.changes + 1))
+        block = block_again(options, maps, now.features, changes)
         block.film_beam = now.film_beam
-        flat = block.volume.labels.reshape(-1)
-        for number in range(1, now.changes + 1):
-            index = self._change(number)
-            flat[index] = np.uint8(4)
-            block.changes.append(index)
         self._written = now.changes
-        block.maps = maps
         return now, block
 
     def _change(self, number: int) -> NDArray[np.int64]:

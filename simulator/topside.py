@@ -10,12 +10,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import erf
 
 from instrument.settings import Model
-from simulator import materials as m
-from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
 
@@ -25,9 +22,6 @@ SAME_M = 0.15e-6
 GROOVE_FILLED = 4.0
 #: Share of what looks take off that a groove loses in depth: its edges go faster than its floor.
 WORN_SHARE = 0.5
-_TEXTURE_M = 0.35e-6  # where the particles of the bare surface are looked for
-_BRIDGED_M = 0.8e-6  # holes of the bare surface narrower than this are bridged by a film on it
-_SEARCHED_M = 3e-6  # the bare surface lies no lower than this
 
 
 class Feature(Model):
@@ -119,92 +113,3 @@ def relief(
         else:
             cut += np.float32(max(0.0, one.amount - WORN_SHARE * one.worn)) * outline
     return cap, cut, share
-
-
-class Top:
-    """The top surface over the volume, and the writing of features into its voxels.
-
-    Attributes
-    ----------
-    height : y of the topmost solid in each voxel column, metres, (z, x)
-    hollow : depth of grooves that no film has filled yet, metres, (z, x)
-    rim : y of the surface that a groove was cut into, metres, (z, x)
-    texture : how the bare surface's particles and binder stand out, about -1..1, as built, (z, x)
-    """
-
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-        x0, y0, z0 = volume.origin
-        depth, rows, columns = volume.labels.shape
-        self.x: NDArray[np.float64] = x0 + volume.voxel * np.arange(columns, dtype=float)
-        self.z: NDArray[np.float64] = z0 + volume.layer * np.arange(depth, dtype=float)
-        self.y: NDArray[np.float64] = y0 + volume.voxel * np.arange(rows, dtype=float)
-        # double precision: a feature written in pieces must give the voxels that it gives when written at once
-        self.height = self._bridged()
-        self.hollow = np.zeros_like(self.height)
-        self.rim = self.height.copy()
-        row = int(np.clip(np.searchsorted(self.y, _TEXTURE_M), 0, rows - 1))
-        solid = ndimage.gaussian_filter(
-            (volume.labels[:, row] == m.NMC).astype(np.float32), (0.15e-6 / volume.layer, 0.15e-6 / volume.voxel)
-        )
-        self.texture: Float32 = np.clip((solid - solid.mean()) * 1.5, -1, 1).astype(np.float32)
-
-    def _bridged(self) -> NDArray[np.float64]:
-        """Return the height of the surface as a film would bridge it; holes narrower than that become pores."""
-        volume, rows = self._volume, int(np.searchsorted(self.y, _SEARCHED_M))
-        solid = volume.labels[:, :rows] != m.VACUUM
-        first = np.where(solid.any(axis=1), np.argmax(solid, axis=1), rows)
-        size = tuple(2 * round(_BRIDGED_M / 2 / step) + 1 for step in (volume.layer, volume.voxel))
-        bridged = ndimage.maximum_filter(ndimage.minimum_filter(first, size), size)
-        soft = [0.25 * part for part in size]
-        bridged = np.minimum(first, np.rint(ndimage.gaussian_filter(bridged.astype(np.float32), soft)))
-        for row in range(int(bridged.min()), rows):
-            part = volume.labels[:, row]
-            part[(part == m.VACUUM) & (row >= bridged)] = m.PORE
-        return np.asarray(self.y[0] + volume.voxel * (bridged - 0.5), float)
-
-    def write(self, feature: Feature) -> None:
-        """Write a feature, or a further piece of one, into the voxels."""
-        if feature.kind == "trench":
-            return
-        reach = feature.width + 2 * feature.soft
-        rows = self._span(self.z, min(feature.z0, feature.z1) - reach, max(feature.z0, feature.z1) + reach)
-        columns = self._span(self.x, min(feature.x0, feature.x1) - reach, max(feature.x0, feature.x1) + reach)
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            return
-        here = feature.outline(self.x[None, columns], self.z[rows, None])
-        place = (rows, columns)
-        if feature.kind == "cap":
-            self._raise(place, np.where(here > 0.02, feature.amount * here.astype(float), 0.0))
-        else:
-            self._cut(place, np.where(here > 0.5, feature.amount, 0.0))
-
-    def _span(self, at: NDArray[np.floating], low: float, high: float) -> slice:
-        return slice(int(np.searchsorted(at, low)), int(np.searchsorted(at, high)))
-
-    def _raise(self, place: tuple[slice, slice], by: NDArray[np.float64]) -> None:
-        """Grow by a height; a groove grows from its walls as well until it is level, and shows what filled it."""
-        old, hollow = self.height[place], self.hollow[place]
-        grown = np.minimum((1 + GROOVE_FILLED) * by, hollow + by)
-        new, level = old - grown, self.rim[place]
-        for row in range(*self._rows(float(new.min()), float(old.max()))):
-            y = float(self.y[row])
-            labels = self._volume.labels[place[0], row, place[1]]
-            fresh = (y >= new) & (y < old) & (labels == m.VACUUM)
-            labels[fresh] = np.where((y >= level) & (hollow > 0), m.RESIDUE, m.CAP)[fresh]
-        self.height[place] = new
-        self.hollow[place] = hollow - (grown - by)
-
-    def _cut(self, place: tuple[slice, slice], by: NDArray[np.float64]) -> None:
-        old = self.height[place]
-        new = old + by
-        for row in range(*self._rows(float(old.min()), float(new.max()))):
-            y = float(self.y[row])
-            labels = self._volume.labels[place[0], row, place[1]]
-            labels[(y >= old) & (y < new)] = m.VACUUM
-        self.rim[place] = np.where((self.hollow[place] > 0) | (by == 0), self.rim[place], old)
-        self.height[place] = new
-        self.hollow[place] += by
-
-    def _rows(self, low: float, high: float) -> tuple[int, int]:
-        return int(np.searchsorted(self.y, low)), int(np.searchsorted(self.y, high))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.electrode import Electrode
-from simulator.specimen import Labels, model_of
+from simulator.specimen import Labels, Model, model_of
 from simulator.textures import Float32
 
 _SLAB = 8
@@ -57,20 +57,21 @@ class Volume:
         return np.asarray(binder / (binder + carbon), np.float32)
 
 
-def build(electrode: Electrode, first: int = 0, last: int | None = None) -> Volume:
+def build(electrode: Electrode, first: int = 0, last: int | None = None, *, model: Model | None = None) -> Volume:
     """Return the electrode's voxels, the same for the same electrode.
 
     Parameters
     ----------
     electrode : what to build
     first, last : layers to make, all by default; a part is cut from the same whole
+    model : what makes them, where it is at hand already: `model_of(electrode)`
     """
     depth, rows, columns = electrode.shape
     last = depth if last is None else last
     if not 0 <= first < last <= depth:
         msg = f"layers {first} to {last} are not within the electrode's {depth}"
         raise ValueError(msg)
-    model = model_of(electrode)
+    model = model or model_of(electrode)
     labels = np.empty((last - first, rows, columns), np.uint8)
     for start in range(first, last, _SLAB):
         stop = min(last, start + _SLAB)
