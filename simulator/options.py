@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from instrument.errors import Refused
 from instrument.units import UnitError, quantity
 from simulator.electrode import Electrode
+from simulator.slab import BEHIND_M, REACH_M, STRIDE_M
 
-#: A specimen has at most so many voxels unless its voxel is given.
+#: What is held of a specimen has at most so many voxels unless its voxel is given.
 MOST_VOXELS = 150e6
 
 
@@ -50,7 +51,8 @@ class Options(BaseModel):
     def electrode(self) -> Electrode:
         """Return what the specimen is built from."""
         voxel, layer = self.voxel or 40e-9, self.layer or 50e-9
-        voxels = self.width * (self.height + self.above) * self.depth / (voxel**2 * layer)
+        held = min(self.depth, REACH_M + BEHIND_M + STRIDE_M)
+        voxels = self.width * (self.height + self.above) * held / (voxel**2 * layer)
         if self.voxel is None and voxels > MOST_VOXELS:
             coarser = (voxels / MOST_VOXELS) ** (1 / 3)
             voxel, layer = voxel * coarser, layer * coarser if self.layer is None else layer
