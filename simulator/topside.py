@@ -68,7 +68,12 @@ class Feature(Model):
 
 
 def _edge(inward: NDArray[np.floating], soft: float) -> Float32:
-    return np.asarray(0.5 + 0.5 * erf(np.asarray(inward, np.float32) / np.float32(np.sqrt(2) * soft)), np.float32)
+    """Return a soft edge: 0 outside, 1 inside, the error function within four deviations of it."""
+    away = np.asarray(inward, np.float32)
+    out = (away > 0).astype(np.float32)
+    near = np.abs(away) < np.float32(4 * soft)
+    out[near] = 0.5 + 0.5 * erf(away[near] / np.float32(np.sqrt(2) * soft))
+    return out
 
 
 def added(features: tuple[Feature, ...], new: Feature) -> tuple[tuple[Feature, ...], Feature]:

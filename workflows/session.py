@@ -26,6 +26,9 @@ from workflows.terminal import DONE, STOPPED, Wrong, console
 
 log = logging.getLogger(__name__)
 
+#: Instead of a model: no segmentation.
+NO_MODEL = "none"
+
 
 class Session:
     """Everything around a `Run`; a context manager that lets go of it all.
@@ -33,7 +36,7 @@ class Session:
     Parameters
     ----------
     folder, journal, recipe : the run
-    model : folder of the segmentation model, or "package"
+    model : folder of the segmentation model, "package" for our own, "none" for no labels
     """
 
     def __init__(self, folder: RunFolder, journal: Journal, recipe: Recipe, *, model: str = "package") -> None:
@@ -67,8 +70,10 @@ class Session:
 
         Raises what `Run.go` raises, after the instrument is safe and the summary is written.
         """
-        self._follower = Follower(core_command(self._model, self.folder.labels), log_file=self.folder.root / "core.log")
-        self._follower.start()  # it loads its network while the server builds the instrument
+        if self._model != NO_MODEL:
+            core = core_command(self._model, self.folder.labels)
+            self._follower = Follower(core, log_file=self.folder.root / "core.log")
+            self._follower.start()  # it loads its network while the server builds the instrument
         self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
         description: Description = self._remote.describe()
         self._virtual = description.virtual

@@ -95,17 +95,23 @@ def correlation(image: Float, template: Float) -> Float:
 
     kernel = template - template.mean()
     kernel /= np.linalg.norm(kernel)
-    ones = np.ones_like(template)
     count = float(template.size)
     centred = image - image.mean()
     pad = [(side // 2, side // 2) for side in template.shape]
     wide = np.pad(centred, pad, mode="reflect")
-    product = fftconvolve(wide, kernel[::-1, ::-1], mode="valid")
-    mean = fftconvolve(wide, ones, mode="valid") / count
-    square = fftconvolve(wide**2, ones, mode="valid")
-    spread = np.sqrt(np.maximum(square - count * mean**2, 1e-12 * count))
+    product = fftconvolve(wide.astype(np.float32), kernel[::-1, ::-1].astype(np.float32), mode="valid")
+    mean = _box_sums(wide, template.shape) / count
+    spread = np.sqrt(np.maximum(_box_sums(wide**2, template.shape) - count * mean**2, 1e-12 * count))
     result: Float = product / spread
     return result[: image.shape[0], : image.shape[1]]
+
+
+def _box_sums(values: Float, shape: tuple[int, ...]) -> Float:
+    """Return the sum over every box of this shape that lies within an array (y, x)."""
+    sums = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+    sums[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+    rows, columns = shape
+    return sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
 
 
 def _peak(score: Float, row: int, column: int) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from instrument.settings import (
 from simulator.beams import Sight, Standing
 from simulator.clock import SimulatedClock
 from simulator.options import parse
+from simulator.slab import Slab
 from tests.simulator.bench import PRETILT, SMALL, Bench
 
 ERRING = "simulator:3?width=12um&height=9um&depth=3um&coating=7um&above=3um&voxel=50nm&layer=60nm"
@@ -327,5 +328,5 @@ def test_options_of_a_url() -> None:
     assert (options.seed, options.coating, options.pace, options.rates) == (11, 19e-6, 200.0, 0.1)
     assert options.pretilt == pytest.approx(0.6283, abs=1e-4)
     assert options.electrode().voxel_m == 40e-9
-    large = parse("simulator?width=110um&height=110um&depth=20um").electrode()
-    assert np.prod(large.shape) < 152e6
+    large = Slab(parse("simulator?width=110um&height=110um&depth=20um").electrode())
+    assert large.length * np.prod(large.electrode.shape[1:]) < 152e6
