@@ -13,6 +13,7 @@ from instrument.settings import (
     GasState,
     Lens,
     Model,
+    PatternJob,
     StageLimits,
     StagePosition,
 )
@@ -28,9 +29,19 @@ class Drift(Model):
     y_m: float = 0.0
 
 
+class Running(Model):
+    """A pattern that is being written: the job, the fraction given when this was saved, when it started (s)."""
+
+    job: PatternJob
+    fraction: float
+    started_s: float
+
+
 class Condition(Model):
     """The machine's condition.
 
+    time_s, wall_s : the instrument's clock, and seconds of the wall's since 1970, when this was saved
+    running : the pattern in hand
     counter : actions so far, the key of what they draw; tilts, moves : stage moves with and without rotation or tilt
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
@@ -38,6 +49,8 @@ class Condition(Model):
 
     counter: int = 0
     time_s: float = 0.0
+    wall_s: float = 0.0
+    running: Running | None = None
     stage: StagePosition = StagePosition(x=0.0, y=0.0, z=0.0, r=0.0, t=0.0)
     homed: bool = True
     tilts: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ from instrument.settings import (
 from simulator import chamber, interlocks
 from simulator.block import new_block
 from simulator.clock import SimulatedClock
-from simulator.condition import Condition, description, fresh
+from simulator.condition import Condition, Running, description, fresh
 from simulator.milling import true_rates
 from simulator.options import Options
 from simulator.pictures import Pictures
@@ -73,14 +74,17 @@ class SimulatedMicroscope(Microscope):
         self.options = options
         self.description = description(options.seed)
         self._store = Store(state) if state is not None else None
+        opened = time.time()  # of the wall: no instrument's clock went on while no process held it
         saved = self._store.load(options) if self._store is not None else None
         self._now, self.block = saved if saved is not None else (fresh(self.description), new_block(options))
-        self._now = self._now.replace_fast(blanked=True, patterning=False)
-        self.clock: SimulatedClock = SimulatedClock(self._now.time_s, options.pace)
+        away = max(0.0, opened - self._now.wall_s) * (options.pace or 1.0) if self._now.wall_s else 0.0
+        self.clock: SimulatedClock = SimulatedClock(self._now.time_s + away, options.pace)
         self.rates = true_rates(options.seed, options.rates)
         self._pictures = Pictures(options, self.block, state)
         self._verb = threading.RLock()
         self._saved_s = self._now.time_s
+        if saved is not None:
+            self._settle(away)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -231,7 +235,9 @@ class SimulatedMicroscope(Microscope):
                 self.block.settle_film()
             self.clock.wait(PATTERN_START_S)
             started = self.clock.now()
-            self._now = self._now.replace_fast(blanked=False, patterning=True)
+            running = Running(job=job, fraction=job.from_fraction, started_s=started)
+            self._now = self._now.replace_fast(blanked=False, patterning=True, running=running)
+            self._save()
             try:
                 fraction = self._write(job, watch, started)
             finally:
@@ -243,12 +249,8 @@ class SimulatedMicroscope(Microscope):
 
     def _write(self, job: PatternJob, watch: Watch, started: float) -> float:
         """Give the job's dose in small pieces of time; return the fraction reached."""
-        now, seconds = self._now, job.seconds
-        writer = Writer(
-            self.block, chamber.sight(self.options, now, job.beam, started + seconds / 2), job,
-            self._current(job.beam), self.rates, now.ion.species or "Xenon",
-            1.0 if job.purpose == "deposit" else 0.0, (self.options.seed, now.counter), self._cuts_since_break(),
-        )  # fmt: skip
+        seconds = job.seconds
+        writer = self._writer(job, started)
         fraction, span = job.from_fraction, job.to_fraction - job.from_fraction
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
             left = (job.to_fraction - fraction) / span * seconds
@@ -261,11 +263,40 @@ class SimulatedMicroscope(Microscope):
             fraction = reached
             self._use_gas(passed)
             if self.clock.now() - self._saved_s >= _SAVED_EVERY_S and fraction < job.to_fraction:
+                self._now = self._now.replace_fast(running=Running(job=job, fraction=fraction, started_s=started))
                 self._save()
             elapsed = self.clock.now() - started
             watch(Progress(fraction=fraction, elapsed_s=elapsed, remaining_s=max(0.0, seconds - elapsed)))
         self._count_cut(job, writer, fraction)
         return fraction
+
+    def _writer(self, job: PatternJob, started: float) -> Writer:
+        now = self._now
+        return Writer(
+            self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
+            self._current(job.beam), self.rates, now.ion.species or "Xenon",
+            1.0 if job.purpose == "deposit" else 0.0, (self.options.seed, now.counter), self._cuts_since_break(started),
+        )  # fmt: skip
+
+    def _settle(self, away: float) -> None:
+        """Give what a pattern went on to give after its process had ended, for `away` seconds at most.
+
+        Nobody stopped the beam then: it goes on until the pattern's end, or until whoever opens the saved state has the
+        machine again (a watchdog, to make it safe). What was held is blanked.
+        """
+        running = self._now.running
+        if running is not None:
+            job, done = running.job, running.fraction
+            rest = (job.to_fraction - done) / (job.to_fraction - job.from_fraction)
+            passed = min(away, rest * job.seconds)
+            reached = done + (job.to_fraction - done) * (passed / (rest * job.seconds) if rest > 0 else 1.0)
+            writer = self._writer(job, running.started_s)
+            if reached > done:
+                writer.give(done, reached)
+            self._use_gas(passed)
+            self._count_cut(job, writer, reached)
+        self._blank()
+        self._save()
 
     # -- recovering, stopping -----------------------------------------------------------------------------------------
 
@@ -325,13 +356,13 @@ class SimulatedMicroscope(Microscope):
                 self._save()
 
     def _save(self) -> None:
-        self._now = self._now.replace_fast(time_s=self.clock.now())
+        self._now = self._now.replace_fast(time_s=self.clock.now(), wall_s=time.time())
         self._saved_s = self._now.time_s
         if self._store is not None:
             self._now = self._store.save(self.options, self._now, self.block)
 
     def _blank(self) -> None:
-        self._now = self._now.replace_fast(blanked=True, patterning=False)
+        self._now = self._now.replace_fast(blanked=True, patterning=False, running=None)
 
     def _stopped_midway(self) -> None:
         if self.clock.stopped.is_set():
@@ -374,15 +405,14 @@ class SimulatedMicroscope(Microscope):
         gases = {n: g.replace(open_s=g.open_s + seconds) if g.valve_open else g for n, g in self._now.gases.items()}
         self._now = self._now.replace_fast(gases=gases)
 
-    def _cuts_since_break(self) -> int:
-        now = self._now
-        return now.cuts if self.clock.now() - now.last_cut_s < _BREAK_S else 0
+    def _cuts_since_break(self, time_s: float) -> int:
+        return self._now.cuts if time_s - self._now.last_cut_s < _BREAK_S else 0
 
     def _count_cut(self, job: PatternJob, writer: Writer, fraction: float) -> None:
         if job.purpose == "deposit":
             self._now = self._now.replace_fast(cuts=0)
         elif writer.cuts_face and fraction >= 1.0 - 1e-9 and job.area == "face":
-            self._now = self._now.replace_fast(cuts=self._cuts_since_break() + 1, last_cut_s=self.clock.now())
+            self._now = self._now.replace_fast(cuts=self._cuts_since_break(self.clock.now()) + 1, last_cut_s=self.clock.now())
 
     def _frame(
         self, pixels: np.ndarray, scan: Scan | EdsScan, channels: tuple[str, ...], started: float, seconds: float,
