@@ -30,6 +30,7 @@ class PoseName(StrEnum):
     MILL = "mill"
     FACE_ON = "face-on"
     DEPOSIT = "deposit"
+    CUT = "cut"
     ROCK_PLUS = "rock-plus"
     ROCK_MINUS = "rock-minus"
 
@@ -79,20 +80,38 @@ def towards_column(beam: Beam, column: float = COLUMN_ANGLE) -> Vector:
     return np.array([0.0, 0.0, 1.0]) if beam is Beam.ELECTRON else np.array([0.0, sin(column), cos(column)])
 
 
-def pose(name: PoseName | str, pretilt: float, *, rocking: float = 0.0, column: float = COLUMN_ANGLE) -> Pose:
-    """Return the stage angles of a pose for a stub of this pre-tilt (rad); `rocking` (rad) for the two rocking poses.
+def pose(
+    name: PoseName | str, pretilt: float, *, rocking: float = 0.0, over_tilt: float = 0.0, column: float = COLUMN_ANGLE
+) -> Pose:
+    """Return the stage angles of a pose for a stub of this pre-tilt (rad).
 
     mill: ion beam along the surface normal, T = column - pretilt. face-on: electron beam square on the face,
-    T = 90 deg - pretilt. deposit: ion beam square on the face, R = 180 deg, T = pretilt + column - 90 deg.
+    T = 90 deg - pretilt. deposit: ion beam square on the face, R = 180 deg, T = pretilt + column - 90 deg. cut, and the
+    two rocking poses: as mill and `rocking_pose`, with `over_tilt` (rad) that drives the beam into the face's foot,
+    which a beam along the face would leave standing (taper, physics.md 2.2). `rocking` (rad) for the two rocking poses.
     """
     name = PoseName(name)
+    if name is PoseName.CUT:
+        return Pose(name=name, r=0.0, t=column - pretilt + over_tilt)
     if name is PoseName.MILL:
         return Pose(name=name, r=0.0, t=column - pretilt)
     if name is PoseName.FACE_ON:
         return Pose(name=name, r=0.0, t=pi / 2 - pretilt)
     if name is PoseName.DEPOSIT:
         return Pose(name=name, r=pi, t=pretilt + column - pi / 2, electron_scan_rotation=pi, ion_scan_rotation=pi)
-    return rocking_pose(pretilt, rocking if name is PoseName.ROCK_PLUS else -rocking, column=column)
+    at = rocking_pose(pretilt, rocking if name is PoseName.ROCK_PLUS else -rocking, column=column)
+    return _over_tilted(at, over_tilt, pretilt, column)
+
+
+def _over_tilted(at: Pose, angle: float, pretilt: float, column: float) -> Pose:
+    """Return a rocking pose in which the ion beam leans by `angle` (rad) out of the face, into the block."""
+    if angle == 0:
+        return at
+    site = Site(sx=0.0, sy=0.0, sz=0.0, pretilt=pretilt, column=column)
+    sideways = float((block_to_chamber(site, at) @ np.array([0.0, 0.0, 1.0]))[0])
+    # the normal turns about X with the tilt; what of it lies along X does not
+    leaning = at.replace(t=at.t + asin(sin(angle) / sqrt(1 - sideways**2)))
+    return leaning.replace(ion_scan_rotation=_rotation_that_levels_the_face(leaning, pretilt, column))
 
 
 def rocking_pose(pretilt: float, angle: float, *, column: float = COLUMN_ANGLE) -> Pose:

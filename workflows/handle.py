@@ -215,7 +215,8 @@ class Handle:
 
         `removed` (m) is the thickness that the dose is for: end - start by default.
         """
-        pose = {1: PoseName.ROCK_PLUS, -1: PoseName.ROCK_MINUS, 0: PoseName.MILL}[side if self.rocking > 0 else 0]
+        pose = {1: PoseName.ROCK_PLUS, -1: PoseName.ROCK_MINUS, 0: PoseName.CUT}[side if self.rocking > 0 else 0]
+        pose = self.layout.pose(pose, self.rocking).name
         width, height = self.layout.face
         thickness = end - start if removed is None else removed
         dose = DOSE_FACTOR * mill_dose(width * height * thickness, material, voltage)

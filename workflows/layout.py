@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from instrument.geometry import Pose, PoseName, Site, View, pose, rocking_pose, stage_for
+from instrument.geometry import Pose, PoseName, Site, View, pose, stage_for
 from instrument.process import spot
 from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, StagePosition
 from workflows.recipe import Adopt, Block, Fiducial, Recipe
@@ -171,13 +171,18 @@ class Layout:
     # -- poses --------------------------------------------------------------------------------------------------------
 
     def pose(self, name: PoseName, rocking: float = 0.0) -> Pose:
-        """Return a pose; a rocking pose with no angle is the milling pose."""
-        if name in (PoseName.ROCK_PLUS, PoseName.ROCK_MINUS):
-            if rocking <= 0:
-                return pose(PoseName.MILL, self.pretilt, column=self.site.column)
-            sign = 1.0 if name is PoseName.ROCK_PLUS else -1.0
-            return rocking_pose(self.pretilt, sign * rocking, column=self.site.column)
-        return pose(name, self.pretilt, column=self.site.column)
+        """Return a pose; a rocking pose with no angle is that of a cut, and that without over-tilt the milling pose."""
+        over, column = self.over_tilt, self.site.column
+        if name in (PoseName.ROCK_PLUS, PoseName.ROCK_MINUS) and rocking <= 0:
+            name = PoseName.CUT
+        if name is PoseName.CUT and over <= 0:
+            name = PoseName.MILL
+        return pose(name, self.pretilt, rocking=rocking, over_tilt=over, column=column)
+
+    @property
+    def over_tilt(self) -> float:
+        """Angle (rad) by which cuts of the face are tilted against its taper."""
+        return self.recipe.block.polish.over_tilt if self.recipe.block is not None else 0.0
 
     def stage(self, at: Pose) -> StagePosition:
         """Return where the stage stands in a pose: one place for the whole recipe, the middle of what is cut there."""
@@ -212,10 +217,9 @@ class Layout:
         return Line(x0_m=u0, y0_m=v0, x1_m=u1, y1_m=v1, line_width_m=width, depth_m=depth)
 
     def cut(self, view: View, start: float, end: float, width: float | None = None) -> CleaningCrossSection:
-        """Return a cut over the face whose line goes from plane `start` to plane `end` (z, m)."""
-        middle = self.face[1] / 2
-        u, v0 = view.field((0.0, middle, start))
-        v1 = view.field((0.0, middle, end))[1]
+        """Return a cut over the face whose line goes from plane `start` to plane `end` (z, m), at the top surface."""
+        u = view.field((0.0, self.face[1] / 2, start))[0]
+        v0, v1 = view.field((0.0, 0.0, start))[1], view.field((0.0, 0.0, end))[1]
         return CleaningCrossSection(
             x_m=u, width_m=self.face[0] if width is None else width, start_y_m=v0, end_y_m=v1, depth_m=self.face[1]
         )

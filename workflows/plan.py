@@ -301,8 +301,6 @@ def lines(plan: Plan) -> list[str]:
 def _notes(recipe: Recipe) -> tuple[str, ...]:
     """Return what the recipe asks for and this version doesn't do."""
     found = []
-    if recipe.block is not None and recipe.block.polish.over_tilt > 0:
-        found.append("block.polish.over_tilt is kept but not applied yet: the face is cut along the ion beam")
     if recipe.adopt is not None:
         found.append("adopt can be planned but not run yet")
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import acos, degrees, pi, radians
+from math import acos, degrees, pi, radians, sin
 
 import numpy as np
 import pytest
@@ -199,3 +199,17 @@ def test_a_beam_along_the_face_meets_no_point_of_it():
 
 def test_the_columns_are_52_deg_apart():
     assert float(towards_column(Beam.ION) @ towards_column(Beam.ELECTRON)) == pytest.approx(np.cos(COLUMN_ANGLE))
+
+
+@given(pretilt=st.floats(radians(15), radians(60)), angle=st.floats(0, radians(5)), over=st.floats(0, radians(3)))
+def test_over_tilt_drives_the_beam_into_the_foot_in_every_pose_that_cuts(
+    pretilt: float, angle: float, over: float
+) -> None:
+    site = Site(sx=0.0, sy=0.0, sz=0.0, pretilt=pretilt)
+    for name in (PoseName.CUT, PoseName.ROCK_PLUS, PoseName.ROCK_MINUS):
+        at = pose(name, pretilt, rocking=angle, over_tilt=over)
+        view = View(site, Beam.ION, stage_for(site, at, (0.0, 0.0, 0.0)), scan_rotation=at.ion_scan_rotation)
+        flight = view.ray((0.0, 0.0))[1]
+        assert flight[2] == pytest.approx(sin(over), abs=1e-9)
+        across = view.rotation.T @ view.u
+        assert across[2] == pytest.approx(0.0, abs=1e-9)
