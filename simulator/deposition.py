@@ -37,12 +37,12 @@ PLUG = 1.0
 """A closed mouth is solid to at least this many of its widths (physics.md 3.2: 1 to 1.3), hair cracks deeper."""
 LIT_SHARE = 0.30
 """Growth of a wall that a slanted beam lights directly over that of the film (physics.md 3.2: fl)."""
-REACH_M = 6e-6
+REACH_M = 5e-6
 """Growth is followed this far below the face."""
 ROUGHNESS_M = 20e-9
 """Deviation of the grown surface inside pores (physics.md 3.1: nodules of 20-100 nm)."""
 
-_CELL_M = 90e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
+_CELL_M = 110e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
 _MARGIN_M = 1.0e-6
 _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wall
 
@@ -266,8 +266,7 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     half_cell = np.float32(0.5 * cells.size[1])
     front = cells.depth < _front(cells.size[0])
     any_pore = (cells.pore > 0) & ~front
-    wall = ndimage.distance_transform_edt((cells.pore >= 0.5) | front, sampling=cells.size).astype(np.float32)
-    wall = np.maximum(wall - half_cell, 0)
+    wall = np.maximum(_to_wall((cells.pore >= 0.5) | front, cells.size) - half_cell, 0)
     own = np.where(any_pore, np.maximum(2 * wall, 2 * half_cell * cells.pore), 0).astype(np.float32)
     mouth = any_pore[cells.first] & ~front[cells.first] & (cells.laid > 0)
     seeds = np.zeros_like(own)
@@ -293,6 +292,21 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     level = np.where(accessible & (cells.laid > 0), level, np.float32(-1e-6)).astype(np.float32)
     beside = ndimage.maximum_filter(level, 3)
     return np.where(any_pore, level, beside), accessible, mouth
+
+
+def _to_wall(open_: Bools, size: tuple[float, float, float]) -> Float32:
+    """Return the distance of open cells to the nearest cell that is not, 0 there, in the unit of `size`.
+
+    What `distance_transform_edt` does, less its index arrays in double precision: most cells are solid.
+    """
+    nearest = ndimage.distance_transform_edt(open_, sampling=size, return_distances=False, return_indices=True)
+    here = np.nonzero(open_)
+    square = np.zeros(here[0].size, np.float32)
+    for axis, edge in enumerate(size):
+        square += ((nearest[axis][here] - here[axis]) * np.float32(edge)) ** 2
+    wall = np.zeros(open_.shape, np.float32)
+    wall[here] = np.sqrt(square)
+    return wall
 
 
 def _floor(cells: _Cells, pore: Bools, open_: Bools, width: Float32, depth: Float32) -> Float32:
