@@ -14,10 +14,11 @@ from instrument.settings import Beam, BeamSettings, Device, EdsScan, Scan, Stage
 #: Sputtered volume per charge at 30 kV Xe, normal incidence, m3/C (physics.md 2.1).
 MILL_RATES: dict[str, float] = {
     "active": 0.25e-9, "collector": 0.38e-9, "carbon": 0.23e-9, "binder": 0.50e-9, "cbd": 0.70e-9, "film": 0.32e-9,
-    "cap": 0.30e-9, "paste": 0.60e-9, "electrode": 0.30e-9,
+    "cap": 0.30e-9, "paste": 0.60e-9, "electrode": 0.30e-9, "copper": 0.32e-9,
 }  # fmt: skip
-#: Rates of the other species, relative to Xe (physics.md 2.1).
+#: Rates of the other species, relative to Xe; oxygen takes carbon and polymers faster (physics.md 2.1).
 SPECIES_FACTOR = {"Xenon": 1.0, "Argon": 0.65, "Oxygen": 0.27, "Nitrogen": 0.22}
+OXYGEN_ON_CARBON, CARBONACEOUS = 0.8, ("carbon", "binder", "cbd")
 #: Exponent with which the milling rate falls with voltage down to 5 kV (physics.md 2.1).
 VOLTAGE_EXPONENT = 0.35
 
@@ -51,7 +52,14 @@ def spot(current_a: float, voltage_v: float = 30e3) -> float:
 
 def mill_rate(material: str = "electrode", voltage_v: float = 30e3, species: str = "Xenon") -> float:
     """Return the sputtered volume per charge (m3/C); KeyError names an unknown material or species."""
-    return float(MILL_RATES[material] * SPECIES_FACTOR[species] * (voltage_v / 30e3) ** VOLTAGE_EXPONENT)
+    return float(MILL_RATES[material] * species_factor(species, material) * (voltage_v / 30e3) ** VOLTAGE_EXPONENT)
+
+
+def species_factor(species: str, material: str) -> float:
+    """Return the rate of a species on a material over that of xenon; KeyError names an unknown species."""
+    if species == "Oxygen" and material in CARBONACEOUS:
+        return OXYGEN_ON_CARBON
+    return SPECIES_FACTOR[species]
 
 
 def mill_dose(volume_m3: float, material: str = "electrode", voltage_v: float = 30e3, species: str = "Xenon") -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import tan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,17 @@ from instrument.settings import CleaningCrossSection, Rectangle
 from simulator.beams import Affine
 from simulator.block import Block
 from simulator.materials import PT
-from simulator.milling import ROCKED_SHARE, column_rate, curtain, foot_lag, inside, swept
+from simulator.milling import (
+    REDEPOSITED_OPEN,
+    ROCKED_SHARE,
+    column_rate,
+    curtain,
+    foot_lag,
+    inside,
+    swept,
+    tail,
+    taper,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -28,14 +39,15 @@ class FaceCut:
     Parameters
     ----------
     block : what is cut; flight : of the beam, block axes; plane : from field positions to (x, z) at y = 0
-    pattern : with its width and depth; sigma : of the spot, metres; rates : by material, m3/C
-    off : error of the line's place, metres; cuts : made since the last break
+    pattern : with its width and depth; rates : by material, m3/C; current_a : of the beam
+    sigma : of its spot, metres; off : error of the line's place, metres; cuts : made since the last break
     """
 
     block: Block
     flight: NDArray[np.float64]
     plane: Affine
     pattern: CleaningCrossSection | Rectangle
+    current_a: float
     sigma: float
     rates: Float32
     off: float
@@ -43,15 +55,18 @@ class FaceCut:
 
     def __post_init__(self) -> None:
         block, flight = self.block, self.flight
-        self._slant, self._lean = float(flight[0] / flight[1]), float(flight[2] / flight[1])
+        self._slant = float(flight[0] / flight[1])
+        self._tails = tail(self.current_a)
         x_top = block.x[None, :] - self._slant * block.y[:, None]
         (a, b), _ = self.plane.matrix
         v = self.pattern.y_m if isinstance(self.pattern, Rectangle) else self.pattern.end_y_m
         middle = float(a * self.pattern.x_m + b * v + self.plane.offset[0])
-        lateral = inside(x_top, middle, self.pattern.width_m * abs(float(a)), self.sigma)
+        lateral = inside(x_top, middle, self.pattern.width_m * abs(float(a)), self.sigma, self._tails)
         columns = np.flatnonzero(lateral.max(axis=0) > 1e-3)
         self._part = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
-        self._x_top, self._lateral = x_top[:, self._part], lateral[:, self._part]
+        self._lateral = lateral[:, self._part]
+        lean = float(flight[2] / flight[1]) - tan(taper(self.current_a))
+        self._at_zero, self._per_row = self._lines(x_top[:, self._part], lean)
         self._lag = foot_lag(block.y, self.pattern.depth_m, self.cuts)
         self._relief = block.maps.relief.copy()
         self._advanced = self._looked_at = 0.0
@@ -66,11 +81,12 @@ class FaceCut:
         if self._advanced - self._looked_at > LOOKED_AT_AGAIN_M:
             self._look()
         rate = np.where(block.film[:, part] > _FILM_M, self.rates[PT], self._column[part]).astype(np.float32)
+        rate *= np.float32(1 - REDEPOSITED_OPEN)
         before = block.maps.surface[:, part]
         after = swept(
             before, rate, self._lateral, (self._line(span[0]), self._line(span[1])),
             charge_per_area=charge_c / (self.pattern.width_m * self.pattern.depth_m), sigma=self.sigma,
-            wanted=self._lag,
+            tails=self._tails, wanted=self._lag,
         )  # fmt: skip
         self._advanced += float(np.median(after - before))
         surface = block.maps.surface.copy()
@@ -90,7 +106,11 @@ class FaceCut:
 
     def _line(self, v: float) -> Float32:
         """Return z of the line at each place of the face when it stands at a field row."""
+        return self._at_zero + np.float32(self._per_row * v)
+
+    def _lines(self, x_top: NDArray[np.float64], lean: float) -> tuple[Float32, float]:
+        """Return z of the line at each place when it stands at field row 0, and by how much it moves per row, m/m."""
         (a, b), (c, d) = self.plane.matrix
-        u = (self._x_top - self.plane.offset[0] - b * v) / a
-        z = c * u + d * v + self.plane.offset[1] + self._lean * self.block.y[:, None] + self.off
-        return np.asarray(z, np.float32)
+        across, along = self.plane.offset
+        z = c * (x_top - across) / a + along + lean * self.block.y[:, None] + self.off
+        return np.asarray(z, np.float32), float(d - c * b / a)

@@ -15,8 +15,10 @@ from simulator.deposition import electron_film_rate, film_rate
 from simulator.milling import (
     DOSE_SPREAD,
     LINE_SPREAD_M,
+    REDEPOSITED_OPEN,
     TrueRates,
     inside,
+    redeposited,
     spot_sigma,
 )
 from simulator.randomness import rng
@@ -30,7 +32,8 @@ ALONG_FACE, ONTO_FACE = 0.087, 0.5
 OPEN_FRONT_M = 0.8e-6
 #: Edge of a film, metres, and its thin halo: share of its thickness and reach (physics.md 3.1: 1-3 %, 10-30 um).
 FILM_EDGE_M, HALO_SHARE, HALO_M = 0.4e-6, 0.02, 10e-6
-_THINNEST_HALO_M = 3e-9
+#: The needle stands at +x: at the film's far side the gas is thinner by this (our own choice; physics.md 1.5).
+NEEDLE_SHADOW = 0.07
 
 
 @dataclass
@@ -114,7 +117,8 @@ class Writer:
         across = inside(x, (x0 + x1) / 2, x1 - x0, FILM_EDGE_M) * inside(y, (y0 + y1) / 2, y1 - y0, FILM_EDGE_M)
         beside = np.hypot(np.maximum(np.maximum(x0 - x, x - x1), 0), np.maximum(np.maximum(y0 - y, y - y1), 0))
         halo = HALO_SHARE * np.exp(-beside / HALO_M)
-        return np.asarray(np.where(across > halo, across, halo), np.float32)
+        shadow = 1 - NEEDLE_SHADOW * np.clip((x1 - x) / max(x1 - x0, 1e-9), 0, 1)
+        return np.asarray(np.where(across > halo, across, halo) * shadow, np.float32)
 
     # -- milling ------------------------------------------------------------------------------------------------------
 
@@ -135,6 +139,7 @@ class Writer:
             if z0 > self._front_of(x0, x1) + OPEN_FRONT_M:
                 depth = self._rate("cap" if self._on_cap(x0, z0, x1, z1) else "electrode") * charge
                 depth /= pattern.width_m * pattern.height_m
+                depth *= 1 - redeposited(pattern.depth_m, min(pattern.width_m, pattern.height_m))
                 self.block.add(Feature(kind="pit", x0=x0, z0=z0, x1=x1, z1=z1, amount=depth, soft=self._sigma))
                 return
         step = last - first
@@ -143,7 +148,8 @@ class Writer:
         cut = self._cuts.get(id(pattern))
         if cut is None:
             cut = self._cuts[id(pattern)] = FaceCut(
-                block=self.block, flight=self.sight.flight, plane=plane, pattern=pattern, sigma=self._sigma,
+                block=self.block, flight=self.sight.flight, plane=plane, pattern=pattern,
+                current_a=self.job.current_a, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
         cut.give(span, self._dose * charge)
@@ -158,7 +164,7 @@ class Writer:
         x0, x1, z0, z1 = min(xa, xb), max(xa, xb), min(za, zb), max(za, zb)
         if isinstance(pattern, Rectangle):
             _, z0, _, z1 = self._box(pattern, plane)
-            depth = self._rate("electrode") * charge / (pattern.width_m * pattern.height_m)
+            depth = self._rate("electrode") * charge / (pattern.width_m * pattern.height_m) * (1 - REDEPOSITED_OPEN)
         else:
             depth = pattern.depth_m
         for a, b in ((x0, min(x1, low)), (max(x0, high), x1)):

@@ -46,8 +46,8 @@ class Bench:
         self.at: Pose = pose(PoseName.MILL, PRETILT)
         self.stage = StagePosition()
 
-    def go(self, name: str, rocking: float = radians(3.0)) -> None:
-        self.at = pose(name, PRETILT, rocking=rocking)
+    def go(self, name: str, rocking: float = radians(3.0), over_tilt: float = 0.0) -> None:
+        self.at = pose(name, PRETILT, rocking=rocking, over_tilt=over_tilt)
         middle = (0.0, 4e-6, 0.0) if name in ("face-on", "deposit") else (0.0, 0.0, 0.0)
         self.stage = stage_for(self.site, self.at, middle)
         self.microscope.move_stage(self.stage)
