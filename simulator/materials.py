@@ -12,6 +12,7 @@ RESIDUE = 6  # redeposited material
 SLIVER = 7  # iron-rich inclusion in the aluminium foil
 GRAPHITE = 8  # anode active material, or solid carbon
 COPPER = 9  # anode collector
+CRACK_RESIDUE = 10  # fluorine-rich residue of binder and salt in hair cracks
 VACUUM = 255  # outside the specimen
 
 TRUTH_OUTSIDE = 0

@@ -22,12 +22,15 @@ from simulator.randomness import rng
 from simulator.textures import Float32, Indices, grains, look_up, look_up_smooth, noise
 
 Labels = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
 Axes = tuple[Indices, Indices, Indices]
 
 _FINE_SHAPE = (64, 192, 192)
 _COARSE_SHAPE = (48, 96, 96)
 _COARSE_STEP = (4, 4, 4)
-_REACH_M = 0.7e-6  # beyond a particle's surface to which distances are kept
+_SEAM_M = 0.09e-6  # where two particles touch, this much difference of their distances is a seam
+_HAIR_M = 110e-9  # cracks narrower than this may hold residue (physics.md 6)
+_REACH_M = 1.1e-6  # beyond a particle's surface to which distances are kept
 
 
 class Model(Protocol):
@@ -57,7 +60,23 @@ class _Particles:
     rim: Float32  # cracks reach this far below the surface, metres
     lost: Float32  # share of grains fallen out
     filled: Float32  # cracks are binder where noise lies above this
+    dots: Float32  # closed pores where fine noise lies above this
     large: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Crack:
+    """A crack through a particle: bent plane with a normal, wide at the rim where `along` points, narrowing inward.
+
+    `depth` (of the radius) is where it ends; binder fills it from there to `filled_to` of its way out: -1 none, 2 all.
+    """
+
+    particle: int
+    normal: NDArray[np.float64]
+    along: NDArray[np.float64]
+    width: float
+    depth: float
+    filled_to: float
 
 
 class NmcModel:
@@ -82,6 +101,7 @@ class NmcModel:
         self.particles = self._particles()
         self.slivers = self._slivers()
         self.main = self._main_cracks()
+        self.clusters = self._clusters()
         self.grow = np.float32(0.0)
         self.cut = np.float32(0.0)
         self._calibrate()
@@ -104,8 +124,8 @@ class NmcModel:
                 spread=e.spread,
                 small_share=e.small_share,
                 void_m=0.9 * e.small_diameter_m,
-                void_share=0.05,
-                solid=min(0.68, e.active - 0.04),
+                void_share=0.03,
+                solid=min(0.76, e.active + 0.03),
             )
             centre = spheres.centre_m.copy()
             centre[:, 1] = e.coating_m - centre[:, 1] if side == 0 else e.coating_m + e.foil_m + centre[:, 1]
@@ -123,10 +143,11 @@ class NmcModel:
         bumps = np.where(large, 0.03e-6 + 0.006 * radius, 0.05e-6 + (0.03 + 0.05 * shattered) * radius)
         some = draw.random(count)
         width = np.exp(draw.normal(math.log(85e-9), math.log(1.35), count)).clip(60e-9, 160e-9)
-        width = np.where(shattered, 1.25 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
+        width = np.where(shattered, 0.85 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
         rim = np.where(large, draw.uniform(0.05, 0.30, count) * radius, 1.2 * radius)
-        lost = np.where(shattered, draw.uniform(0.0, 0.12, count), 0.0) * min(e.cracks, 1.0)
+        lost = np.where(shattered, draw.uniform(0.0, 0.08, count), 0.0) * min(e.cracks, 1.0)
         filled = draw.normal(0.2, 0.9, count)
+        dots = np.where(large, draw.uniform(2.4, 3.4, count), draw.uniform(2.9, 4.0, count))
         return _Particles(
             centre,
             radius,
@@ -136,21 +157,36 @@ class NmcModel:
             rim.astype(np.float32),
             lost.astype(np.float32),
             filled.astype(np.float32),
+            dots.astype(np.float32),
             large,
         )
 
-    def _main_cracks(self) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64], float, float]]:
-        """Return cracks through particles: particle, normal, direction from the rim inward, width, depth reached."""
+    def _main_cracks(self) -> list[_Crack]:
+        """Return cracks through particles, from hair to 0.7 um (physics.md 6), and what is in them."""
         draw = rng(self.electrode.seed, "main cracks")
         found = []
         for index in np.flatnonzero(self.particles.radius > 0.35 * self.electrode.large_diameter_m):
-            for _ in range(int(draw.poisson(0.3 * self.electrode.cracks))):
+            for _ in range(int(draw.poisson(0.45 * self.electrode.cracks))):
                 normal = draw.normal(0, 1, 3) * (1.0, 1.0, 0.35)
                 normal /= np.linalg.norm(normal)
                 along = np.cross(normal, draw.normal(0, 1, 3))
                 along /= np.linalg.norm(along)
-                width = float(np.exp(draw.normal(math.log(200e-9), 0.4)).clip(100e-9, 500e-9))
-                found.append((int(index), normal, along, width, float(draw.uniform(-0.6, 0.6))))
+                width = float(np.exp(draw.normal(math.log(190e-9), 0.55)).clip(70e-9, 700e-9))
+                depth = float(draw.uniform(-0.6, 0.6))
+                filled_to = float(draw.choice([-1.0, 0.5, 2.0], p=[0.4, 0.25, 0.35]))
+                found.append(_Crack(int(index), normal, along, width, depth, filled_to))
+        return found
+
+    def _clusters(self) -> list[tuple[int, NDArray[np.float64], float, float]]:
+        """Return where primary grains have parted on one side of a particle: particle, centre, radius, width."""
+        draw = rng(self.electrode.seed, "crack clusters")
+        p, found = self.particles, []
+        for index in np.flatnonzero(p.large):
+            if draw.random() < 0.35 * self.electrode.cracks:
+                side = draw.normal((0.0, 0.8, 0.0), 1.0)  # more often towards the foil, where calendering presses
+                centre = p.centre[index] + 0.85 * p.radius[index] * side / np.linalg.norm(side)
+                reach = float(draw.uniform(0.35, 0.65) * p.radius[index])
+                found.append((int(index), centre, reach, float(draw.uniform(90e-9, 220e-9))))
         return found
 
     def _slivers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -253,65 +289,85 @@ class NmcModel:
             raise ValueError(msg)
         axes = (axes[0], axes[1][inner], axes[2])
         nearest, second, owner, fine, coarse = self._fields(axes)
-        low, high = -0.4e-6, 0.4e-6
+        low, high = -0.4e-6, 0.6e-6
         for _ in range(12):
             self.grow = np.float32((low + high) / 2)
-            kept = (nearest < self.grow) & ~self._cracked(nearest, owner, fine, coarse, axes)[0]
+            kept = (nearest < self.grow) & ~self._cracked(nearest, second, owner, fine, coarse, axes)[0]
             low, high = (float(self.grow), high) if float(kept.mean()) < e.active else (low, float(self.grow))
-        cracked, _ = self._cracked(nearest, owner, fine, coarse, axes)
-        active = (nearest < self.grow) & ~cracked
-        cracks = float((cracked & (nearest < self.grow) & self._binder_crack(owner, coarse)).mean())
+        cracked, binder, inside = self._cracked(nearest, second, owner, fine, coarse, axes)
+        active = inside & ~cracked
+        cracks = float(binder.mean())
         between = nearest >= self.grow
         score = self._score(nearest, second, fine, coarse, self._height(y[inner]))[between]
         wanted = max(0.01, e.cbd - cracks) * active.size
         self.cut = np.float32(np.quantile(score, max(0.0, 1 - wanted / max(1, score.size))))
 
-    def _binder_crack(self, owner: NDArray[np.int32], coarse: Float32) -> NDArray[np.bool_]:
-        """Say where a crack would be filled with binder."""
-        filled: NDArray[np.bool_] = coarse > self.particles.filled[owner]
-        return filled
-
     def _cracked(
-        self, nearest: Float32, owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return where a particle is open: along grain boundaries, through main cracks, where a grain fell out."""
+        self, nearest: Float32, second: Float32, owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
+    ) -> tuple[Bools, Bools, Bools]:
+        """Return where a particle is open, where binder has got in, and where a particle is at all.
+
+        Open: along grain boundaries, through main cracks, where a grain fell out, in closed pores, and in the seam
+        where two particles touch.
+        """
         p = self.particles
         inside = nearest < self.grow
         gap = np.asarray(look_up(self.gap, self.offsets[2], axes), np.float32)
+        gap *= np.float32(self.electrode.voxel_m)
         width = p.crack[owner]
         near = (nearest - self.grow) / p.rim[owner]
         near += np.float32(1.0)
         near += np.float32(0.45) * coarse
         width *= np.clip(near, 0, 1, out=near)
-        open_ = gap * np.float32(self.electrode.voxel_m) < width
+        open_ = gap < width
         number = np.asarray(look_up(self.grain, (0, 0, 0), axes), np.int8)
         open_ |= number > (127 - 254 * p.lost[owner])
+        self._open_clusters(open_, owner, gap, axes)
+        binder = open_ & (coarse > p.filled[owner])
+        seam = (second - nearest) < np.float32(_SEAM_M) * (1 + coarse)
+        seam &= second < self.grow
+        binder |= seam & (fine > np.float32(0.3))
+        open_ |= seam
+        dots = fine > p.dots[owner]
+        dots &= nearest < self.grow - np.float32(0.3e-6)
+        open_ |= dots
+        self._open_main(open_, binder, owner, fine, coarse, axes)
         open_ &= inside
-        self._open_main(open_, owner, fine, coarse, axes)
-        return open_, inside
+        binder &= inside
+        return open_, binder, inside
+
+    def _open_clusters(self, open_: Bools, owner: NDArray[np.int32], gap: Float32, axes: Axes) -> None:
+        """Part the grains on one side of some particles, widest at the rim."""
+        x, y, z = self._coordinates(axes)
+        for index, centre, radius, width in self.clusters:
+            box, (dx, dy, dz) = _around((x, y, z), centre, radius)
+            if box is None:
+                continue
+            off = np.sqrt((dz**2)[:, None, None] + ((dy**2)[:, None] + (dx**2)[None])[None])
+            off *= np.float32(-width / radius)
+            off += np.float32(width)
+            open_[box] |= (gap[box] < off) & (owner[box] == index)
 
     def _open_main(
-        self, open_: NDArray[np.bool_], owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
+        self, open_: Bools, binder: Bools, owner: NDArray[np.int32], fine: Float32, coarse: Float32, axes: Axes
     ) -> None:
-        """Open the main cracks: bent planes that narrow inward."""
+        """Open the main cracks: bent planes that narrow inward, empty, full of binder, or full deep in alone."""
         x, y, z = self._coordinates(axes)
         p = self.particles
-        for index, normal, along, width, depth in self.main:
-            centre, radius = p.centre[index], 1.25 * p.radius[index]
-            spans = [
-                slice(int(np.searchsorted(a, c - radius)), int(np.searchsorted(a, c + radius)))
-                for a, c in zip((x, y, z), centre, strict=True)
-            ]
-            if any(span.stop <= span.start for span in spans):
+        for crack in self.main:
+            index, radius = crack.particle, 1.25 * p.radius[crack.particle]
+            box, (dx, dy, dz) = _around((x, y, z), p.centre[index], float(radius))
+            if box is None:
                 continue
-            box = (spans[2], spans[1], spans[0])
-            dx, dy, dz = ((a[s] - c).astype(np.float32) for a, s, c in zip((x, y, z), spans, centre, strict=True))
-            across = _plane(normal, dx, dy, dz)
+            across = _plane(crack.normal, dx, dy, dz)
             across += np.float32(0.10 * radius) * coarse[box] + np.float32(0.07e-6) * fine[box]
-            inward = _plane(along / radius, dx, dy, dz)
-            half = np.float32(width / 2) * np.clip((inward - depth) * np.float32(1.6), 0, 1)
+            outward = _plane(crack.along / radius, dx, dy, dz) - np.float32(crack.depth)
+            half = np.float32(crack.width / 2) * np.clip(outward * np.float32(1.6), 0, 1)
             half += np.float32(0.03e-6) * fine[box] * (half > 0)
-            open_[box] |= (np.abs(across) < half) & (owner[box] == index)
+            here = (np.abs(across) < half) & (owner[box] == index)
+            open_[box] |= here
+            full = outward < np.float32(crack.filled_to * (0.8 - crack.depth))
+            binder[box] = np.where(here, full, binder[box])
 
     def voxels(self, axes: Axes) -> Labels:
         """Return the materials at voxel indices (z, y, x)."""
@@ -330,16 +386,18 @@ class NmcModel:
 
     def _coating(self, axes: Axes) -> Labels:
         """Return the materials of rows in or near a coating."""
-        e = self.electrode
+        e, p = self.electrode, self.particles
         y = self._coordinates(axes)[1]
         nearest, second, owner, fine, coarse = self._fields(axes)
         height = self._height(y)
-        cracked, solid = self._cracked(nearest, owner, fine, coarse, axes)
+        cracked, binder, solid = self._cracked(nearest, second, owner, fine, coarse, axes)
         labels = np.zeros(nearest.shape, np.uint8)
         labels[self._score(nearest, second, fine, coarse, height) > self.cut] = m.CBD
         labels[solid] = m.NMC
         labels[cracked] = m.PORE
-        np.copyto(labels, m.CBD, where=cracked & self._binder_crack(owner, coarse), casting="unsafe")
+        np.copyto(labels, m.CBD, where=binder & cracked, casting="unsafe")
+        residue = cracked & ~binder & (coarse > p.filled[owner] - np.float32(0.3)) & (p.crack[owner] < _HAIR_M)
+        np.copyto(labels, m.CRACK_RESIDUE, where=residue, casting="unsafe")
         self._lay_foil(labels, nearest, coarse, height)
         rough = np.float32(e.roughness_m) * coarse + np.float32(0.3 * e.roughness_m) * fine
         top = int(np.searchsorted(y, 4 * e.roughness_m + 1e-9))
@@ -351,11 +409,11 @@ class NmcModel:
 
     def _lay_foil(self, labels: Labels, nearest: Float32, coarse: Float32, height: Float32) -> None:
         """Write the foil under its film of binder, embossed by the particles."""
-        rows = np.flatnonzero(height < 1e-6)
+        rows = np.flatnonzero(height < 1.2e-6)
         if rows.size == 0:
             return
         part = slice(int(rows[0]), int(rows[-1]) + 1)
-        depth = -height[None, part, None] + np.float32(0.06e-6) * coarse[:, part]
+        depth = -height[None, part, None] + np.float32(0.15e-6) * coarse[:, part]
         beside = nearest[:, part] - self.grow
         known = np.float32(0.9 * (_REACH_M - 0.1e-6)) - max(self.grow, np.float32(0))  # farther than that none is told
         film = np.minimum(np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part], known)
@@ -378,6 +436,19 @@ class NmcModel:
             within = dz[:, None, None] + (dy[:, None] + dx[None])[None] < 1
             box = labels[spans[2], spans[1], spans[0]]
             box[within & (box == m.AL)] = m.SLIVER
+
+
+def _around(
+    axes: tuple[Float32, Float32, Float32], centre: NDArray[np.float64], radius: float
+) -> tuple[tuple[slice, slice, slice] | None, tuple[Float32, Float32, Float32]]:
+    """Return the box of voxels (z, y, x) around a point of axes x, y, z, None for none, and the offsets from it."""
+    spans = [
+        slice(int(np.searchsorted(a, c - radius)), int(np.searchsorted(a, c + radius)))
+        for a, c in zip(axes, centre, strict=True)
+    ]
+    dx, dy, dz = ((a[s] - np.float32(c)).astype(np.float32) for a, s, c in zip(axes, spans, centre, strict=True))
+    box = (spans[2], spans[1], spans[0])
+    return (None if any(span.stop <= span.start for span in spans) else box), (dx, dy, dz)
 
 
 def _plane(normal: NDArray[np.float64], dx: Float32, dy: Float32, dz: Float32) -> Float32:
