@@ -29,6 +29,12 @@ def open(url: str = "simulator", state: Path | None = None) -> SimulatedMicrosco
     BadData : a damaged state folder
     """
     from simulator.microscope import SimulatedMicroscope
-    from simulator.options import parse
+    from simulator.options import impossible, parse
 
-    return SimulatedMicroscope(parse(url), state)
+    options = parse(url)
+    try:
+        return SimulatedMicroscope(options, state)
+    except ValueError as error:
+        if options.file is None:
+            raise
+        raise impossible(str(error), file=str(options.file)) from error

@@ -23,6 +23,7 @@ from simulator.widths import passages, spread
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+_Cells3 = tuple[NDArray[np.intp], ...]  # cells by their layers, rows and columns
 
 WALL_SHARE = 0.30
 """Growth of a wide pore's wall at its mouth over that of the film (physics.md 3.2: fw)."""
@@ -44,6 +45,7 @@ ROUGHNESS_M = 20e-9
 
 _CELL_M = 110e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
 _MARGIN_M = 1.0e-6
+_NOWHERE_M = -1e-6  # level where nothing grows
 _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wall
 
 
@@ -274,22 +276,24 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     reached = passages(seeds, own)
     accessible = reached > 0
     width = spread(reached, cells.size)
-    depth = np.maximum(cells.depth, 0)
-    grown = wall_growth(cells.before + cells.laid) - wall_growth(cells.before)
-    closes = accessible & (2 * grown >= width) & (cells.laid > 0)
-    scale = np.maximum(np.float32(DECAY) * width, np.float32(1e-9))
-    ring = grown * np.exp(-depth / scale) - wall
-    ratio = np.maximum(2 * grown / np.maximum(width, np.float32(1e-9)), 1)
-    solid = np.maximum(scale * np.log(ratio), np.maximum(np.float32(PLUG) * width, 2 * half_cell))
-    # behind a plug grows what grew before it closed, thinning out within a width
-    tail = 0.5 * width * np.exp(-np.maximum(depth - solid, 0) / np.maximum(np.float32(0.4) * width, half_cell)) - wall
-    level = np.where(closes, np.where(depth <= solid, 2 * half_cell, tail - 0.25 * half_cell), ring)
-    open_ = accessible & ~closes
+    # from here on for the cells that platinum can get to alone: one in six
+    at = np.nonzero(accessible & (cells.laid > 0))
+    throat, depth, to_wall = width[at], np.maximum(cells.depth[at], 0), wall[at]
+    grown = (wall_growth(cells.before + cells.laid) - wall_growth(cells.before))[at[1:]]
+    scale = np.maximum(np.float32(DECAY) * throat, np.float32(1e-9))
+    ring = grown * np.exp(-depth / scale) - to_wall
     roughness = rng(0, "deposit roughness").standard_normal((16, 64, 64), dtype=np.float32)
-    level += np.where(open_, np.float32(ROUGHNESS_M) * _tiled(roughness, level.shape), 0)
-    level = np.maximum(level, _floor(cells, any_pore, open_, width, depth))
-    level = np.maximum(level, _lit(cells, any_pore, open_, width, depth, beam))
-    level = np.where(accessible & (cells.laid > 0), level, np.float32(-1e-6)).astype(np.float32)
+    ring += np.float32(ROUGHNESS_M) * roughness[at[0] % 16, at[1] % 64, at[2] % 64]
+    ring = np.maximum(ring, _floor(any_pore, cells.size[0], at, throat, depth, grown))
+    ring = np.maximum(ring, _lit(cells, any_pore, at, throat, depth, beam))
+    ratio = np.maximum(2 * grown / np.maximum(throat, np.float32(1e-9)), 1)
+    solid = np.maximum(scale * np.log(ratio), np.maximum(np.float32(PLUG) * throat, 2 * half_cell))
+    # behind a plug grows what grew before it closed, thinning out within a width
+    thins = np.maximum(np.float32(0.4) * throat, half_cell)
+    tail = 0.5 * throat * np.exp(-np.maximum(depth - solid, 0) / thins) - to_wall
+    plug = np.where(depth <= solid, 2 * half_cell, tail - 0.25 * half_cell)
+    level = np.full(width.shape, np.float32(_NOWHERE_M))
+    level[at] = np.where(2 * grown >= throat, np.maximum(plug, np.float32(_NOWHERE_M)), ring)
     beside = ndimage.maximum_filter(level, 3)
     return np.where(any_pore, level, beside), accessible, mouth
 
@@ -309,37 +313,38 @@ def _to_wall(open_: Bools, size: tuple[float, float, float]) -> Float32:
     return wall
 
 
-def _floor(cells: _Cells, pore: Bools, open_: Bools, width: Float32, depth: Float32) -> Float32:
+def _floor(pore: Bools, edge_m: float, at: _Cells3, width: Float32, depth: Float32, grown: Float32) -> Float32:
     """Return the level of what grows on the floors of open pores: the film times the sky that they see."""
-    down = np.zeros_like(width)
-    edge = np.float32(cells.size[0])
-    for layer in range(width.shape[0] - 2, -1, -1):
-        down[layer] = np.where(pore[layer + 1], down[layer + 1] + edge, 0.5 * edge)
-    down[-1] = np.float32(1)
+    edge = np.float32(edge_m)
+    below = np.empty(pore.shape, np.float32)
+    below[-1] = np.float32(1)
+    for layer in range(pore.shape[0] - 2, -1, -1):
+        below[layer] = np.where(pore[layer + 1], below[layer + 1] + edge, 0.5 * edge)
+    down = below[at]
     bottom = np.maximum(depth + down, np.float32(1e-9))
     sky = np.sin(np.arctan(0.5 * width / bottom)) ** 2
-    grown = wall_growth(cells.before + cells.laid) - wall_growth(cells.before)
-    return np.where(open_, sky * grown - down, np.float32(-1e-6)).astype(np.float32)
+    level: Float32 = sky * grown - down
+    return level
 
 
 def _lit(
-    cells: _Cells, pore: Bools, open_: Bools, width: Float32, depth: Float32, beam: tuple[float, float, float]
+    cells: _Cells, pore: Bools, at: _Cells3, width: Float32, depth: Float32, beam: tuple[float, float, float]
 ) -> Float32:
     """Return the level of what a slanted beam grows on the walls that it meets below the mouth, along y or x."""
-    nothing = np.full(width.shape, np.float32(-1e-6))
     axis = 1 if abs(beam[1]) >= abs(beam[0]) else 2
     slant = beam[1] if axis == 1 else beam[0]
     if abs(slant) < _SLANT:
-        return nothing
+        return np.full(width.shape, np.float32(_NOWHERE_M))
     edge = np.float32(cells.size[axis])
-    to_wall = np.full(width.shape, np.float32(1))
-    order = range(width.shape[axis] - 2, -1, -1) if slant > 0 else range(1, width.shape[axis])
+    to_wall = np.full(pore.shape, np.float32(1))
+    order = range(pore.shape[axis] - 2, -1, -1) if slant > 0 else range(1, pore.shape[axis])
     ahead = 1 if slant > 0 else -1
     for place in order:
         here, there = (_plane(axis, place), _plane(axis, place + ahead))
         to_wall[here] = np.where(pore[there], to_wall[there] + edge, 0.5 * edge)
     seen = depth < np.float32(beam[2] / abs(slant)) * width
-    return np.where(open_ & seen, LIT_SHARE * cells.laid - to_wall, nothing).astype(np.float32)
+    level: Float32 = np.where(seen, np.float32(LIT_SHARE) * cells.laid[at[1:]] - to_wall[at], np.float32(_NOWHERE_M))
+    return level
 
 
 def _plane(axis: int, place: int) -> tuple[slice | int, ...]:
@@ -393,8 +398,3 @@ def _finer(plane: Float32, rows: int, columns: int) -> Float32:
             high = np.minimum(low + 1, count - 1)
             out = out.take(low, axis) * (1 - share) + out.take(high, axis) * share
     return out
-
-
-def _tiled(tile: Float32, shape: tuple[int, ...]) -> Float32:
-    times = [math.ceil(n / t) for n, t in zip(shape, tile.shape, strict=True)]
-    return np.tile(tile, times)[: shape[0], : shape[1], : shape[2]]

@@ -78,7 +78,8 @@ class SimulatedMicroscope(Microscope):
         saved = self._store.load(options) if self._store is not None else None
         self._now, self.block = saved if saved is not None else (fresh(self.description), new_block(options))
         away = max(0.0, opened - self._now.wall_s) * (options.pace or 1.0) if self._now.wall_s else 0.0
-        self.clock: SimulatedClock = SimulatedClock(self._now.time_s + away, options.pace)
+        # a paced clock follows the wall; one that is stepped stands still when nobody is there and nothing runs
+        self.clock: SimulatedClock = SimulatedClock(self._now.time_s + (away if options.pace else 0.0), options.pace)
         self.rates = true_rates(options.seed, options.rates)
         self._pictures = Pictures(options, self.block, state)
         self._verb = threading.RLock()
@@ -294,6 +295,8 @@ class SimulatedMicroscope(Microscope):
             if reached > done:
                 writer.give(done, reached)
             self._use_gas(passed)
+            if self.options.pace is None:
+                self.clock.wait(passed)
             self._count_cut(job, writer, reached)
         self._blank()
         self._save()
@@ -412,7 +415,8 @@ class SimulatedMicroscope(Microscope):
         if job.purpose == "deposit":
             self._now = self._now.replace_fast(cuts=0)
         elif writer.cuts_face and fraction >= 1.0 - 1e-9 and job.area == "face":
-            self._now = self._now.replace_fast(cuts=self._cuts_since_break(self.clock.now()) + 1, last_cut_s=self.clock.now())
+            now = self.clock.now()
+            self._now = self._now.replace_fast(cuts=self._cuts_since_break(now) + 1, last_cut_s=now)
 
     def _frame(
         self, pixels: np.ndarray, scan: Scan | EdsScan, channels: tuple[str, ...], started: float, seconds: float,

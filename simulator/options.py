@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from instrument.errors import Refused
 from instrument.units import UnitError, quantity
-from simulator.electrode import Electrode
+from simulator.electrode import PRESETS, Electrode, Preset
 from simulator.slab import BEHIND_M, REACH_M, STRIDE_M
 
 #: What is held of a specimen has at most so many voxels unless its voxel is given.
@@ -20,7 +21,8 @@ MOST_VOXELS = 150e6
 class Options(BaseModel):
     """A virtual microscope and its specimen. Lengths in metres, angles in radians.
 
-    coating .. layer : see `simulator.electrode.Electrode`; voxel and layer None: 40 and 50 nm, coarser for big blocks
+    preset .. layer : see `simulator.electrode.Electrode`; voxel and layer None: 40 and 50 nm (porous carbon: 20 nm),
+    coarser for big blocks
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
     own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most
@@ -30,15 +32,18 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=1, ge=0)
+    preset: Preset = "nmc-cathode"
+    file: Path | None = None
+    file_voxel: float | None = Field(default=None, gt=0, le=1e-5)
     coating: float = Field(default=19e-6, gt=1e-6, le=2e-4)
-    foil: float = Field(default=17e-6, gt=0, le=1e-4)
+    foil: float | None = Field(default=None, gt=0, le=1e-4)
     width: float = Field(default=36e-6, ge=4e-6, le=3e-4)
     height: float = Field(default=28e-6, ge=4e-6, le=3e-4)
     depth: float = Field(default=10e-6, ge=1e-6, le=1e-4)
     above: float = Field(default=4e-6, ge=0.5e-6, le=2e-5)
     voxel: float | None = Field(default=None, ge=5e-9, le=5e-7)
     layer: float | None = Field(default=None, ge=5e-9, le=5e-7)
-    cracks: float = Field(default=1.0, ge=0, le=3)
+    cracks: float | None = Field(default=None, ge=0, le=3)
     pretilt: float = Field(default=0.7853981633974483, ge=0, le=1.2)
     pace: float | None = Field(default=None, gt=0, le=1e6)
     jump: float = Field(default=0.6e-6, ge=0, le=1e-5)
@@ -50,24 +55,38 @@ class Options(BaseModel):
 
     def electrode(self) -> Electrode:
         """Return what the specimen is built from."""
-        voxel, layer = self.voxel or 40e-9, self.layer or 50e-9
+        finest = PRESETS[self.preset].get("voxel_m")
+        voxel, layer = self.voxel or finest or 40e-9, self.layer or finest or 50e-9
         held = min(self.depth, REACH_M + BEHIND_M + STRIDE_M)
         voxels = self.width * (self.height + self.above) * held / (voxel**2 * layer)
         if self.voxel is None and voxels > MOST_VOXELS:
             coarser = (voxels / MOST_VOXELS) ** (1 / 3)
             voxel, layer = voxel * coarser, layer * coarser if self.layer is None else layer
+        given = {} if self.foil is None else {"foil_m": self.foil}
+        if self.cracks is not None:
+            given["cracks"] = self.cracks
         return Electrode(
             seed=self.seed,
+            preset=self.preset,
+            file=self.file,
+            file_voxel_m=self.file_voxel,
             width_m=self.width,
             height_m=self.height,
             depth_m=self.depth,
             above_m=self.above,
             coating_m=self.coating,
-            foil_m=self.foil,
             voxel_m=voxel,
             layer_m=layer,
-            cracks=self.cracks,
+            **given,
         )
+
+    @model_validator(mode="after")
+    def _electrode_can_be_made(self) -> Self:
+        try:
+            self.electrode()
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        return self
 
 
 def _number(text: str) -> float:
@@ -85,6 +104,9 @@ _READ: dict[str, Callable[[str], Any]] = {
     ),
     "pretilt": _as("angle"),
     "rates": _as("fraction"),
+    "preset": str,
+    "file": lambda text: Path(text).absolute(),
+    "file_voxel": _as("length"),
     **dict.fromkeys(("pace", "drift", "cracks"), _number),
 }
 
@@ -113,9 +135,20 @@ def parse(url: str) -> Options:
         options = Options.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "url"
+        if not first["loc"]:  # what the preset can't do: the sentence says all
+            raise impossible(first["msg"].removeprefix("Value error, "), options=values) from error
+        field = str(first["loc"][0])
         raise _refused(field, values.get(field), first["msg"], "choose a value within the limit") from error
     return options
+
+
+def impossible(problem: str, **evidence: Any) -> Refused:
+    """Return the refusal of a specimen that can't be made, from a sentence with limit and remedy."""
+    msg = f"simulator: {problem}"
+    return Refused(
+        msg, rule="simulator-options", field="preset", value=str(evidence), limit="what the preset can do",
+        remedy="see the message",
+    )  # fmt: skip
 
 
 def _refused(field: str, value: Any, limit: str, remedy: str) -> Refused:

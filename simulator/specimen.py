@@ -8,22 +8,15 @@ open or filled with binder, a binder-rich film on the collector.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator import materials as m
 from simulator.electrode import Electrode
-from simulator.packing import Spheres, pack
+from simulator.model import Axes, Bools, Labels, Model
+from simulator.particles import clusters, main_cracks, packed, slivers
 from simulator.randomness import rng
-from simulator.textures import Float32, Indices, grains, look_up, look_up_smooth, noise
-
-Labels = NDArray[np.uint8]
-Bools = NDArray[np.bool_]
-Axes = tuple[Indices, Indices, Indices]
+from simulator.textures import Float32, grains, look_up, look_up_smooth, noise
 
 _FINE_SHAPE = (64, 192, 192)
 _COARSE_SHAPE = (48, 96, 96)
@@ -33,53 +26,20 @@ _HAIR_M = 110e-9  # cracks narrower than this may hold residue (physics.md 6)
 _REACH_M = 1.1e-6  # beyond a particle's surface to which distances are kept
 
 
-class Model(Protocol):
-    """Makes any voxels of an electrode, the same for the same electrode, however they are asked for."""
-
-    grain: NDArray[np.int8]
-
-    def voxels(self, axes: Axes) -> Labels:
-        """Return the materials at voxel indices (z, y, x)."""
-        ...
-
-
 def model_of(electrode: Electrode) -> Model:
     """Return what makes the voxels of an electrode."""
-    return NmcModel(electrode)
+    if electrode.preset == "porous-carbon":
+        from simulator.porous import PorousModel
+
+        return PorousModel(electrode)
+    if electrode.preset == "from-volume":
+        from simulator.labelvolume import LabelVolumeModel
+
+        return LabelVolumeModel(electrode)
+    return ParticleModel(electrode)
 
 
-@dataclass(frozen=True)
-class _Particles:
-    """All particles of both coatings in block coordinates, large first; tables are by particle."""
-
-    centre: NDArray[np.float64]  # (n, 3) x, y, z
-    radius: NDArray[np.float64]
-    stretch: NDArray[np.float64]  # (n, 3) of the distance in x, y, z
-    bumps: Float32  # of the surface, metres
-    crack: Float32  # width of grain boundary cracks, metres; 0 none
-    rim: Float32  # cracks reach this far below the surface, metres
-    lost: Float32  # share of grains fallen out
-    filled: Float32  # cracks are binder where noise lies above this
-    dots: Float32  # closed pores where fine noise lies above this
-    large: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Crack:
-    """A crack through a particle: bent plane with a normal, wide at the rim where `along` points, narrowing inward.
-
-    `depth` (of the radius) is where it ends; binder fills it from there to `filled_to` of its way out: -1 none, 2 all.
-    """
-
-    particle: int
-    normal: NDArray[np.float64]
-    along: NDArray[np.float64]
-    width: float
-    depth: float
-    filled_to: float
-
-
-class NmcModel:
+class ParticleModel:
     """Particles, thresholds and noise of one electrode, from which any voxels can be made."""
 
     def __init__(self, electrode: Electrode) -> None:
@@ -98,110 +58,13 @@ class NmcModel:
         wide = max(1.0, round(4 * body / electrode.voxel_m / _COARSE_STEP[1]) / 4)
         self.coarse = noise("coarse", _COARSE_SHAPE, (wide / ratio, wide, wide))
         self.body = body
-        self.particles = self._particles()
-        self.slivers = self._slivers()
-        self.main = self._main_cracks()
-        self.clusters = self._clusters()
+        self.particles = packed(electrode)
+        self.slivers = slivers(electrode)
+        self.main = main_cracks(electrode, self.particles)
+        self.clusters = clusters(electrode, self.particles)
         self.grow = np.float32(0.0)
         self.cut = np.float32(0.0)
         self._calibrate()
-
-    def _particles(self) -> _Particles:
-        """Pack the coating and, if the height reaches it, the one below the foil."""
-        e = self.electrode
-        x = (self.x0, self.x0 + e.width_m)
-        z = (self.z0, self.z0 + e.depth_m)
-        sides = [(0, e.coating_m)] + ([(1, e.coating_m)] if e.height_m > e.coating_m + e.foil_m else [])
-        centres, radii, kinds = [], [], []
-        for side, thickness in sides:
-            spheres: Spheres = pack(
-                rng(e.seed, "packing", side),
-                x,
-                thickness,
-                z,
-                large_m=e.large_diameter_m,
-                small_m=e.small_diameter_m,
-                spread=e.spread,
-                small_share=e.small_share,
-                void_m=0.9 * e.small_diameter_m,
-                void_share=0.03,
-                solid=min(0.76, e.active + 0.03),
-            )
-            centre = spheres.centre_m.copy()
-            centre[:, 1] = e.coating_m - centre[:, 1] if side == 0 else e.coating_m + e.foil_m + centre[:, 1]
-            keep = spheres.kind < 2
-            centres.append(centre[keep])
-            radii.append(spheres.radius_m[keep])
-            kinds.append(spheres.kind[keep])
-        centre, radius, kind = np.concatenate(centres), np.concatenate(radii), np.concatenate(kinds)
-        draw = rng(e.seed, "particles")
-        count = radius.size
-        large = kind == 0
-        shattered = ~large & (draw.random(count) < 0.6)
-        uneven = np.where(large, 0.05, np.where(shattered, 0.16, 0.12))[:, None]
-        stretch = np.exp(uneven * draw.normal(0, 1, (count, 3)).clip(-2, 2))
-        bumps = np.where(large, 0.03e-6 + 0.006 * radius, 0.05e-6 + (0.03 + 0.05 * shattered) * radius)
-        some = draw.random(count)
-        width = np.exp(draw.normal(math.log(85e-9), math.log(1.35), count)).clip(60e-9, 160e-9)
-        width = np.where(shattered, 0.85 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
-        rim = np.where(large, draw.uniform(0.05, 0.30, count) * radius, 1.2 * radius)
-        lost = np.where(shattered, draw.uniform(0.0, 0.08, count), 0.0) * min(e.cracks, 1.0)
-        filled = draw.normal(0.2, 0.9, count)
-        dots = np.where(large, draw.uniform(2.4, 3.4, count), draw.uniform(2.9, 4.0, count))
-        return _Particles(
-            centre,
-            radius,
-            stretch,
-            bumps.astype(np.float32),
-            width.astype(np.float32),
-            rim.astype(np.float32),
-            lost.astype(np.float32),
-            filled.astype(np.float32),
-            dots.astype(np.float32),
-            large,
-        )
-
-    def _main_cracks(self) -> list[_Crack]:
-        """Return cracks through particles, from hair to 0.7 um (physics.md 6), and what is in them."""
-        draw = rng(self.electrode.seed, "main cracks")
-        found = []
-        for index in np.flatnonzero(self.particles.radius > 0.35 * self.electrode.large_diameter_m):
-            for _ in range(int(draw.poisson(0.45 * self.electrode.cracks))):
-                normal = draw.normal(0, 1, 3) * (1.0, 1.0, 0.35)
-                normal /= np.linalg.norm(normal)
-                along = np.cross(normal, draw.normal(0, 1, 3))
-                along /= np.linalg.norm(along)
-                width = float(np.exp(draw.normal(math.log(190e-9), 0.55)).clip(70e-9, 700e-9))
-                depth = float(draw.uniform(-0.6, 0.6))
-                filled_to = float(draw.choice([-1.0, 0.5, 2.0], p=[0.4, 0.25, 0.35]))
-                found.append(_Crack(int(index), normal, along, width, depth, filled_to))
-        return found
-
-    def _clusters(self) -> list[tuple[int, NDArray[np.float64], float, float]]:
-        """Return where primary grains have parted on one side of a particle: particle, centre, radius, width."""
-        draw = rng(self.electrode.seed, "crack clusters")
-        p, found = self.particles, []
-        for index in np.flatnonzero(p.large):
-            if draw.random() < 0.35 * self.electrode.cracks:
-                side = draw.normal((0.0, 0.8, 0.0), 1.0)  # more often towards the foil, where calendering presses
-                centre = p.centre[index] + 0.85 * p.radius[index] * side / np.linalg.norm(side)
-                reach = float(draw.uniform(0.35, 0.65) * p.radius[index])
-                found.append((int(index), centre, reach, float(draw.uniform(90e-9, 220e-9))))
-        return found
-
-    def _slivers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return centres and half axes (n, 3) of the iron-rich inclusions in the foil: 1-8 um x 0.3-1 um."""
-        e = self.electrode
-        draw = rng(e.seed, "slivers")
-        seen = min(e.foil_m, e.height_m - e.coating_m)
-        if seen <= 1e-6:
-            return np.empty((0, 3)), np.empty((0, 3))
-        count = int(draw.poisson(0.010 * e.width_m * seen * (e.depth_m + 4e-6) / 4e-18))
-        low = (self.x0, e.coating_m + 1e-6, self.z0 - 2e-6)
-        high = (self.x0 + e.width_m, e.coating_m + e.foil_m - 1e-6, self.z0 + e.depth_m + 2e-6)
-        centre = draw.uniform(low, high, (count, 3))
-        half = np.column_stack([draw.uniform(0.5e-6, 3e-6, count), draw.uniform(0.12e-6, 0.35e-6, count)])
-        return centre, np.column_stack([half, draw.uniform(0.5e-6, 2e-6, count)])
 
     def _coordinates(self, axes: Axes) -> tuple[Float32, Float32, Float32]:
         """Return block x, y, z of voxel indices (z, y, x)."""
@@ -376,7 +239,7 @@ class NmcModel:
         labels = np.full(tuple(a.size for a in axes), m.VACUUM, np.uint8)
         depth = -self._height(y)
         rows = np.flatnonzero((y > -4 * e.roughness_m - 1e-9) & (depth < 0.2 * e.large_diameter_m + 0.5e-6))
-        labels[:, depth > 0] = m.AL
+        labels[:, depth > 0] = e.collector
         for some in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
             if some.size:
                 part = slice(int(some[0]), int(some[-1]) + 1)
@@ -393,7 +256,7 @@ class NmcModel:
         cracked, binder, solid = self._cracked(nearest, second, owner, fine, coarse, axes)
         labels = np.zeros(nearest.shape, np.uint8)
         labels[self._score(nearest, second, fine, coarse, height) > self.cut] = m.CBD
-        labels[solid] = m.NMC
+        labels[solid] = e.material
         labels[cracked] = m.PORE
         np.copyto(labels, m.CBD, where=binder & cracked, casting="unsafe")
         residue = cracked & ~binder & (coarse > p.filled[owner] - np.float32(0.3)) & (p.crack[owner] < _HAIR_M)
@@ -403,7 +266,7 @@ class NmcModel:
         top = int(np.searchsorted(y, 4 * e.roughness_m + 1e-9))
         above = y[None, :top, None] < rough[:, :top]
         head = labels[:, :top]
-        head[above & (head != m.NMC)] = m.VACUUM
+        head[above & (head != e.material)] = m.VACUUM
         head[(y[None, :top, None] < rough[:, :top] - np.float32(2 * e.roughness_m + 1e-9))] = m.VACUUM
         return labels
 
@@ -419,7 +282,7 @@ class NmcModel:
         film = np.minimum(np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part], known)
         inside = labels[:, part]
         foil = (depth > 0) & (beside > np.maximum(film, np.float32(0.05e-6)))
-        inside[foil] = m.AL
+        inside[foil] = self.electrode.collector
         inside[(depth > 0) & ~foil & (inside == m.PORE) & (beside > 0)] = m.CBD
 
     def _lay_slivers(self, labels: Labels, axes: Axes) -> None:
@@ -435,7 +298,7 @@ class NmcModel:
             dx, dy, dz = (((a[s] - c) / h) ** 2 for a, s, c, h in zip((x, y, z), spans, centre, half, strict=True))
             within = dz[:, None, None] + (dy[:, None] + dx[None])[None] < 1
             box = labels[spans[2], spans[1], spans[0]]
-            box[within & (box == m.AL)] = m.SLIVER
+            box[within & (box == self.electrode.collector)] = m.SLIVER
 
 
 def _around(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.electrode import Electrode
-from simulator.specimen import Labels, Model, model_of
+from simulator.model import Labels, Model
+from simulator.specimen import model_of
 from simulator.textures import Float32
 
 _SLAB = 8
