@@ -35,7 +35,9 @@ SOURCES = (
     "face.py",
     "imaging.py",
     "materials.py",
+    "model.py",
     "packing.py",
+    "particles.py",
     "randomness.py",
     "specimen.py",
     "textures.py",
@@ -238,7 +240,8 @@ def _image(
     current = float(np.exp(draw.uniform(math.log(0.8e-9), math.log(5e-9))))
     dwell = float(np.exp(draw.uniform(math.log(1e-6), math.log(6e-6))))
     focus = float(draw.exponential(1.5e-6)) if draw.random() < 0.6 else 0.3e-6
-    stigmation = float(draw.exponential(0.5e-6))
+    stigmation = (float(draw.normal(0, 0.5e-6)), float(draw.normal(0, 0.3e-6)))
+    scans = int(draw.poisson(0.7))
     knobs = _knobs(draw)
     channels: dict[str, Float32] = {}
     empty = scene.material == m.VACUUM
@@ -253,6 +256,7 @@ def _image(
             tilt_rad=tilt,
             defocus_m=focus,
             stigmation_m=stigmation,
+            scans_before=scans,
             seed=int(draw.integers(1 << 30)),
             gain=float(np.exp(draw.normal(0, 0.05))),
         ).astype(np.float32)

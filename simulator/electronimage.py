@@ -94,11 +94,14 @@ def picture(
     *,
     current_a: float,
     focus_off_m: float,
+    stigmation_m: tuple[float, float] = (0.0, 0.0),
+    scans_before: int = 0,
+    gain: float = 1.0,
     seed: int,
     key: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Return one detector's picture (y, x)."""
-    gain = float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
+    """Return one detector's picture (y, x). `gain` : of the detector and the emission, over the nominal one."""
+    gain *= float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
     dwell = scan.dwell_s * scan.line_integrations * scan.frame_integrations
     if seen is None:
         return _nothing(scan, detector, seed, key)
@@ -112,7 +115,8 @@ def picture(
         brightness=detector.brightness,
         tilt_rad=seen.tilt,
         defocus_m=defocus(seen, scan, settings, focus_off_m),
-        stigmation_m=1e-6 * abs(settings.stigmator_x or 0.0) + 1e-6 * abs(settings.stigmator_y or 0.0),
+        stigmation_m=stigmation_m,
+        scans_before=scans_before,
         seed=seed,
         key=key,
         bits=scan.bits,

@@ -14,8 +14,9 @@ from simulator.volume import Volume
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-PORE_REACH_M = 15e-6
-"""A pore's back is looked for this far below the face (physics.md 8.4): beyond, nothing comes back."""
+PORE_REACH_M = 7.5e-6
+"""A pore's back is looked for this far below the face: less than the layers that are there (`simulator.slab`), and
+enough, as TLD sees pores of 2.6 um to there and CBS those of 4 um (physics.md 4.2)."""
 
 FILM_SEEN_M = 20e-9
 """A film thicker than this counts as film still covering the face."""
@@ -54,7 +55,10 @@ class FaceScene:
     binder: Float32
 
 
-HALF_DEPTH_M = {m.NMC: 29e-9, m.CBD: 157e-9, m.AL: 54e-9, m.PT: 14e-9, m.CAP: 18e-9, m.RESIDUE: 30e-9, m.SLIVER: 40e-9}
+HALF_DEPTH_M = {
+    m.NMC: 29e-9, m.CBD: 157e-9, m.AL: 54e-9, m.PT: 14e-9, m.CAP: 18e-9, m.RESIDUE: 30e-9, m.SLIVER: 40e-9,
+    m.GRAPHITE: 73e-9, m.COPPER: 15e-9, m.CRACK_RESIDUE: 75e-9,
+}  # fmt: skip
 TENTH_DEPTH_M = {
     m.NMC: 57e-9,
     m.CBD: 290e-9,
@@ -63,6 +67,9 @@ TENTH_DEPTH_M = {
     m.CAP: 40e-9,
     m.RESIDUE: 60e-9,
     m.SLIVER: 80e-9,
+    m.GRAPHITE: 134e-9,
+    m.COPPER: 33e-9,
+    m.CRACK_RESIDUE: 138e-9,
 }
 """Depths of the backscattered electrons' turning points at 5 kV (physics.md 4.1, Monte Carlo)."""
 
@@ -245,6 +252,9 @@ def truth(scene: FaceScene) -> Bytes:
     table[m.PT] = m.TRUTH_PT_PORE
     table[m.RESIDUE] = m.TRUTH_OUTSIDE
     table[m.SLIVER] = m.TRUTH_COLLECTOR
+    table[m.GRAPHITE] = m.TRUTH_ACTIVE
+    table[m.COPPER] = m.TRUTH_COLLECTOR
+    table[m.CRACK_RESIDUE] = m.TRUTH_CBD
     fine: Bytes = table[scene.material]
     covered = (scene.film_m > FILM_SEEN_M) & (scene.material != m.PORE) & (fine != m.TRUTH_OUTSIDE)
     fine[covered] = m.TRUTH_FILM

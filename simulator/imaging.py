@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy import signal as sp_signal
 
 from simulator import materials as m
 from simulator.face import FaceScene, Float32, sample_face, truth
@@ -47,21 +48,45 @@ _RESPONSES: dict[str, _Response] = {
     "ETD": _Response(30.0, 330.0, 0.10, math.radians(0), math.radians(80)),
 }
 
-_YIELD_FLAT = {m.NMC: 0.240, m.CBD: 0.131, m.AL: 0.185, m.PT: 0.392, m.CAP: 0.345, m.RESIDUE: 0.215, m.SLIVER: 0.236}
+_YIELD_FLAT = {
+    m.NMC: 0.240, m.CBD: 0.131, m.AL: 0.185, m.PT: 0.392, m.CAP: 0.345, m.RESIDUE: 0.215, m.SLIVER: 0.236,
+    m.GRAPHITE: 0.075, m.COPPER: 0.335, m.CRACK_RESIDUE: 0.135,
+}  # fmt: skip
 """Effective backscatter yields at 5 kV, normal incidence, that give the published greys (section 4.4)."""
 
-_TILT_GAIN_38 = {m.NMC: 1.256, m.CBD: 1.45, m.AL: 1.368, m.PT: 1.185, m.CAP: 1.17, m.RESIDUE: 1.28, m.SLIVER: 1.25}
+_TILT_GAIN_38 = {
+    m.NMC: 1.256, m.CBD: 1.45, m.AL: 1.368, m.PT: 1.185, m.CAP: 1.17, m.RESIDUE: 1.28, m.SLIVER: 1.25,
+    m.GRAPHITE: 1.71, m.COPPER: 1.22, m.CRACK_RESIDUE: 1.45,
+}  # fmt: skip
 """Yield at 38 deg over that at normal incidence (section 4.1, Monte Carlo; binder with some Pt-C in its pores)."""
 
-_BLUR_M = {m.NMC: 35e-9, m.CBD: 90e-9, m.AL: 60e-9, m.PT: 12e-9, m.CAP: 15e-9, m.RESIDUE: 40e-9, m.SLIVER: 40e-9}
+_BLUR_M = {
+    m.NMC: 35e-9, m.CBD: 90e-9, m.AL: 60e-9, m.PT: 12e-9, m.CAP: 15e-9, m.RESIDUE: 40e-9, m.SLIVER: 40e-9,
+    m.GRAPHITE: 75e-9, m.COPPER: 25e-9, m.CRACK_RESIDUE: 70e-9,
+}  # fmt: skip
 """Lateral spread of the backscattered electrons at 5 kV, standard deviation (section 8.4)."""
 
-_SECONDARY_YIELD = {m.NMC: 0.30, m.CBD: 0.22, m.AL: 0.27, m.PT: 0.38, m.CAP: 0.36, m.RESIDUE: 0.3, m.SLIVER: 0.3}
+_SECONDARY_YIELD = {
+    m.NMC: 0.30, m.CBD: 0.22, m.AL: 0.27, m.PT: 0.38, m.CAP: 0.36, m.RESIDUE: 0.3, m.SLIVER: 0.3,
+    m.GRAPHITE: 0.22, m.COPPER: 0.34, m.CRACK_RESIDUE: 0.25,
+}  # fmt: skip
 _NARROW_M, _WIDE_M = 25e-9, 110e-9
 _PROBE_M = 3.5e-9
 _HALF_ANGLE_RAD = 10e-3
 _CHANNELLING = 0.03
+#: Binder's own unevenness: clusters of carbon black and nanopores below the voxel (section 6), of its yield.
+_BINDER_TEXTURE = 0.10
 _VACUUM_SIGNAL = 0.105
+#: Mixed metal that the cut sheds onto pore walls: thickness at the mouth, how deep it reaches, metres (section 2.2).
+_SHED_M, _SHED_REACH_M, _SHED_SEEN_M = 20e-9, 2e-6, 25e-9
+#: Charging: grains of a poor conductor darken at their centres by this at high dose, C/m2 (section 4.3: 5 nm pixels).
+_CHARGED, _CHARGING_DOSE, _GRAIN_M = 0.10, 40.0, 0.25e-6
+#: Binder charges too: a bright trail along the line behind it, share of its step, and how long it is, metres.
+_TRAIL, _TRAIL_M = 0.05, 0.6e-6
+#: Each scan of the same place darkens the next by this (section 4.3: 1-3 %).
+_CONTAMINATION = 0.02
+#: Mains hum moves lines by this at most, metres; below this dwell the scintillator lags, by this (section 4.5), s.
+_HUM_M, _LAG_BELOW_S, _LAG_S, _MAINS_HZ = 2e-9, 100e-9, 60e-9, 50.0
 CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
 
 
@@ -76,7 +101,8 @@ def render(
     brightness: float = 0.5,
     tilt_rad: float = 0.0,
     defocus_m: float | NDArray[np.floating] = 0.0,
-    stigmation_m: float = 0.0,
+    stigmation_m: tuple[float, float] = (0.0, 0.0),
+    scans_before: int = 0,
     seed: int = 0,
     key: tuple[Key, ...] = (),
     bits: int = 8,
@@ -93,7 +119,9 @@ def render(
     contrast, brightness : 0..1; 0.5, 0.5 gives the published greys; 0.15 more contrast doubles the signal
     tilt_rad : angle between beam and face normal, radians
     defocus_m : distance of the focus from the face, metres, one value or one per row (y,)
-    stigmation_m : half the distance between the two line foci, metres
+    stigmation_m : half the distance between the two line foci, metres, of the lens errors along x and y and along the
+        diagonals
+    scans_before : of the same place: each darkens it a little
     seed, key : of the noise
     bits : 8 or 16, the latter on the same scale x 257
     gain : true gain of the detector over its nominal one
@@ -107,10 +135,13 @@ def render(
         raise ValueError(msg)
     response = _RESPONSES[detector]
     signal = _signal(scene, detector, response, tilt_rad, voltage_v)
+    if scans_before > 0:
+        signal *= np.float32((1 - _CONTAMINATION) ** min(scans_before, 20))
+    signal = _charged(signal, scene, current_a * dwell_s / (scene.pixel_m[0] * scene.pixel_m[1]))
     signal = _blurred(signal, scene, defocus_m, stigmation_m)
     draw = rng(seed, "image", detector, *key)
     electrons = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
-    signal = _noisy(signal, electrons, draw)
+    signal = _noisy(_wobbled(signal, scene.pixel_m[1], dwell_s), electrons, draw)
     gain = gain * 2 ** ((contrast - 0.5) / CONTRAST_STEP)
     grey = signal
     grey *= np.float32(response.slope * gain)
@@ -161,9 +192,12 @@ def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: floa
     signal += film * (table[m.PT] - signal)
     seen = _visible(scene, response, tilt_rad)
     behind = table[scene.back]
+    shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m * np.float32(-1 / _SHED_REACH_M))
+    behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
     signal = np.where(pore, behind * seen, signal)
     crystal = (scene.back == m.NMC) | (scene.back == m.AL)
     signal *= 1 + np.float32(_CHANNELLING) * scene.grain * crystal * (1 - film)
+    signal *= 1 + np.float32(_BINDER_TEXTURE) * scene.grain * (scene.back == m.CBD) * (1 - film)
     steep = np.sqrt(scene.slope[0] ** 2 + scene.slope[1] ** 2)
     lift = 0.8 * (np.sqrt(1 + steep**2) - 1) - 0.35 * scene.slope[0] - 0.15 * scene.slope[1]
     if detector == "ETD":
@@ -182,15 +216,57 @@ def _visible(scene: FaceScene, response: _Response, tilt_rad: float) -> Float32:
     return seen
 
 
+def _charged(signal: Float32, scene: FaceScene, dose: float) -> Float32:
+    """Darken the centres of oxide grains where the dose (C/m2) is high, and trail behind binder along the lines.
+
+    Platinum nearby carries the charge away (section 4.3).
+    """
+    strength = _CHARGED * dose / (dose + _CHARGING_DOSE)
+    oxide = scene.material == m.NMC
+    if strength > 0.005 and oxide.any():
+        size = [_GRAIN_M / pixel for pixel in scene.pixel_m]
+        centre = ndimage.gaussian_filter(np.abs(scene.grain), [0.5 * one for one in size], truncate=2)
+        signal = signal * np.where(oxide, 1 - np.float32(strength) * np.minimum(2 * centre, 1), 1).astype(np.float32)
+    binder = (scene.material == m.CBD).astype(np.float32)
+    keep = math.exp(-scene.pixel_m[1] / _TRAIL_M)
+    if keep > 0.05 and binder.any():
+        trail = np.asarray(sp_signal.lfilter([1 - keep], [1.0, -keep], binder, axis=1), np.float32)
+        grounded = 1 - ndimage.uniform_filter(
+            (scene.material == m.PT).astype(np.float32), [max(1, round(1.5e-6 / p)) for p in scene.pixel_m]
+        )
+        signal = signal * (1 + np.float32(_TRAIL) * trail * grounded * (1 - binder))
+    return np.asarray(signal, np.float32)
+
+
+def _wobbled(signal: Float32, pixel_m: float, dwell_s: float) -> Float32:
+    """Move lines with the mains, and let the scintillator lag behind fast scans."""
+    rows, columns = signal.shape
+    line_s = columns * dwell_s + 35e-6
+    hum = np.float32(_HUM_M / pixel_m) * np.sin(2 * np.pi * _MAINS_HZ * line_s * np.arange(rows))
+    if float(np.abs(hum).max(initial=0)) > 0.02 and columns > 2:
+        signal = signal.copy()
+        step = 0.5 * (signal[:, 2:] - signal[:, :-2])
+        signal[:, 1:-1] += hum.astype(np.float32)[:, None] * step
+    if dwell_s < _LAG_BELOW_S:
+        keep = math.exp(-dwell_s / _LAG_S)
+        signal = np.asarray(sp_signal.lfilter([1 - keep], [1.0, -keep], signal, axis=1), np.float32)
+    return signal
+
+
 def _blurred(
-    signal: Float32, scene: FaceScene, defocus_m: float | NDArray[np.floating], stigmation_m: float
+    signal: Float32,
+    scene: FaceScene,
+    defocus_m: float | NDArray[np.floating],
+    stigmation_m: tuple[float, float],
 ) -> Float32:
-    """Mix a narrow and a wide blur by what lies at each pixel; defocus widens both."""
+    """Mix a narrow and a wide blur by what lies at each pixel; defocus widens both, astigmatism by direction."""
     along_y, along_x = scene.pixel_m
     defocus = np.asarray(defocus_m, float)
     if defocus.ndim:
         return _blurred_by_rows(signal, scene, defocus, stigmation_m)
-    discs = [_HALF_ANGLE_RAD * abs(float(defocus) + s * stigmation_m) for s in (1, -1)]  # rms radius = 2 alpha dz / 2
+    straight, diagonal = stigmation_m
+    # rms radius of a disc of 2 alpha dz across; along the diagonals the larger of both counts for both axes
+    discs = [_HALF_ANGLE_RAD * math.hypot(float(defocus) + s * straight, diagonal) for s in (1, -1)]
     own = [math.hypot(_PROBE_M, disc) for disc in discs]
     blurs = [
         ndimage.gaussian_filter(signal, [math.hypot(b, own[0]) / along_y, math.hypot(b, own[1]) / along_x], truncate=3)
@@ -203,17 +279,18 @@ def _blurred(
     return np.asarray(blurs[0] + share * (blurs[1] - blurs[0]), np.float32)
 
 
-def _blurred_by_rows(signal: Float32, scene: FaceScene, defocus_m: NDArray[np.float64], stigmation_m: float) -> Float32:
+def _blurred_by_rows(
+    signal: Float32, scene: FaceScene, defocus_m: NDArray[np.float64], stigmation_m: tuple[float, float]
+) -> Float32:
     """Blur with a defocus that changes down the image, interpolated between four uniform ones."""
-    nodes = np.linspace(float(np.abs(defocus_m).min()), float(np.abs(defocus_m).max()), 4)
+    nodes = np.linspace(float(defocus_m.min()), float(defocus_m.max()), 5)
     if nodes[-1] - nodes[0] < 0.2e-6:
-        return _blurred(signal, scene, float(nodes[-1]), stigmation_m)
-    stack = [_blurred(signal, scene, float(node), stigmation_m) for node in nodes]
-    place = np.interp(np.abs(defocus_m), nodes, np.arange(4))
-    low = np.minimum(place.astype(int), 2)
+        return _blurred(signal, scene, float(nodes.mean()), stigmation_m)
+    stacked = np.stack([_blurred(signal, scene, float(node), stigmation_m) for node in nodes])
+    place = np.interp(defocus_m, nodes, np.arange(nodes.size))
+    low = np.minimum(place.astype(int), nodes.size - 2)
     share = (place - low).astype(np.float32)[:, None]
     rows = np.arange(signal.shape[0])
-    stacked = np.stack(stack)
     return np.asarray(stacked[low, rows] * (1 - share) + stacked[low + 1, rows] * share, np.float32)
 
 

@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 #: Material -> name of its rate in `instrument.process` (physics.md 2.1).
 RATE_OF = {
     m.NMC: "active", m.CBD: "cbd", m.AL: "collector", m.PT: "film", m.CAP: "cap", m.RESIDUE: "electrode",
-    m.SLIVER: "active", m.GRAPHITE: "carbon", m.COPPER: "copper",
+    m.SLIVER: "active", m.GRAPHITE: "carbon", m.COPPER: "copper", m.CRACK_RESIDUE: "binder",
 }  # fmt: skip
 #: A pore is milled this many times as fast as the electrode: the beam passes, less what it sheds (physics.md 8.2).
 PORE_FACTOR = 4.0

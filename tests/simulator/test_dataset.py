@@ -64,7 +64,8 @@ def test_the_hash_is_of_the_files_that_make_images() -> None:
     assert len(dataset.renderer_sha256()) == 64
     assert dataset.renderer_sha256() == dataset.renderer_sha256()
     used = {
-        "specimen", "electrode", "volume", "packing", "textures", "face", "imaging", "deposition", "materials",
+        "specimen", "electrode", "model", "particles", "volume", "packing", "textures", "face", "imaging", "deposition",
+        "materials",
         "randomness", "widths",
     }  # fmt: skip
     assert {f"{name}.py" for name in used} < set(dataset.SOURCES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from math import radians
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,18 @@ from instrument.settings import Beam, BeamSettings, DetectorSettings, Device, Sc
 from simulator import materials as m
 from tests.simulator.bench import SMALL, Bench
 
+#: What makes a face stand upright at 60 nA (physics.md 2.2).
+OVER_TILT = radians(1.5)
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A block with cap, ruler and polished face; tests leave the face where they find it, or further back."""
     made = Bench(SMALL, tmp_path_factory.mktemp("machine"))
     made.cap_with_ruler()
+    made.go("cut", over_tilt=OVER_TILT)
     made.ion(60e-9)
-    made.cut(-0.2e-6, 0.5e-6)
+    made.cut(-0.2e-6, 0.5e-6, dose_factor=1.2)
     yield made
     made.microscope.close()
 
@@ -60,7 +65,7 @@ def test_cap_and_ruler_are_seen_and_its_spots_part_by_twice_what_is_cut(bench: B
     assert depth > 0.3
     assert before == pytest.approx(2e-6 + 2 * at, abs=0.1e-6)
     bench.microscope.retract(Device.CBS)
-    bench.go("mill")
+    bench.go("cut", over_tilt=OVER_TILT)
     bench.ion(60e-9)
     bench.cut(at, at + 0.3e-6)
     face_on(bench)
@@ -128,7 +133,7 @@ def test_the_mark_is_found_where_stage_and_beam_shift_put_it(bench: Bench) -> No
     bench.microscope.set_beam(Beam.ION, BeamSettings(shift_x_m=0.0, shift_y_m=0.0))
     bench.microscope.move_stage(bench.stage.replace(x=(bench.stage.x or 0.0) + 0.4e-6))
     moved = _mark(bench, centre)
-    assert np.subtract(moved, at) == pytest.approx((0.4e-6, 0.0), abs=15e-9)
+    assert np.subtract(moved, at) == pytest.approx((0.4e-6, 0.0), abs=20e-9)
     for name in ("rock-plus", "rock-minus"):
         bench.go(name)
         assert np.hypot(*_mark(bench, centre)) < 60e-9
@@ -201,9 +206,9 @@ def test_platinum_fills_what_is_open_to_the_face_and_shows_after_the_clean(bench
     assert depth.max() < plane + 2.5e-6  # open pores are filled near the face only
     thickness = float(np.median(machine.block.film[machine.block.film > 0.5e-6]))
     assert thickness == pytest.approx(1e-6 * machine.rates.film_factor, rel=0.3)
-    bench.go("mill")
+    bench.go("cut", over_tilt=OVER_TILT)
     bench.ion(60e-9)
-    bench.cut(plane - 1.4e-6, plane + 0.3e-6, dose_factor=1.3)  # the face lies short of so broad a beam
+    bench.cut(plane - 1.4e-6, plane + 0.3e-6, dose_factor=1.6)  # the face lies short of so broad a beam
     face_on(bench)
     clean = bench.picture("CBS")
     bench.microscope.retract(Device.CBS)
