@@ -24,9 +24,11 @@ Bytes = NDArray[np.uint8]
 #: Grid of the face's maps, metres: a whole number of voxels near this.
 GRID_M = 90e-9
 #: Deviation of a film's nodular surface, as far as the maps' grid can show it (physics.md 3.1, 8.3), metres.
-NODULES_M = 3e-9
+NODULES_M = 1.5e-9
 #: Columns that have gone back this much further than the face are no part of it: trenches.
 FACE_REACH_M = 5e-6
+#: A cut of this depth takes most of what an electron dose has done to the surface (physics.md 4.1: 10 kV), metres.
+DOSED_M = 0.3e-6
 
 
 @dataclass
@@ -35,16 +37,21 @@ class Maps:
 
     surface : z of the outermost surface, films included; face : z of the electrode or cap under it
     relief : of the curtains; pending : film laid since platinum was last let into the pores
+    dose : of the electron beam on what lies at the surface, C/m2
     """
 
     surface: Float32
     face: Float32
     relief: Float32
     pending: Float32
+    dose: Float32
 
     def copies(self) -> dict[str, Float32]:
         """Return the arrays by name."""
-        return {"surface": self.surface, "face": self.face, "relief": self.relief, "pending": self.pending}
+        return {
+            "surface": self.surface, "face": self.face, "relief": self.relief, "pending": self.pending,
+            "dose": self.dose,
+        }  # fmt: skip
 
 
 @dataclass
@@ -113,9 +120,20 @@ class Block:
 
     def cut_to(self, surface: Float32) -> None:
         """Let the surface be here: what lay before it is gone."""
+        if self.maps.dose.any():
+            gone = np.exp((self.maps.surface - surface) * np.float32(1 / DOSED_M))
+            self.maps.dose = (self.maps.dose * np.minimum(gone, 1)).astype(np.float32)
         self.maps.surface = surface.astype(np.float32)
         self.maps.face = np.maximum(self.maps.face, self.maps.surface)
         self._follow()
+
+    def expose(self, x: NDArray[np.floating], y: NDArray[np.floating], dose: float) -> None:
+        """Give the face an electron dose, C/m2, in the box of these axes, metres."""
+        columns = slice(*np.searchsorted(self.x, (float(x.min()), float(x.max()))))
+        rows = slice(*np.searchsorted(self.y, (float(y.min()), float(y.max()))))
+        more = self.maps.dose.copy()
+        more[rows, columns] += np.float32(dose)
+        self.maps.dose = more
 
     def _follow(self) -> None:
         """Have layers enough ahead of the face."""
@@ -179,7 +197,7 @@ def new_block(options: Options) -> Block:
     x, y = _axes(slab)
     front = _ragged(options, x, y)
     nothing = np.zeros_like(front)
-    return Block(slab, volume, top, x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy()))
+    return Block(slab, volume, top, x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy(), nothing.copy()))
 
 
 def block_again(

@@ -27,7 +27,7 @@ Floats = NDArray[np.floating[Any]]
 LEAST_FACING = 0.25
 #: Walls of curtains and nodules are this many times steeper than the maps' grid can hold (physics.md 2.3: streaks of
 #: 1-2.5 % after rocking).
-WALLS = 6.0
+WALLS = 12.0
 #: Nominal gains of detectors are met within this (standard deviation).
 GAIN_SPREAD = 0.015
 _LEVELS = 8
@@ -37,12 +37,14 @@ _LEVELS = 8
 class Seen:
     """A scan's view of the face.
 
-    scene : what the beam meets, on the scan's grid; focus : height of each row's point towards the column, metres (y,)
+    scene : what the beam meets, on the scan's grid; x : block x of its columns, metres
+    focus : height of each row's point towards the column, metres (y,)
     tilt : angle between beam and face normal, radians; flip : whether the picture runs against the block's x, y
     plane, film, step : mean z of the face, share of the scan that film covers, distance of grid points (y, x); metres
     """
 
     scene: FaceScene
+    x: NDArray[np.float64]
     focus: NDArray[np.float64]
     tilt: float
     flip: tuple[bool, bool]
@@ -83,7 +85,7 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     heights = np.array([sight.working_distance((middle, float(b), plane)) for b in (y[0], y[-1])])
     focus = np.interp(y, (y[0], y[-1]), COINCIDENCE_M - heights)
     covered = float(np.mean((scene.film_m > 20e-9) & (scene.material != m.VACUUM)))
-    return Seen(scene, focus, acos(min(1.0, facing)), flip, plane, covered, scene.pixel_m)
+    return Seen(scene, x, focus, acos(min(1.0, facing)), flip, plane, covered, scene.pixel_m)
 
 
 def picture(

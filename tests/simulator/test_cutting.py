@@ -36,17 +36,26 @@ def settled(bench: Bench) -> float:
     return plane
 
 
-def test_a_repeated_cut_removes_nearly_as_much_again_and_one_without_dose_nothing(bench: Bench) -> None:
+def test_a_repeated_cut_removes_nearly_as_much_again_and_one_without_dose_nothing() -> None:
+    bench = Bench(SMALL + "&rates=0%")
+    bench.go("mill")
+    bench.ion(60e-9)
     plane = settled(bench)
-    at = [bench.face_z()]
-    for _ in range(2):
-        bench.cut(plane, plane + 25e-9, ENOUGH)
-        at.append(bench.face_z())
-    first, second = np.diff(at)
-    assert 20e-9 <= second <= 25.5e-9
+    taken = []
+    for _ in range(4):
+        at = [bench.face_z()]
+        for _ in range(2):
+            bench.cut(plane, plane + 25e-9, ENOUGH)
+            at.append(bench.face_z())
+        plane += 25e-9
+        taken.append(np.diff(at))
+    first, second = np.mean(taken, axis=0)
+    assert 20e-9 <= second <= 25e-9
     assert second <= first * 1.1
+    before = bench.face_z()
     bench.cut(plane, plane + 25e-9, dose_factor=1e-9)
-    assert bench.face_z() - at[-1] < 0.01e-9
+    assert bench.face_z() - before < 0.01e-9
+    bench.microscope.close()
 
 
 def test_a_weak_beam_leaves_the_face_behind_and_a_strong_one_does_not_run_away(bench: Bench) -> None:
@@ -211,7 +220,7 @@ def test_rocking_averages_curtains() -> None:
             bench.ion(4e-9)
             bench.cut(plane, plane + 50e-9)
             plane += 50e-9
-        spread[name] = float(bench.microscope.block.maps.relief.std())
+        spread[name] = float(np.gradient(bench.microscope.block.maps.relief, axis=1).mean(axis=0).std())
     assert spread["mill"] > 2 * spread["rock"]
 
 
