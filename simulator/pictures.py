@@ -16,7 +16,7 @@ from simulator import chamber, electronimage, ionimage, tuning
 from simulator.beams import COINCIDENCE_M, Sight
 from simulator.block import Block
 from simulator.condition import Condition
-from simulator.eds import element_counts
+from simulator.eds import element_counts, shadow_reach
 from simulator.milling import inside
 from simulator.options import Options
 from simulator.writing import ALONG_FACE, ONTO_FACE
@@ -31,6 +31,15 @@ class Taken:
 
     pixels: NDArray[Any]
     notes: dict[str, str] = field(default_factory=dict)
+
+
+def frame_dwell(scan: Scan) -> float:
+    """Return how long the beam stays on each pixel in all, seconds."""
+    return scan.dwell_s * scan.line_integrations * scan.frame_integrations
+
+
+#: One usual picture's dose, C/m2 (night.md 17: 12): what counts as one scan of the same place before.
+_PICTURE_DOSE = 12.0
 
 
 class Pictures:
@@ -50,6 +59,8 @@ class Pictures:
             return Taken(pixels)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
         pixels = np.stack([self._electron(now, scan, seen, d, (now.counter,)) for d in scan.detectors])
+        if seen is not None:
+            self._expose(seen, self._current(now, Beam.ELECTRON) * frame_dwell(scan))
         names = {detector.name for detector in scan.detectors}
         if seen is not None and names & {"CBS", "TLD"}:
             self._keep_truth(now, scan, seen)
@@ -60,10 +71,14 @@ class Pictures:
         sight = chamber.sight(self._options, now, Beam.ELECTRON, started_s + seconds / 2)
         seen = electronimage.look(self._block, sight, scan)
         current, settings = self._current(now, Beam.ELECTRON), now.electron
+        before, shaded = 0.0, None
+        if seen is not None:
+            before, shaded = self._dose_on(seen), self._shaded(seen)
+            self._expose(seen, current * scan.dwell_s * scan.frames)
         counts = element_counts(
             None if seen is None else seen.scene, scan.elements, (scan.height_px, scan.width_px),
             voltage_v=settings.voltage_v or 10e3, current_a=current, seconds=scan.dwell_s * scan.frames,
-            seed=self._options.seed, key=(now.counter,),
+            dose=before, shaded=shaded, seed=self._options.seed, key=(now.counter,),
         )  # fmt: skip
         if seen is not None and any(seen.flip):
             counts = counts[:, :: -1 if seen.flip[1] else 1, :: -1 if seen.flip[0] else 1]
@@ -92,6 +107,23 @@ class Pictures:
         start = now.electron.working_distance_m or COINCIDENCE_M
         found, score = tuning.focus(take, start)
         return Tuning(routine=routine, score=score, working_distance_m=found)
+
+    def _expose(self, seen: electronimage.Seen, charge: float) -> None:
+        """Note what the beam has given each pixel, coulombs, as dose on the face."""
+        self._block.expose(seen.x, seen.scene.y_m, charge / (seen.scene.pixel_m[0] * seen.scene.pixel_m[1]))
+
+    def _dose_on(self, seen: electronimage.Seen) -> float:
+        """Return the electron dose that a scan's place has had, C/m2, its median."""
+        dose = self._block.maps.dose
+        if not dose.any():
+            return 0.0
+        return float(np.median(self._block.at(dose, seen.x[::8], seen.scene.y_m[::8])))
+
+    def _shaded(self, seen: electronimage.Seen) -> NDArray[np.bool_]:
+        """Return which columns the trench's wall on the detector's side, -x, hides from it."""
+        trenches = [one.x0 for one in self._block.features if one.kind == "trench" and one.x0 < 0]
+        wall = min(trenches, default=float(self._block.x[0]))
+        return np.asarray(seen.x < wall + shadow_reach(seen.plane))
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -128,6 +160,7 @@ class Pictures:
         return electronimage.picture(
             seen, scan, detector, settings, current_a=self._current(now, Beam.ELECTRON),
             focus_off_m=chamber.focus_off(self._options, settings.voltage_v or 0.0, settings.current_a or 0.0),
+            scans_before=0 if seen is None else round(self._dose_on(seen) / _PICTURE_DOSE),
             seed=self._options.seed, key=key,
         )  # fmt: skip
 

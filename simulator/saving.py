@@ -73,7 +73,7 @@ class Store:
         with np.load(self._maps_path(number)) as held:
             shape = tuple(int(side) for side in held["shape"])
             nothing = np.zeros(shape, np.float32)
-            maps = Maps(**{name: held.get(name, nothing) for name in ("surface", "face", "relief", "pending")})
+            maps = Maps(**{name: held.get(name, nothing) for name in ("surface", "face", "relief", "pending", "dose")})
         self._number, self._maps = number, maps.copies()
         return maps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -54,12 +55,11 @@ def test_a_state_opened_again_is_the_same_machine(tmp_path: Path) -> None:
 
 def test_a_frame_lost_in_a_crash_comes_again(tmp_path: Path) -> None:
     """What a frame draws hangs on the number of the action that was saved, not on what was tried since."""
-    bench = Bench(ERRING, tmp_path)
+    bench = Bench(ERRING, tmp_path / "lost")
     bench.go("face-on")
-    saved = (tmp_path / "state.json").read_bytes()
+    shutil.copytree(tmp_path / "lost", tmp_path / "saved")
     lost = bench.picture("TLD")
-    (tmp_path / "state.json").write_bytes(saved)
-    again = Bench(ERRING, tmp_path)
+    again = Bench(ERRING, tmp_path / "saved")
     again.at, again.stage = bench.at, bench.stage
     assert np.array_equal(again.picture("TLD").pixels, lost.pixels)
     assert not np.array_equal(again.picture("TLD").pixels, lost.pixels)
