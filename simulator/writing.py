@@ -13,10 +13,10 @@ from simulator.block import Block
 from simulator.cutting import FaceCut
 from simulator.deposition import electron_film_rate, film_rate
 from simulator.milling import (
-    DOSE_SPREAD,
     LINE_SPREAD_M,
     REDEPOSITED_OPEN,
     TrueRates,
+    dose_factor,
     inside,
     redeposited,
     spot_sigma,
@@ -62,7 +62,6 @@ class Writer:
         self._edges = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
         self._edges[-1] = 1.0
         draw = rng(self.key[0], "cut", self.key[1])
-        self._dose = float(np.exp(DOSE_SPREAD * draw.standard_normal()))
         self._off = float(LINE_SPREAD_M * draw.standard_normal())
         self._cuts: dict[int, FaceCut] = {}
 
@@ -152,7 +151,9 @@ class Writer:
                 current_a=self.job.current_a, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
-        cut.give(span, self._dose * charge)
+        sweep = abs(plane(pattern.x_m, last)[1] - plane(pattern.x_m, first)[1])
+        seed, number = self.key
+        cut.give(span, dose_factor(seed, number, self.block.fills, self.cuts, sweep) * charge)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float
