@@ -347,7 +347,7 @@ def _curtains(x: NDArray[np.float64], y: NDArray[np.float64], draw: np.random.Ge
     """Return the relief that milling leaves, metres: streaks along the beam, a few to some tens of nm."""
     shape = (y.size, x.size)
     step_y, step_x = y[1] - y[0], x[1] - x[0]
-    strength = float(draw.exponential(20e-9))  # streaks of 1 % as a rule, of 6 % now and then (physics.md 2.3)
+    strength = float(draw.exponential(8e-9))
     return strength * _soft(shape, (8e-6 / step_y, float(draw.uniform(0.15e-6, 0.6e-6)) / step_x), draw)
 
 
