@@ -33,6 +33,8 @@ ELECTRON_FILM_YIELD = 0.056e-9
 FLYBACK_S, FRAME_START_S = 35e-6, 1.5
 #: Time that a pattern takes to be loaded and started, and to change current or voltage (physics.md 2.1), s.
 PATTERN_START_S, APERTURE_S, VOLTAGE_S = 5.0, 10.0, 30.0
+#: Time for another gas in the plasma source until its current stands (about 10 min: our assumption), s.
+SPECIES_S = 600.0
 #: Stage: speeds (m/s, rad/s) and the time that each move takes beside (physics.md 1.2: tilt 2-4 deg/s, 180 deg in
 #: 15-30 s).
 STAGE_M_PER_S, TILT_RAD_PER_S, ROTATION_RAD_PER_S, MOVE_START_S = 1e-3, 3.0 * pi / 180, 8.0 * pi / 180, 2.0
@@ -120,7 +122,9 @@ def move_seconds(now: StagePosition, to: StagePosition) -> float:
 
 
 def beam_seconds(now: BeamSettings, to: BeamSettings) -> float:
-    """Return how long a change of a column takes (s): voltage, or aperture for another current."""
+    """Return how long a change of a column takes (s): species, voltage, or aperture for another current."""
+    if to.species is not None and now.species is not None and to.species != now.species:
+        return SPECIES_S
     if to.voltage_v is not None and to.voltage_v != now.voltage_v:
         return VOLTAGE_S
     return APERTURE_S if to.current_a is not None and to.current_a != now.current_a else 0.0

@@ -90,6 +90,16 @@ class Block:
         self.features, piece = added(self.features, feature)
         self.top.write(piece)
 
+    def bury_marks(self, thickness: float) -> None:
+        """Let a film of a thickness, metres, come down on the lines that lie open: they show less for it."""
+        found = []
+        for place, one in enumerate(self.features):
+            later = [cap for cap in self.features[place + 1 :] if cap.kind == "cap"]
+            hidden = any(cap.near(one.x0, one.x0, one.z0, one.z0) for cap in later)
+            open_line = one.kind == "groove" and not hidden
+            found.append(one.replace(worn=one.worn + thickness) if open_line else one)
+        self.features = tuple(found)
+
     def middle_z(self, rows: slice = slice(None), columns: slice = slice(None)) -> float:
         """Return the plane of the face there, metres: the median of what is part of it."""
         part = self.maps.face[rows, columns]

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from math import cos, exp, pi, radians, sin
 
-from instrument.settings import Beam, StagePosition
+import numpy as np
+
+from instrument.settings import Beam, Device, StagePosition
+from simulator import faults
 from simulator.beams import Sight, Standing
 from simulator.condition import Condition, Drift
 from simulator.options import Options
 from simulator.randomness import rng
+from simulator.wander import settled, walked
 
 #: Error of the position after a move of X, Y or Z alone; of what is read; of angles after a move (physics.md 1.2).
 MOVE_ERROR_M, READ_ERROR_M, ANGLE_ERROR_RAD = 0.1e-6, 0.02e-6, radians(0.005)
 #: Drift after a disturbance (physics.md 4.6; night.md 25), m/s, and how it dies, s.
-DRIFT_M_PER_S, DRIFT_DIES_S = (20e-9 / 60, 100e-9 / 60), 120.0
+DRIFT_M_PER_S, DRIFT_DIES_S = (20e-9 / 60, 100e-9 / 60), (120.0, 600.0)
+#: Share of that drift's speed that dies slowly: it is felt for half an hour.
+DRIFT_SLOW = 0.15
+#: Undisturbed, the sample wanders by this in a minute, creeps by up to this, and follows the room by this a day
+#: (physics.md 4.6, 8.6), m, m/s, m.
+WANDER_M, CREEP_M_PER_S, ROOM_M = 3e-9, 8e-9 / 60, (0.25e-6, 1.0e-6)
+#: Its height, and with it the focus, wanders by this in an hour (physics.md 8.6), m.
+HEIGHT_WANDER_M = 0.1e-6
+#: Approached from the other side, stage axes stop short by this (physics.md 1.2), m, rad.
+BACKLASH_M, BACKLASH_RAD = 0.3e-6, radians(0.01)
+#: The ion current wanders by this (deviation) over hours, the electron emission fades by this in an hour
+#: (physics.md 7, 8.6).
+CURRENT_WANDER, CURRENT_TAU_S, EMISSION_PER_H = 0.01, 4 * 3600.0, 0.002
+#: A source just lit gives this much less, and comes up over this time (physics.md 7: 5-10 min warm up), s.
+COLD_SOURCE, WARM_UP_S = 0.3, 150.0
+#: A crucible is empty after this time open (physics.md 1.5, 8.6: 50-100 h), s.
+CRUCIBLE_S = 75 * 3600.0
+#: Ion charge on CBS that takes 1/e of its signal: our assumption (night.md 25: it ages), C.
+CBS_AGES_C = 3e-3
 #: The electron beam's share of `Options.aim`; its focus is off by this at every working point, metres.
 ELECTRON_AIM, FOCUS_OFF_M = 0.4, 3e-6
 #: Currents deviate from their nominal values, at most (physics.md 1.1: clients accept 5 %).
@@ -34,9 +56,12 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
     jump_x, jump_y = tilt.normal(0, options.jump, 2)
     error_r, error_t = tilt.normal(0, ANGLE_ERROR_RAD, 2) * (1.0 if options.jump > 0 else 0.0)
     slide = rng(options.seed, "move error", now.moves).normal(0, MOVE_ERROR_M, 2) * (1.0 if options.jump > 0 else 0.0)
-    drift_x, drift_y = drifted(options, now.drift, time_s)
+    drift_x, drift_y = position(options, now, time_s)
     first = now.tilts == 0  # as mounted: nothing has been turned yet
     at = now.stage
+    late_x, late_y, late_r, late_t = (min(0, side) if options.jump > 0 else 0 for side in now.came)
+    error_r, error_t = error_r + BACKLASH_RAD * late_r, error_t + BACKLASH_RAD * late_t
+    slide = slide + BACKLASH_M * np.array([late_x, late_y])
     return Standing(
         x=at.x or 0.0,
         y=at.y or 0.0,
@@ -48,7 +73,7 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
         displaced=(
             drift_x + float(slide[0]) + (0.0 if first else float(jump_x)),
             drift_y + float(slide[1]) + (0.0 if first else float(jump_y)),
-            0.0,
+            HEIGHT_WANDER_M * options.drift * walked(options.seed, "height", time_s, 3600.0),
         ),
     )
 
@@ -56,7 +81,7 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
 def sight(options: Options, now: Condition, beam: Beam, time_s: float) -> Sight:
     """Return what a beam truly meets at a time."""
     settings = now.beam(beam)
-    off = aim(options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
+    off = aim(options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0, settings.species)
     turned = settings.scan_rotation_rad or 0.0
     # the offset is the column's own and does not turn with the scan
     off_u, off_v = cos(turned) * off[0] + sin(turned) * off[1], cos(turned) * off[1] - sin(turned) * off[0]
@@ -64,10 +89,13 @@ def sight(options: Options, now: Condition, beam: Beam, time_s: float) -> Sight:
     return Sight(beam, standing(options, now, time_s), scan_rotation=turned, shift=shift)
 
 
-def aim(options: Options, beam: Beam, voltage_v: float, current_a: float) -> tuple[float, float]:
+def aim(
+    options: Options, beam: Beam, voltage_v: float, current_a: float, species: str | None = None
+) -> tuple[float, float]:
     """Return where a working point truly points, metres in the field: every aperture points elsewhere (night.md 13)."""
     spread = options.aim * (1.0 if beam is Beam.ION else ELECTRON_AIM)
-    draw = rng(options.seed, "aim", str(beam), round(voltage_v), round(current_a * 1e13))
+    other = () if species is None or species == "Xenon" else (species,)
+    draw = rng(options.seed, "aim", str(beam), round(voltage_v), round(current_a * 1e13), *other)
     u, v = draw.normal(0, spread, 2)
     return float(u), float(v)
 
@@ -83,14 +111,86 @@ def true_current(options: Options, beam: Beam, voltage_v: float, current_a: floa
     return current_a * (1 + max(-CURRENT_MOST, min(CURRENT_MOST, float(off))))
 
 
+def current(options: Options, now: Condition, beam: Beam, time_s: float) -> float:
+    """Return the current that a column gives at a time, amperes: 0 without its source."""
+    settings = now.beam(beam)
+    if not settings.source_on:
+        return 0.0
+    nominal = true_current(options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
+    if beam is Beam.ELECTRON:
+        return nominal
+    wander = CURRENT_WANDER * min(1.0, options.drift) * settled(options.seed, "ion current", time_s, CURRENT_TAU_S)
+    warm = 1.0 if now.lit_s is None else 1 - COLD_SOURCE * exp(-max(0.0, time_s - now.lit_s) / WARM_UP_S)
+    return nominal * (1 + wander) * warm * faults.ion_current_factor(now, time_s)
+
+
+def brightness(options: Options, now: Condition, detector: str, time_s: float) -> float:
+    """Return an electron detector's signal over its nominal one at a time."""
+    fading = exp(-EMISSION_PER_H * min(1.0, options.drift) * time_s / 3600)
+    aged = exp(-now.coated_c / CBS_AGES_C) if detector == "CBS" else 1.0
+    return fading * aged * faults.emission_factor(now, time_s)
+
+
+def astigmatism(options: Options, now: Condition, time_s: float) -> tuple[float, float]:
+    """Return the electron column's astigmatism that its stigmators leave, metres: along the axes, the diagonals."""
+    start = rng(options.seed, "astigmatism").uniform(-0.4e-6, 0.4e-6, 2) * min(1.0, options.drift)
+    walk = [0.1e-6 * min(1.0, options.drift) * walked(options.seed, f"astigmatism {i}", time_s, 3600.0) for i in (0, 1)]
+    set_x, set_y = now.electron.stigmator_x or 0.0, now.electron.stigmator_y or 0.0
+    return float(start[0]) + walk[0] - 1e-6 * set_x, float(start[1]) + walk[1] - 1e-6 * set_y
+
+
+def precursor(now: Condition) -> float:
+    """Return how much gas there is at the surface, 0 for none, 1 as usual: heat, valves, needle, what is left of it."""
+    if Device.NEEDLE not in now.inserted:
+        return 0.0
+    flowing = [gas for gas in now.gases.values() if gas.valve_open and gas.ready]
+    if not flowing:
+        return 0.0
+    main = max(flowing, key=lambda gas: gas.duty)
+    return min(1.0, main.duty) * exp(-main.open_s / CRUCIBLE_S) * faults.growth_factor(now)
+
+
+def came(before: StagePosition, to: StagePosition, held: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Return from which side X, Y, R, T are approached by a move: +1, -1, or as before where they do not move."""
+    sides = list(held)
+    for place, axis in enumerate(("x", "y", "r", "t")):
+        wanted, there = getattr(to, axis), getattr(before, axis) or 0.0
+        if wanted is not None and abs(wanted - there) > 1e-9:
+            sides[place] = 1 if wanted > there else -1
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
 def drifted(options: Options, drift: Drift, time_s: float) -> tuple[float, float]:
     """Return how far the sample has drifted in the chamber's X and Y, metres."""
     if drift.number == 0 or options.drift == 0:
         return drift.x_m, drift.y_m
     draw = rng(options.seed, "drift", drift.number)
     speed, angle = options.drift * draw.uniform(*DRIFT_M_PER_S), draw.uniform(0, 2 * pi)
-    way = speed * DRIFT_DIES_S * (1 - exp(-max(0.0, time_s - drift.since_s) / DRIFT_DIES_S))
+    gone = max(0.0, time_s - drift.since_s)
+    way = sum(
+        share * speed * dies * (1 - exp(-gone / dies))
+        for share, dies in zip((1 - DRIFT_SLOW, DRIFT_SLOW), DRIFT_DIES_S, strict=True)
+    )
     return drift.x_m + way * cos(angle), drift.y_m + way * sin(angle)
+
+
+def position(options: Options, now: Condition, time_s: float) -> tuple[float, float]:
+    """Return how far the sample is off in the chamber's X and Y at a time, metres: drift, creep, room, jumps."""
+    x, y = drifted(options, now.drift, time_s)
+    jump_x, jump_y = faults.displaced(now, time_s)
+    if options.drift == 0:
+        return x + jump_x, y + jump_y
+    draw = rng(options.seed, "creep")
+    creep, room, phase = draw.uniform(-1, 1, 2), draw.uniform(*ROOM_M), draw.uniform(0, 2 * pi)
+    day = room * (sin(2 * pi * time_s / 86400 + phase) - sin(phase))
+    slow = [
+        options.drift * (
+            WANDER_M * walked(options.seed, f"position {axis}", time_s, 60.0)
+            + CREEP_M_PER_S * float(creep[axis]) * time_s + day * (1.0, 0.6)[axis]
+        )
+        for axis in (0, 1)
+    ]  # fmt: skip
+    return x + slow[0] + jump_x, y + slow[1] + jump_y
 
 
 def disturbed(options: Options, now: Condition, time_s: float) -> Drift:
@@ -101,12 +201,13 @@ def disturbed(options: Options, now: Condition, time_s: float) -> Drift:
 
 def pressure(now: Condition, time_s: float) -> float:
     """Return the chamber's pressure, Pa."""
-    flow = sum(gas.duty for gas in now.gases.values() if gas.valve_open)
+    added = faults.extra_pressure(now, time_s, OPEN_PA)
+    flow = sum(gas.duty for gas in now.gases.values() if gas.valve_open) * faults.growth_factor(now)
     if flow > 0:
-        return BASE_PA + OPEN_PA * min(flow, 1.5)
+        return BASE_PA + added + OPEN_PA * min(flow, 1.5)
     if now.shut_at_s is None:
-        return BASE_PA
-    return BASE_PA + OPEN_PA * exp(-max(0.0, time_s - now.shut_at_s) / PUMPED_S)
+        return BASE_PA + added
+    return BASE_PA + added + OPEN_PA * exp(-max(0.0, time_s - now.shut_at_s) / PUMPED_S)
 
 
 def read_stage(options: Options, now: Condition) -> StagePosition:

@@ -17,6 +17,7 @@ from instrument.settings import (
     StageLimits,
     StagePosition,
 )
+from simulator.faults import Struck
 from simulator.topside import Feature
 
 
@@ -45,6 +46,9 @@ class Condition(Model):
     counter : actions so far, the key of what they draw; tilts, moves : stage moves with and without rotation or tilt
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
+    came : on which side X, Y, R, T were approached last, +1 or -1; lit_s : when the ion source was lit, None: long ago
+    coated_c : ion charge that hit CBS while it was in, coulombs
+    struck : faults so far; looked_s : until when they have been looked for
     """
 
     counter: int = 0
@@ -68,6 +72,11 @@ class Condition(Model):
     features: tuple[Feature, ...] = ()
     film_beam: tuple[float, float, float] = (0.0, 0.0, 1.0)
     changes: int = Field(default=0, ge=0)
+    came: tuple[int, int, int, int] = (1, 1, 1, 1)
+    lit_s: float | None = None
+    coated_c: float = 0.0
+    struck: tuple[Struck, ...] = ()
+    looked_s: float = 0.0
 
     def beam(self, beam: Beam) -> BeamSettings:
         """Return a column's settings."""

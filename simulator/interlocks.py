@@ -22,6 +22,7 @@ from instrument.settings import (
 from simulator.beams import COLUMN_RAD
 from simulator.chamber import turned_by
 from simulator.condition import Condition
+from simulator.faults import active
 from simulator.options import Options
 
 #: A current is on the list when it is this near (physics.md 1.1).
@@ -87,6 +88,16 @@ def stage(described: Description, now: Condition, to: StagePosition) -> None:
         raise _refused(
             "stage", asked, "0.5 mm in X and Y, not up, needle out", f"retract {names}", "move-needs-devices-out"
         )
+
+
+def free_stage(now: Condition) -> None:
+    """Raise DeviceFault where the stage takes no moves: after a touch alarm, or not homed."""
+    if active(now, "touch-alarm") is not None:
+        msg = "a touch alarm is on: the stage takes no move; see that nothing touches, then home it"
+        raise DeviceFault(msg, alarm="touch")
+    if not now.homed:
+        msg = "the stage is not homed and takes no move; home it"
+        raise DeviceFault(msg, homed=False)
 
 
 def insertion(options: Options, now: Condition, device: Device) -> None:

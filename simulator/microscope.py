@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from instrument.errors import DeviceFault, Unsafe
+from instrument.errors import ConnectionLost, DeviceFault, Unsafe
 from instrument.frame import Frame, FrameMeta
 from instrument.microscope import Microscope, Watch, unwatched
 from instrument.process import (
@@ -28,7 +25,6 @@ from instrument.process import (
 from instrument.settings import (
     Beam,
     BeamSettings,
-    BeamState,
     Description,
     Device,
     Done,
@@ -43,49 +39,38 @@ from instrument.settings import (
     Tune,
     Tuning,
 )
-from simulator import chamber, interlocks
-from simulator.block import new_block
+from simulator import chamber, faults, interlocks
 from simulator.clock import SimulatedClock
-from simulator.condition import Condition, Running, description, fresh
-from simulator.milling import true_rates
+from simulator.condition import Running
+from simulator.faults import Moved
+from simulator.machine import Machine
 from simulator.options import Options
-from simulator.pictures import Pictures
-from simulator.saving import Store
 from simulator.writing import Writer
 
 #: Longest wait for a verb in hand to end when the machine is made safe, s on the wall.
 _SAFE_WITHIN_S = 60.0
-#: Pieces in which a pattern's time passes, s: stepped, and following the wall; state is saved no more often than this.
-_STEPPED_S, _PACED_S, _SAVED_EVERY_S = (2.0, 20.0), 0.25, 20.0
+#: Pieces in which a pattern's time passes, s: stepped, and following the wall. Dose is given, and saved, for so much
+#: time at once.
+_STEPPED_S, _PACED_S, _GIVEN_EVERY_S = (2.0, 20.0), 0.25, 20.0
 #: A pause after which a cut's foot lags again (night.md 7), s.
 _BREAK_S = 1800.0
+#: Recoveries: lighting a source; pumping, after air has come in or a valve has stuck; homing (physics.md 7), s.
+_LIGHT_S, _PUMP_S, _PUMP_AIR_S, _HOME_S = 300.0, 60.0, 900.0, 60.0
+#: No source is lit in a vacuum worse than this (physics.md 7), Pa.
+_LIT_BELOW_PA = 1e-2
+#: Where the lower part of a picture is lost, it begins here.
+_WRITTEN_SHARE = 0.6
 
 
-class SimulatedMicroscope(Microscope):
-    """A virtual Helios Hydra.
+class SimulatedMicroscope(Machine, Microscope):
+    """A virtual Helios Hydra; see `Machine`."""
 
-    Parameters
-    ----------
-    options : what it is and how it errs
-    state : folder that holds it; what was saved there goes on. None: it lasts as long as the object
-    """
+    clock: SimulatedClock
 
     def __init__(self, options: Options, state: Path | None = None) -> None:
-        self.options = options
-        self.description = description(options.seed)
-        self._store = Store(state) if state is not None else None
-        opened = time.time()  # of the wall: no instrument's clock went on while no process held it
-        saved = self._store.load(options) if self._store is not None else None
-        self._now, self.block = saved if saved is not None else (fresh(self.description), new_block(options))
-        away = max(0.0, opened - self._now.wall_s) * (options.pace or 1.0) if self._now.wall_s else 0.0
-        # a paced clock follows the wall; one that is stepped stands still when nobody is there and nothing runs
-        self.clock: SimulatedClock = SimulatedClock(self._now.time_s + (away if options.pace else 0.0), options.pace)
-        self.rates = true_rates(options.seed, options.rates)
-        self._pictures = Pictures(options, self.block, state)
-        self._verb = threading.RLock()
-        self._saved_s = self._now.time_s
-        if saved is not None:
-            self._settle(away)
+        super().__init__(options, state)
+        if self._away_s is not None:
+            self._settle(self._away_s)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -95,20 +80,11 @@ class SimulatedMicroscope(Microscope):
 
     def state(self) -> State:
         """Return all that can be read, in one snapshot."""
-        now, time_s = self._now, self.clock.now()
-        quiet = now.blanked and not now.patterning
-        return State(
-            time_s=time_s,
-            stage=chamber.read_stage(self.options, now),
-            stage_homed=now.homed,
-            electron=self._beam_state(Beam.ELECTRON, now),
-            ion=self._beam_state(Beam.ION, now),
-            devices={device: device in now.inserted for device in self.description.devices},
-            gases=dict(now.gases),
-            pressure_pa=chamber.pressure(now, time_s),
-            patterning=now.patterning,
-            safe=quiet and Device.NEEDLE not in now.inserted and not any(g.valve_open for g in now.gases.values()),
-        )
+        gone = faults.active(self._now, "reboot")
+        if gone is not None and self.clock.now() < gone.at_s + faults.away_s(gone):
+            msg = "the microscope's computer does not answer: it is starting again"
+            raise ConnectionLost(msg)
+        return self._read()
 
     # -- setting ------------------------------------------------------------------------------------------------------
 
@@ -119,41 +95,55 @@ class SimulatedMicroscope(Microscope):
             wanted = interlocks.beam(self.description, beam, now, settings)
             self.clock.wait(beam_seconds(now, wanted))
             self._now = self._now.with_beam(beam, wanted)
+            if (now.current_a, now.voltage_v) != (wanted.current_a, wanted.voltage_v):
+                self._mended("current-step")
+            if settings.species is not None:
+                self._mended("species-mismatch")
             return wanted
 
     def move_stage(self, to: StagePosition) -> StagePosition:
         """Move the given axes; return what was reached. Refuses what could touch an inserted device."""
-        with self._action():
+        with self._action("move"):
+            interlocks.stage(self.description, self._now, to)
+            interlocks.free_stage(self._now)
             now = self._now
-            interlocks.stage(self.description, now, to)
             seconds = move_seconds(now.stage, to)
             if seconds > 0:
                 after = now.stage.replace(**to.model_dump(exclude_none=True))
+                if (missed := self._spent("stage-miss")) is not None:
+                    after = after.replace(x=(after.x or 0.0) + faults.missed_by(missed))
                 turned = chamber.turned_by(now.stage, to) > 1e-7
                 self.clock.wait(seconds)
                 time_s = self.clock.now()
                 drift = chamber.disturbed(self.options, now, time_s) if turned else now.drift
                 self._now = self._now.replace_fast(
-                    stage=after, moves=now.moves + 1, tilts=now.tilts + (1 if turned else 0), drift=drift
-                )
+                    stage=after, moves=now.moves + 1, tilts=now.tilts + (1 if turned else 0), drift=drift,
+                    came=chamber.came(now.stage, to, now.came),
+                )  # fmt: skip
             return chamber.read_stage(self.options, self._now)
 
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in; refuses devices that would collide, and poses in which one would touch the sample."""
-        with self._action():
+        with self._action(_kind(device)):
             interlocks.insertion(self.options, self._now, device)
             if device not in self._now.inserted:
+                self._jams(device, "in")
                 self.clock.wait(DEVICE_S[device])
                 self._now = self._now.replace_fast(inserted=(*self._now.inserted, device))
 
     def retract(self, device: Device) -> None:
         """Take a device out; harmless when it is out. The needle's valves are shut first."""
-        with self._action():
+        with self._action(_kind(device)):
+            if device in self._now.inserted:
+                self._jams(device, "out")
+                if device is Device.CBS and self._spent("cbs-left-in") is not None:
+                    self.clock.wait(DEVICE_S[device])
+                    return
             self._retract(device)
 
     def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
         """Heat, set duty, open or shut a gas; heating takes minutes and is waited for."""
-        with self._action():
+        with self._action("valve" if setting.valve_open is False else "call"):
             interlocks.gas(self.description, self._now, gas, setting)
             held = self._now.gases[gas]
             if setting.heater_on and not held.ready:
@@ -180,7 +170,7 @@ class SimulatedMicroscope(Microscope):
 
     def acquire(self, scan: Scan) -> Frame:
         """Take one picture with all detectors asked for, pixel-registered; ends blanked."""
-        with self._action():
+        with self._action("frame"):
             interlocks.scan(self.description, self._now, scan)
             self.block.settle_film()
             started = self.clock.now()
@@ -191,13 +181,20 @@ class SimulatedMicroscope(Microscope):
                 self._stopped_midway()
             finally:
                 self._now = self._now.replace_fast(blanked=True)
+            if scan.beam is Beam.ION:
+                self._coat_cbs(self._current(Beam.ION) * seconds)
             taken = self._pictures.take(self._now, scan, started, seconds)
+            if self._spent("disk-full") is not None:
+                msg = "the picture can't be written: no space is left on the microscope's disk"
+                raise DeviceFault(msg, remedy="make room and take it again")
+            if self._spent("half-written-frame") is not None:
+                taken.pixels[:, round(_WRITTEN_SHARE * scan.height_px) :] = 0
             names = tuple(detector.name for detector in scan.detectors)
             return self._frame(taken.pixels, scan, names, started, seconds, taken.notes)
 
     def acquire_eds(self, scan: EdsScan) -> Frame:
         """Take element maps: channels are the elements, values are counts summed over the frames; ends blanked."""
-        with self._action():
+        with self._action("map"):
             interlocks.eds(self.description, self._now, scan)
             self.block.settle_film()
             started, seconds = self.clock.now(), eds_seconds(scan)
@@ -208,15 +205,19 @@ class SimulatedMicroscope(Microscope):
             finally:
                 self._now = self._now.replace_fast(blanked=True)
             taken = self._pictures.map(self._now, scan, started, seconds)
+            if (warm := self._spent("eds-warm")) is not None:
+                taken = replace(taken, pixels=taken.pixels * (0 if warm.severity < 0.5 else 2))
             return self._frame(taken.pixels, scan, scan.elements, started, seconds, taken.notes)
 
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
         """Run an automatic routine on the given scan area and apply what it finds."""
-        with self._action():
+        with self._action("focus" if routine is Tune.FOCUS else "call"):
             interlocks.scan(self.description, self._now, scan)
             self.block.settle_film()
             self.clock.wait(TUNE_S)
             found = self._pictures.tune(self._now, routine, scan, self.clock.now())
+            if found.working_distance_m is not None and (off := self._spent("autofocus-mislock")) is not None:
+                found = found.replace(working_distance_m=found.working_distance_m + faults.mislocked(off))
             given = {
                 name: value
                 for name in ("working_distance_m", "stigmator_x", "stigmator_y")
@@ -230,7 +231,7 @@ class SimulatedMicroscope(Microscope):
 
     def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
         """Write a job: start, call `watch` as it goes on, end blanked; a stop ends it early with `Done.stopped`."""
-        with self._action():
+        with self._action("deposit" if job.purpose == "deposit" else "cut" if job.area == "face" else "call"):
             interlocks.pattern(self.description, self._now, job)
             if job.purpose == "mill":
                 self.block.settle_film()
@@ -240,43 +241,61 @@ class SimulatedMicroscope(Microscope):
             self._now = self._now.replace_fast(blanked=False, patterning=True, running=running)
             self._save()
             try:
-                fraction = self._write(job, watch, started)
+                fraction, charge = self._write(job, watch, started)
             finally:
                 self._blank()
             elapsed = self.clock.now() - started
-            current = self._current(job.beam)
             stopped = fraction < job.to_fraction - 1e-9
-            return Done(fraction=fraction, elapsed_s=elapsed, charge_c=current * elapsed, stopped=stopped)
+            return Done(fraction=fraction, elapsed_s=elapsed, charge_c=charge, stopped=stopped)
 
-    def _write(self, job: PatternJob, watch: Watch, started: float) -> float:
-        """Give the job's dose in small pieces of time; return the fraction reached."""
+    def _write(self, job: PatternJob, watch: Watch, started: float) -> tuple[float, float]:
+        """Give the job's dose in pieces of time; return the fraction reached and the charge, coulombs."""
         seconds = job.seconds
-        writer = self._writer(job, started)
-        fraction, span = job.from_fraction, job.to_fraction - job.from_fraction
+        writer, arriving = self._writer(job, started), self._arriving(job)
+        given = fraction = job.from_fraction
+        given_s, charge, span = started, 0.0, job.to_fraction - job.from_fraction
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
             left = (job.to_fraction - fraction) / span * seconds
             piece = min(left, max(_STEPPED_S[0], min(_STEPPED_S[1], seconds / 4)) if self.clock.stepped else _PACED_S)
             passed = self.clock.pass_by(piece)
             reached = job.to_fraction if passed >= left * (1 - 1e-9) else fraction + span * passed / seconds
-            reached = min(reached, job.to_fraction)
-            if reached > fraction:
-                writer.give(fraction, reached)
-            fraction = reached
-            self._use_gas(passed)
-            if self.clock.now() - self._saved_s >= _SAVED_EVERY_S and fraction < job.to_fraction:
-                self._now = self._now.replace_fast(running=Running(job=job, fraction=fraction, started_s=started))
-                self._save()
-            elapsed = self.clock.now() - started
+            fraction = min(reached, job.to_fraction)
+            time_s = self.clock.now()
+            if time_s - given_s >= _GIVEN_EVERY_S or fraction >= job.to_fraction or self.clock.stopped.is_set():
+                current = self._current(job.beam)
+                self._give(writer, given, fraction, current * arriving, time_s - given_s)
+                charge += current * (time_s - given_s)
+                given, given_s = fraction, time_s
+                self._strike()
+                if fraction < job.to_fraction:
+                    self._now = self._now.replace_fast(running=Running(job=job, fraction=fraction, started_s=started))
+                    self._save()
+            elapsed = time_s - started
             watch(Progress(fraction=fraction, elapsed_s=elapsed, remaining_s=max(0.0, seconds - elapsed)))
-        self._count_cut(job, writer, fraction)
-        return fraction
+        self._end_of(job, writer, fraction)
+        return fraction, charge
+
+    def _arriving(self, job: PatternJob) -> float:
+        """Return the share of the dose that arrives: 1 but for a cut that is not delivered, or twice."""
+        missed = self._spent("missed-slice") if job.purpose == "mill" and job.area == "face" else None
+        return 1.0 if missed is None else 0.0 if missed.severity < 0.7 else 2.0
+
+    def _give(self, writer: Writer, start: float, end: float, current_a: float, seconds: float) -> None:
+        """Let what the beam has done in `seconds` happen to the block, and to what else it meets."""
+        if end > start and current_a > 0:
+            writer.current_a = current_a
+            writer.gas = chamber.precursor(self._now) if writer.job.purpose == "deposit" else 0.0
+            writer.give(start, end)
+        if writer.job.beam is Beam.ION:
+            self._coat_cbs(current_a * seconds)
+        self._use_gas(seconds)
 
     def _writer(self, job: PatternJob, started: float) -> Writer:
         now = self._now
         return Writer(
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
-            self._current(job.beam), self.rates, now.ion.species or "Xenon",
-            1.0 if job.purpose == "deposit" else 0.0, (self.options.seed, now.counter), self._cuts_since_break(started),
+            self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
+            (self.options.seed, now.counter), self._cuts_since_break(started),
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:
@@ -292,12 +311,10 @@ class SimulatedMicroscope(Microscope):
             passed = min(away, rest * job.seconds)
             reached = done + (job.to_fraction - done) * (passed / (rest * job.seconds) if rest > 0 else 1.0)
             writer = self._writer(job, running.started_s)
-            if reached > done:
-                writer.give(done, reached)
-            self._use_gas(passed)
+            self._give(writer, done, reached, self._current(job.beam), passed)
             if self.options.pace is None:
                 self.clock.wait(passed)
-            self._count_cut(job, writer, reached)
+            self._end_of(job, writer, reached)
         self._blank()
         self._save()
 
@@ -307,19 +324,13 @@ class SimulatedMicroscope(Microscope):
         """Relight the ion source, home the stage, pump: never done by itself."""
         with self._action():
             if what is Recovery.RELIGHT_SOURCE:
-                self.clock.wait(300.0)
-                for beam in Beam:
-                    self._now = self._now.with_beam(beam, self._now.beam(beam).replace(source_on=True))
+                self._light()
             elif what is Recovery.HOME_STAGE:
-                interlocks.stage(self.description, self._now, StagePosition(r=0.0, t=0.0))
-                self.clock.wait(60.0)
-                at = StagePosition(x=0.0, y=0.0, z=0.0, r=0.0, t=0.0)
-                self._now = self._now.replace_fast(
-                    stage=at, homed=True, moves=self._now.moves + 1, tilts=self._now.tilts + 1,
-                    drift=chamber.disturbed(self.options, self._now, self.clock.now()),
-                )  # fmt: skip
+                self._home()
             else:
-                self.clock.wait(60.0)
+                poor = any(faults.active(self._now, name) for name in ("vacuum-excursion", "valve-stuck"))
+                self.clock.wait(_PUMP_AIR_S if poor else _PUMP_S)
+                self._mended("vacuum-excursion", "valve-stuck")
         return self.state()
 
     def stop(self) -> None:
@@ -334,6 +345,7 @@ class SimulatedMicroscope(Microscope):
             raise Unsafe(msg, waited_s=_SAFE_WITHIN_S)
         try:
             self._blank()
+            self._back_again()
             self._retract(Device.NEEDLE)
             self._save()
         finally:
@@ -347,44 +359,39 @@ class SimulatedMicroscope(Microscope):
 
     # -- private ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _action(self) -> Iterator[None]:
-        """One verb at a time; each has a number of its own, and what it changed is durable when it ends."""
-        with self._verb:
-            self.clock.stopped.clear()
-            self._now = self._now.replace_fast(counter=self._now.counter + 1)
-            try:
-                yield
-            finally:
-                self._save()
+    def _jams(self, device: Device, way: str) -> None:
+        """Raise where a device does not move."""
+        if device is Device.NEEDLE and (stuck := self._spent("needle-stuck")) is not None:
+            self.clock.wait(faults.stuck_s(stuck))
+            msg = f"the needle has not moved {way} after {faults.stuck_s(stuck):.0f} s; try again, move no stage"
+            raise DeviceFault(msg, device=str(device))
+        if device is not Device.NEEDLE and way == "in" and self._spent("detector-refused") is not None:
+            msg = f"{device} is not let in; see that the other detectors are out and try again"
+            raise DeviceFault(msg, device=str(device))
 
-    def _save(self) -> None:
-        self._now = self._now.replace_fast(time_s=self.clock.now(), wall_s=time.time())
-        self._saved_s = self._now.time_s
-        if self._store is not None:
-            self._now = self._store.save(self.options, self._now, self.block)
+    def _light(self) -> None:
+        if chamber.pressure(self._now, self.clock.now()) > _LIT_BELOW_PA:
+            msg = f"the vacuum is worse than {_LIT_BELOW_PA:g} Pa: no source is lit; pump first"
+            raise DeviceFault(msg, pressure_pa=chamber.pressure(self._now, self.clock.now()))
+        self.clock.wait(_LIGHT_S)
+        for beam in Beam:
+            self._now = self._now.with_beam(beam, self._now.beam(beam).replace(source_on=True))
+        self._now = self._now.replace_fast(lit_s=self.clock.now())
+        self._mended("plasma-loss", "current-drift", "emission-drift")
 
-    def _blank(self) -> None:
-        self._now = self._now.replace_fast(blanked=True, patterning=False, running=None)
+    def _home(self) -> None:
+        interlocks.stage(self.description, self._now, StagePosition(r=0.0, t=0.0))
+        self.clock.wait(_HOME_S)
+        self._now = self._now.replace_fast(
+            stage=StagePosition(x=0.0, y=0.0, z=0.0, r=0.0, t=0.0), homed=True, moves=self._now.moves + 1,
+            tilts=self._now.tilts + 1, drift=chamber.disturbed(self.options, self._now, self.clock.now()),
+        )  # fmt: skip
+        self._mended("touch-alarm")
 
     def _stopped_midway(self) -> None:
         if self.clock.stopped.is_set():
             msg = "the scan was stopped; its picture is lost"
             raise interlocks.stopped(msg)
-
-    def _current(self, beam: Beam) -> float:
-        settings = self._now.beam(beam)
-        if not settings.source_on:
-            return 0.0
-        return chamber.true_current(self.options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
-
-    def _beam_state(self, beam: Beam, now: Condition) -> BeamState:
-        settings = now.beam(beam)
-        on = bool(settings.source_on)
-        current = chamber.true_current(self.options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
-        return BeamState(
-            settings=settings, source_on=on, blanked=now.blanked, measured_current_a=current if on else 0.0
-        )
 
     def _retract(self, device: Device) -> None:
         if device not in self._now.inserted:
@@ -395,25 +402,13 @@ class SimulatedMicroscope(Microscope):
         left = tuple(one for one in self._now.inserted if one is not device)
         self._now = self._now.replace_fast(inserted=left)
 
-    def _shut(self, names: tuple[str, ...]) -> None:
-        """Shut valves; the gas leaves, the sample drifts, and the film laid is let into the pores."""
-        if not names:
-            return
-        gases = {n: g.replace(valve_open=False) if n in names else g for n, g in self._now.gases.items()}
-        time_s = self.clock.now()
-        drift = chamber.disturbed(self.options, self._now, time_s)
-        self._now = self._now.replace_fast(gases=gases, shut_at_s=time_s, drift=drift)
-
-    def _use_gas(self, seconds: float) -> None:
-        gases = {n: g.replace(open_s=g.open_s + seconds) if g.valve_open else g for n, g in self._now.gases.items()}
-        self._now = self._now.replace_fast(gases=gases)
-
     def _cuts_since_break(self, time_s: float) -> int:
         return self._now.cuts if time_s - self._now.last_cut_s < _BREAK_S else 0
 
-    def _count_cut(self, job: PatternJob, writer: Writer, fraction: float) -> None:
+    def _end_of(self, job: PatternJob, writer: Writer, fraction: float) -> None:
         if job.purpose == "deposit":
             self._now = self._now.replace_fast(cuts=0)
+            self._mended("over-density")
         elif writer.cuts_face and fraction >= 1.0 - 1e-9 and job.area == "face":
             now = self.clock.now()
             self._now = self._now.replace_fast(cuts=self._cuts_since_break(now) + 1, last_cut_s=now)
@@ -424,10 +419,11 @@ class SimulatedMicroscope(Microscope):
     ) -> Frame:  # fmt: skip
         meta = FrameMeta(
             uid=f"sim-{self.options.seed}-{self._now.counter}", channels=channels, pixel_x_m=scan.pixel_m,
-            pixel_y_m=scan.pixel_m, started_s=started, seconds=seconds, scan=scan, state=self.state(), virtual=True,
+            pixel_y_m=scan.pixel_m, started_s=started, seconds=seconds, scan=scan, state=self._read(), virtual=True,
             notes=notes,
         )  # fmt: skip
         return Frame(pixels, meta)
 
 
-__all__ = ["DeviceFault", "SimulatedMicroscope"]
+def _kind(device: Device) -> Moved:
+    return "needle" if device is Device.NEEDLE else "device"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from instrument.errors import Refused
 from instrument.units import UnitError, quantity
 from simulator.electrode import PRESETS, Electrode, Preset
+from simulator.faults import BY_NAME
 from simulator.slab import BEHIND_M, REACH_M, STRIDE_M
 
 #: What is held of a specimen has at most so many voxels unless its voxel is given.
@@ -26,7 +28,9 @@ class Options(BaseModel):
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
     own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most
-    (films 1.25 of it); ragged : depth of the uneven front; drift : of the position after tilts and gas, 1 as usual
+    (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none
+    fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many
+    times their usual rates (`simulator.faults`)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +56,8 @@ class Options(BaseModel):
     rates: float = Field(default=0.2, ge=0, le=0.5)
     ragged: float = Field(default=1.5e-6, ge=0, le=1e-5)
     drift: float = Field(default=1.0, ge=0, le=10)
+    fault: tuple[tuple[str, float], ...] = ()
+    faults: float = Field(default=0.0, ge=0, le=1e4)
 
     def electrode(self) -> Electrode:
         """Return what the specimen is built from."""
@@ -107,7 +113,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "preset": str,
     "file": lambda text: Path(text).absolute(),
     "file_voxel": _as("length"),
-    **dict.fromkeys(("pace", "drift", "cracks"), _number),
+    **dict.fromkeys(("pace", "drift", "cracks", "faults"), _number),
 }
 
 
@@ -123,8 +129,11 @@ def parse(url: str) -> Options:
             raise _refused("seed", seed, "a whole number from 0", "write it so, as in simulator:11")
         values["seed"] = int(seed)
     for field, text in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        if field == "fault":
+            values["fault"] = (*values.get("fault", ()), *(scheduled(one) for one in text.split(",")))
+            continue
         if field not in _READ:
-            raise _refused("option", field, f"one of {', '.join(_READ)}", "use one of these options")
+            raise _refused("option", field, f"one of {', '.join((*_READ, 'fault'))}", "use one of these options")
         try:
             values[field] = _READ[field](text)
         except UnitError as error:
@@ -140,6 +149,27 @@ def parse(url: str) -> Options:
         field = str(first["loc"][0])
         raise _refused(field, values.get(field), first["msg"], "choose a value within the limit") from error
     return options
+
+
+def scheduled(text: str) -> tuple[str, float]:
+    """Return name and time (s) of a fault written as plasma-loss@03:10, or @40min; Refused names what is wrong."""
+    name, _, at = text.partition("@")
+    name, at = name.strip(), at.strip()
+    if name not in BY_NAME:
+        near = get_close_matches(name, BY_NAME, 1)
+        remedy = f"did you mean {near[0]}?" if near else "use one of these"
+        raise _refused("fault", name, ", ".join(BY_NAME), remedy)
+    hours, colon, minutes = at.partition(":")
+    if colon and hours.isdecimal() and minutes.isdecimal() and int(minutes) < 60:
+        return name, 3600.0 * int(hours) + 60.0 * int(minutes)
+    try:
+        seconds = quantity(at, "time")
+        if seconds > 0:
+            return name, seconds
+        raise UnitError(text, "give a time after the start")
+    except UnitError as error:
+        problem = "hours and minutes after the start as 03:10, or a time as 40 min"
+        raise _refused("fault", text, problem, f"write {name}@03:10") from error
 
 
 def impossible(problem: str, **evidence: Any) -> Refused:

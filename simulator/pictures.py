@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from instrument import durable
 from instrument.process import mill_rate
 from instrument.settings import Beam, DetectorSettings, Device, EdsScan, Scan, Tune, Tuning
-from simulator import chamber, electronimage, ionimage, tuning
+from simulator import chamber, disturbances, electronimage, faults, ionimage, tuning
 from simulator.beams import COINCIDENCE_M, Sight
 from simulator.block import Block
 from simulator.condition import Condition
@@ -21,8 +22,8 @@ from simulator.milling import inside
 from simulator.options import Options
 from simulator.writing import ALONG_FACE, ONTO_FACE
 
-#: Pictures of automatic focus: size, coarsest pixel (m).
-_TUNE_PX, _TUNE_PIXEL_M = (256, 220), 25e-9
+#: Pictures of automatic focus and stigmator: size, coarsest pixels (m); frames summed where the signal is faint.
+_TUNE_PX, _TUNE_PIXEL_M, _STIGMATOR_PIXEL_M, _STIGMATOR_FRAMES = (256, 220), 25e-9, 6e-9, 16
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class Pictures:
         """Take a picture with all its detectors."""
         sight = chamber.sight(self._options, now, scan.beam, started_s + seconds / 2)
         if scan.beam is Beam.ION:
-            pixels = self._ion(now, scan, sight)
-            self._wear(now, scan, sight)
+            pixels = self._ion(now, scan, sight, started_s)
+            self._wear(now, scan, sight, started_s)
             return Taken(pixels)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
-        pixels = np.stack([self._electron(now, scan, seen, d, (now.counter,)) for d in scan.detectors])
+        pixels = np.stack([self._electron(now, scan, seen, d, (now.counter,), started_s) for d in scan.detectors])
+        pixels = self._disturbed(now, scan, pixels, started_s)
         if seen is not None:
-            self._expose(seen, self._current(now, Beam.ELECTRON) * frame_dwell(scan))
+            self._expose(seen, self._current(now, Beam.ELECTRON, started_s) * frame_dwell(scan))
         names = {detector.name for detector in scan.detectors}
         if seen is not None and names & {"CBS", "TLD"}:
             self._keep_truth(now, scan, seen)
@@ -70,7 +72,7 @@ class Pictures:
         """Take element maps."""
         sight = chamber.sight(self._options, now, Beam.ELECTRON, started_s + seconds / 2)
         seen = electronimage.look(self._block, sight, scan)
-        current, settings = self._current(now, Beam.ELECTRON), now.electron
+        current, settings = self._current(now, Beam.ELECTRON, started_s), now.electron
         before, shaded = 0.0, None
         if seen is not None:
             before, shaded = self._dose_on(seen), self._shaded(seen)
@@ -88,24 +90,29 @@ class Pictures:
         """Find focus, stigmator or contrast on the scan's area."""
         sight = chamber.sight(self._options, now, scan.beam, time_s)
         if routine is Tune.CONTRAST:
-            return self._contrast(now, scan, sight)
-        if routine is Tune.STIGMATOR:
-            return Tuning(routine=routine, score=1.0, stigmator_x=0.0, stigmator_y=0.0)
-        if scan.beam is Beam.ION:
-            return Tuning(routine=routine, score=1.0, working_distance_m=now.ion.working_distance_m)
-        pixel = min(scan.pixel_m, _TUNE_PIXEL_M)
-        small = scan.replace(width_px=_TUNE_PX[0], height_px=_TUNE_PX[1], pixel_m=pixel, bits=8)
+            return self._contrast(now, scan, sight, time_s)
+        if scan.beam is Beam.ION:  # as set: our ion pictures are always sharp
+            ion = now.ion
+            if routine is Tune.STIGMATOR:
+                return Tuning(routine=routine, score=1.0, stigmator_x=ion.stigmator_x, stigmator_y=ion.stigmator_y)
+            return Tuning(routine=routine, score=1.0, working_distance_m=ion.working_distance_m)
+        pixel = min(scan.pixel_m, _STIGMATOR_PIXEL_M if routine is Tune.STIGMATOR else _TUNE_PIXEL_M)
+        frames = _STIGMATOR_FRAMES if routine is Tune.STIGMATOR else scan.frame_integrations
+        size = {"width_px": _TUNE_PX[0], "height_px": _TUNE_PX[1], "pixel_m": pixel}
+        small = scan.replace(**size, bits=8, frame_integrations=frames)
         seen = electronimage.look(self._block, sight, small)
         tried = 0
 
-        def take(distance: float) -> NDArray[Any]:
+        def take(**settings: float) -> NDArray[Any]:
             nonlocal tried
             tried += 1
-            there = now.with_beam(Beam.ELECTRON, now.electron.replace(working_distance_m=distance))
-            return self._electron(there, small, seen, small.detectors[0], (now.counter, tried))
+            there = now.with_beam(Beam.ELECTRON, now.electron.replace(**settings))
+            return self._electron(there, small, seen, small.detectors[0], (now.counter, tried), time_s)
 
+        if routine is Tune.STIGMATOR:
+            return self._stigmator(now, take)
         start = now.electron.working_distance_m or COINCIDENCE_M
-        found, score = tuning.focus(take, start)
+        found, score = tuning.focus(lambda distance: take(working_distance_m=distance), start)
         return Tuning(routine=routine, score=score, working_distance_m=found)
 
     def _expose(self, seen: electronimage.Seen, charge: float) -> None:
@@ -127,7 +134,26 @@ class Pictures:
 
     # -- private ------------------------------------------------------------------------------------------------------
 
-    def _contrast(self, now: Condition, scan: Scan, sight: Sight) -> Tuning:
+    def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:
+        """Set one stigmator after the other where pictures are sharpest, twice."""
+        x, y, score = now.electron.stigmator_x or 0.0, now.electron.stigmator_y or 0.0, 0.0
+        for _ in range(2):
+            x, score_x = tuning.stigmator(_with(take, "stigmator_x", stigmator_y=y), x)
+            y, score_y = tuning.stigmator(_with(take, "stigmator_y", stigmator_x=x), y)
+            score = max(score, score_x, score_y)
+        return Tuning(routine=Tune.STIGMATOR, score=score, stigmator_x=x, stigmator_y=y)
+
+    def _disturbed(self, now: Condition, scan: Scan, pixels: NDArray[Any], started_s: float) -> NDArray[Any]:
+        """Return a picture with what fields and charging flares do to it."""
+        wobble = faults.wobble_m(now, started_s)
+        line_s = scan.width_px * scan.dwell_s * scan.line_integrations
+        if wobble > 0:
+            pixels = disturbances.wobbled(pixels, wobble / scan.pixel_m, line_s)
+        if faults.flares(now, started_s):
+            pixels = disturbances.flared(pixels, self._options.seed, now.counter)
+        return pixels
+
+    def _contrast(self, now: Condition, scan: Scan, sight: Sight, time_s: float) -> Tuning:
         coarse = max(1.0, scan.width_px / 400)
         small = scan.replace(
             width_px=max(12, round(scan.width_px / coarse)), height_px=max(12, round(scan.height_px / coarse)),
@@ -139,9 +165,11 @@ class Pictures:
 
             def take(trial: DetectorSettings) -> NDArray[np.uint16]:
                 if scan.beam is Beam.ION:
-                    picture: NDArray[np.uint16] = self._ion(now, small.replace(detectors=(trial,), bits=8), sight)[0]
+                    picture: NDArray[np.uint16] = self._ion(
+                        now, small.replace(detectors=(trial,), bits=8), sight, time_s
+                    )[0]
                     return picture.astype(np.uint16) * np.uint16(257)
-                return self._electron(now, small, seen, trial, (now.counter,)).astype(np.uint16)
+                return self._electron(now, small, seen, trial, (now.counter,), time_s).astype(np.uint16)
 
             best, score = tuning.contrast(detector.name, take)
             found.append(best)
@@ -155,17 +183,21 @@ class Pictures:
         seen: electronimage.Seen | None,
         detector: DetectorSettings,
         key: tuple[int, ...],
+        time_s: float,
     ) -> NDArray[Any]:
         settings = now.electron
+        focus_off = chamber.focus_off(self._options, settings.voltage_v or 0.0, settings.current_a or 0.0)
         return electronimage.picture(
-            seen, scan, detector, settings, current_a=self._current(now, Beam.ELECTRON),
-            focus_off_m=chamber.focus_off(self._options, settings.voltage_v or 0.0, settings.current_a or 0.0),
+            seen, scan, detector, settings, current_a=self._current(now, Beam.ELECTRON, time_s),
+            focus_off_m=focus_off + faults.focus_off(now, time_s),
+            stigmation_m=chamber.astigmatism(self._options, now, time_s),
+            gain=chamber.brightness(self._options, now, detector.name, time_s),
             scans_before=0 if seen is None else round(self._dose_on(seen) / _PICTURE_DOSE),
             seed=self._options.seed, key=key,
         )  # fmt: skip
 
-    def _ion(self, now: Condition, scan: Scan, sight: Sight) -> NDArray[Any]:
-        settings, current = now.ion, self._current(now, Beam.ION)
+    def _ion(self, now: Condition, scan: Scan, sight: Sight, time_s: float) -> NDArray[Any]:
+        settings, current = now.ion, self._current(now, Beam.ION, time_s)
         shaded = Device.CBS in now.inserted or Device.EDS in now.inserted
         if abs(float(sight.flight[1])) > ONTO_FACE and abs(float(sight.flight[2])) < ONTO_FACE:
             return np.stack(
@@ -189,12 +221,12 @@ class Pictures:
             ]
         )  # fmt: skip
 
-    def _wear(self, now: Condition, scan: Scan, sight: Sight) -> None:
+    def _wear(self, now: Condition, scan: Scan, sight: Sight, time_s: float) -> None:
         """Take off what an ion picture mills: of marks and caps in its field, or of the face where it lands on it."""
         settings = now.ion
         size = (scan.width_px * scan.pixel_m, scan.height_px * scan.pixel_m)
         seconds = scan.width_px * scan.height_px * scan.dwell_s * scan.line_integrations * scan.frame_integrations
-        charge = self._current(now, Beam.ION) * seconds
+        charge = self._current(now, Beam.ION, time_s) * seconds
         worn = charge * mill_rate("cap", settings.voltage_v or 30e3) / (size[0] * size[1])
         if abs(float(sight.flight[2])) < ALONG_FACE:
             x, z = sight.on_plane(1, 0.0)(scan.centre_x_m, scan.centre_y_m)
@@ -210,13 +242,12 @@ class Pictures:
 
     def _shear(self, now: Condition, sight: Sight, started_s: float, seconds: float) -> tuple[float, float]:
         """Return how the sample stands off down the picture at a scan's first and last row against its middle, m."""
-        ways = [chamber.drifted(self._options, now.drift, started_s + seconds * share) for share in (0.0, 0.5, 1.0)]
+        ways = [chamber.position(self._options, now, started_s + seconds * share) for share in (0.0, 0.5, 1.0)]
         down = [x * float(sight.down[0]) + y * float(sight.down[1]) for x, y in ways]
         return down[0] - down[1], down[2] - down[1]
 
-    def _current(self, now: Condition, beam: Beam) -> float:
-        settings = now.beam(beam)
-        return chamber.true_current(self._options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0)
+    def _current(self, now: Condition, beam: Beam, time_s: float) -> float:
+        return chamber.current(self._options, now, beam, time_s)
 
     def _keep_truth(self, now: Condition, scan: Scan, seen: electronimage.Seen) -> None:
         """Write what a perfect segmentation of the frame would say; nothing but tests and benchmarks reads it."""
@@ -233,3 +264,8 @@ class Pictures:
         durable.replace(temporary, path)
         facts = {"z_m": seen.plane, "film_share": seen.film, "pixel_m": list(seen.step)}
         durable.atomic_write_json(self._truth / f"{uid}.json", facts)
+
+
+def _with(take: Callable[..., NDArray[Any]], name: str, **held: float) -> tuning.Picture:
+    """Return what takes a picture at a value of one setting, others held."""
+    return lambda value: take(**{name: value}, **held)

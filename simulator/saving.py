@@ -93,7 +93,8 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} cannot be read as the state of a virtual microscope: {error}"
             raise BadData(msg, path=str(path)) from error
-        if saved.model_copy(update={"pace": options.pace}) != options:
+        may_differ = {"pace": options.pace, "fault": options.fault, "faults": options.faults}
+        if saved.model_copy(update=may_differ) != options:
             msg = f"{self.folder} holds the state of another virtual microscope: seed {saved.seed}, not as asked for"
             raise Refused(
                 msg, rule="simulator-same-options", field="url", value=options.model_dump_json(exclude_defaults=True),

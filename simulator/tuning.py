@@ -15,6 +15,8 @@ Picture = Callable[[float], NDArray[np.generic]]
 #: Working distances are tried this far around the present one, metres (physics.md 1.6: 20-40 um, 20-40 steps), in
 #: rounds that narrow by `NARROWER`.
 SWEEP_M, STEPS, NARROWER, ROUNDS = 40e-6, 13, 4.0, 3
+#: Stigmators are tried so far around the present setting, in so many steps.
+STIGMATOR_SWEEP, STIGMATOR_STEPS = 1.0, 9
 #: Greys that the darkest and the brightest 0.3 % are brought to, of 255: binder above black, platinum
 #: below white.
 DARKEST, BRIGHTEST, TAIL = 10.0, 243.0, 0.3
@@ -44,6 +46,20 @@ def focus(picture: Picture, start_m: float) -> tuple[float, float]:
         middle = float(places[top]) + _vertex(values, top) * float(places[1] - places[0])
         half /= NARROWER
     return middle, max(0.0, min(1.0, 1 - worst / best)) if best > 0 else 0.0
+
+
+def stigmator(picture: Picture, start: float) -> tuple[float, float]:
+    """Return the stigmator's setting at which pictures are sharpest, and a score 0..1.
+
+    A parabola through all places: the top of a flat curve lies between them. Where none fits, nothing is changed.
+    """
+    places = start + np.linspace(-STIGMATOR_SWEEP, STIGMATOR_SWEEP, STIGMATOR_STEPS)
+    values = np.array([sharpness(picture(float(place))) for place in places])
+    curve, slope, _ = np.polyfit(places - start, values / values.max(), 2)
+    if curve >= 0:
+        return start, 0.0
+    off = float(np.clip(-slope / (2 * curve), -STIGMATOR_SWEEP, STIGMATOR_SWEEP))
+    return start + off, float(1 - values.min() / values.max())
 
 
 def _vertex(values: NDArray[np.float64], top: int) -> float:

@@ -81,7 +81,7 @@ def test_a_slanted_view_is_foreshortened_unless_corrected(bench: Bench) -> None:
     bench.go("mill")
     slanted, corrected = bench.picture("TLD").pixels[0], bench.picture("TLD", tilt=True).pixels[0]
     rows = straight.shape[0]
-    assert _lower_edge(straight) == pytest.approx(_lower_edge(corrected), abs=3)
+    assert _lower_edge(straight) == pytest.approx(_lower_edge(corrected), abs=5)
     squeezed = (_lower_edge(slanted) - rows / 2) / (_lower_edge(straight) - rows / 2)
     assert squeezed == pytest.approx(0.788, abs=0.06)
 
