@@ -21,6 +21,13 @@ Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="WHAT", help="Leave out: refill, eds, or a whole step.")
 ]
 Model = Annotated[str, typer.Option("--model", help="Folder of the segmentation model; none: no labels.")]
+Fault = Annotated[
+    list[str] | None,
+    typer.Option("--fault", metavar="NAME@HH:MM", help="Let something go wrong on the simulator; may be repeated."),
+]
+Faults = Annotated[
+    float | None, typer.Option("--faults", metavar="RATE", help="Others at random on the simulator, 1: as usual.")
+]
 
 
 def check(
@@ -32,9 +39,11 @@ def check(
 ) -> int:
     """Check a recipe and print its plan: hours, dose, gas, disk, images that fit, every limit it would hit."""
     from instrument.hydra import hydra
+    from workflows.launch import instrument_url
     from workflows.plan import lines
 
     recipe = _recipe(recipe_file, without)
+    instrument_url(recipe)  # refuses what a simulator can't be
     found = _plan(recipe, hydra(), out or Path.cwd(), finish_by)
     if as_json:
         say_json({**found.model_dump(mode="json"), "total_s": found.total_s, "images_planned": found.images_planned})
@@ -52,12 +61,15 @@ def dry_run(
     without: Without = None,
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
     model: Model = "package",
+    fault: Fault = None,
+    faults: Faults = None,
 ) -> int:
     """Run a recipe on the virtual microscope, whatever instrument it names."""
-    from workflows.launch import dry
+    from workflows.launch import dry, instrument_url
 
     recipe = _recipe(recipe_file, without)
-    return _run(recipe, recipe_file, dry(recipe, seed), out, until, model)
+    url = instrument_url(recipe, dry(recipe, seed), fault or (), faults)
+    return _run(recipe, recipe_file, url, out, until, model)
 
 
 def run(
@@ -67,10 +79,15 @@ def run(
     without: Without = None,
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
     model: Model = "package",
+    fault: Fault = None,
+    faults: Faults = None,
 ) -> int:
     """Run a recipe on its instrument."""
+    from workflows.launch import instrument_url
+
     recipe = _recipe(recipe_file, without)
-    return _run(recipe, recipe_file, instrument, out, until, model)
+    url = instrument_url(recipe, instrument, fault or (), faults)
+    return _run(recipe, recipe_file, url, out, until, model)
 
 
 def resume(
@@ -171,17 +188,16 @@ def _known_step(recipe: Recipe, until: str | None) -> None:
         raise Wrong(msg)
 
 
-def _run(recipe: Recipe, path: Path, instrument: str | None, out: Path | None, until: str | None, model: str) -> int:
+def _run(recipe: Recipe, path: Path, url: str, out: Path | None, until: str | None, model: str) -> int:
     """Check, make the run folder, start the server, check again with what it says, and work."""
     from instrument.hydra import hydra
     from workflows.journal import Journal
-    from workflows.launch import instrument_url, is_simulator
+    from workflows.launch import is_simulator
     from workflows.recipe import dump
     from workflows.session import Session
     from workflows.store import RunFolder
 
     _known_step(recipe, until)
-    url = instrument_url(recipe, instrument)
     if is_simulator(url):
         console().print("VIRTUAL: a simulated microscope", style="bold red", highlight=False)
     target = out or Path("runs") / f"{_file_name(recipe.name)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"

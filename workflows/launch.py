@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instrument.durable import FileLock
+from instrument.errors import Refused
 from workflows.recipe import Recipe
 from workflows.recipe_rules import last_plane
 from workflows.store import RunFolder
@@ -18,11 +20,40 @@ _BEHIND_M = 3.5e-6
 _BESIDE_M = 2e-6
 
 
-def instrument_url(recipe: Recipe, asked: str | None = None) -> str:
-    """Return the URL of the instrument to use; a simulator that isn't told its block's size gets the recipe's."""
+def instrument_url(
+    recipe: Recipe, asked: str | None = None, fault: Sequence[str] = (), faults: float | None = None
+) -> str:
+    """Return the URL of the instrument to use; a simulator that isn't told its block's size gets the recipe's.
+
+    Parameters
+    ----------
+    recipe, asked : the recipe, and the instrument to use instead of the one it names
+    fault, faults : what goes wrong with a simulator, as plasma-loss@03:10, and how often besides, times the usual rates
+
+    Raises
+    ------
+    Refused : an option of a simulator that there isn't, or a value that is not possible; faults on a real instrument
+    """
     url = asked or recipe.instrument
+    wrong = [f"fault={one}" for one in fault] + ([] if faults is None else [f"faults={faults:g}"])
     if not is_simulator(url):
+        if wrong:
+            value = ", ".join(wrong)
+            msg = f"{value} on {url}: faults are for the virtual microscope alone; use `kintsugi dry-run`"
+            raise Refused(
+                msg, rule="faults-are-virtual", field="fault", value=value, limit="simulator", remedy="use dry-run"
+            )
         return url
+    if wrong:
+        url += ("&" if "?" in url else "?") + "&".join(wrong)
+    url = _sized(recipe, url)
+    from simulator.options import parse
+
+    parse(url)
+    return url
+
+
+def _sized(recipe: Recipe, url: str) -> str:
     body = recipe.block or recipe.adopt
     if body is None:
         return url

@@ -128,3 +128,25 @@ def test_an_unknown_instrument(tmp_path: Path, capsys: pytest.CaptureFixture[str
     code = cli.run_command(["run", str(recipe), "--instrument", "telescope://x", "--out", str(tmp_path / "RUN")])
     assert code == 2
     assert "telescope" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--fault", "plasma-los@03:10"], ("plasma-los", "did you mean plasma-loss")),
+        (["--fault", "plasma-loss@soon"], ("plasma-loss@soon", "plasma-loss@03:10")),
+        (["--faults", "-1"], ("faults", "-1")),
+        (["--instrument", "autoscript://localhost", "--faults", "1"], ("faults", "virtual", "dry-run")),
+        (["--instrument", "simulator:1?presett=x"], ("presett", "preset")),
+    ],
+)
+def test_faults_that_there_are_not_are_refused(
+    asked: list[str], says: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(FIRST, encoding="utf-8")
+    assert cli.run_command(["run", str(recipe), "--out", str(tmp_path / "RUN"), *asked]) == 2
+    said = capsys.readouterr().err
+    for part in says:
+        assert part in said
+    assert not (tmp_path / "RUN").exists()
