@@ -20,9 +20,9 @@ MOVE_ERROR_M, READ_ERROR_M, ANGLE_ERROR_RAD = 0.1e-6, 0.02e-6, radians(0.005)
 DRIFT_M_PER_S, DRIFT_DIES_S = (20e-9 / 60, 100e-9 / 60), (120.0, 600.0)
 #: Share of that drift's speed that dies slowly: it is felt for half an hour.
 DRIFT_SLOW = 0.15
-#: Undisturbed, the sample wanders by this in a minute, creeps by up to this, and follows the room by this a day
-#: (physics.md 4.6, 8.6), m, m/s, m.
-WANDER_M, CREEP_M_PER_S, ROOM_M = 3e-9, 8e-9 / 60, (0.25e-6, 1.0e-6)
+#: Undisturbed, the sample wanders by this in a minute, creeps at about this speed, another way every two hours, and
+#: follows the room by this a day (physics.md 4.6, 8.6), m, m/s, s, m.
+WANDER_M, CREEP_M_PER_S, CREEP_S, ROOM_M = 3e-9, 4.5e-9 / 60, 7200.0, (0.25e-6, 1.0e-6)
 #: Its height, and with it the focus, wanders by this in an hour (physics.md 8.6), m.
 HEIGHT_WANDER_M = 0.1e-6
 #: Approached from the other side, stage axes stop short by this (physics.md 1.2), m, rad.
@@ -180,13 +180,14 @@ def position(options: Options, now: Condition, time_s: float) -> tuple[float, fl
     jump_x, jump_y = faults.displaced(now, time_s)
     if options.drift == 0:
         return x + jump_x, y + jump_y
-    draw = rng(options.seed, "creep")
-    creep, room, phase = draw.uniform(-1, 1, 2), draw.uniform(*ROOM_M), draw.uniform(0, 2 * pi)
+    draw = rng(options.seed, "room")
+    room, phase = draw.uniform(*ROOM_M), draw.uniform(0, 2 * pi)
     day = room * (sin(2 * pi * time_s / 86400 + phase) - sin(phase))
     slow = [
         options.drift * (
             WANDER_M * walked(options.seed, f"position {axis}", time_s, 60.0)
-            + CREEP_M_PER_S * float(creep[axis]) * time_s + day * (1.0, 0.6)[axis]
+            + CREEP_M_PER_S * CREEP_S * walked(options.seed, f"creep {axis}", time_s, CREEP_S)
+            + day * (1.0, 0.6)[axis]
         )
         for axis in (0, 1)
     ]  # fmt: skip

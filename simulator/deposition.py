@@ -281,11 +281,12 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     throat, depth, to_wall = width[at], np.maximum(cells.depth[at], 0), wall[at]
     grown = (wall_growth(cells.before + cells.laid) - wall_growth(cells.before))[at[1:]]
     scale = np.maximum(np.float32(DECAY) * throat, np.float32(1e-9))
-    ring = grown * np.exp(-depth / scale) - to_wall
+    shared = grown * np.exp(-depth / scale)
+    ring = shared - to_wall
     roughness = rng(0, "deposit roughness").standard_normal((16, 64, 64), dtype=np.float32)
     ring += np.float32(ROUGHNESS_M) * roughness[at[0] % 16, at[1] % 64, at[2] % 64]
     ring = np.maximum(ring, _floor(any_pore, cells.size[0], at, throat, depth, grown))
-    ring = np.maximum(ring, _lit(cells, any_pore, at, throat, depth, beam))
+    ring = np.maximum(ring, _lit(cells, any_pore, at, throat, depth, shared, beam))
     ratio = np.maximum(2 * grown / np.maximum(throat, np.float32(1e-9)), 1)
     solid = np.maximum(scale * np.log(ratio), np.maximum(np.float32(PLUG) * throat, 2 * half_cell))
     # behind a plug grows what grew before it closed, thinning out within a width
@@ -328,9 +329,18 @@ def _floor(pore: Bools, edge_m: float, at: _Cells3, width: Float32, depth: Float
 
 
 def _lit(
-    cells: _Cells, pore: Bools, at: _Cells3, width: Float32, depth: Float32, beam: tuple[float, float, float]
+    cells: _Cells,
+    pore: Bools,
+    at: _Cells3,
+    width: Float32,
+    depth: Float32,
+    shared: Float32,
+    beam: tuple[float, float, float],
 ) -> Float32:
-    """Return the level of what a slanted beam grows on the walls that it meets below the mouth, along y or x."""
+    """Return the level of what a slanted beam grows on the walls that it meets below the mouth, along y or x.
+
+    `shared` is what grows there as on every wall.
+    """
     axis = 1 if abs(beam[1]) >= abs(beam[0]) else 2
     slant = beam[1] if axis == 1 else beam[0]
     if abs(slant) < _SLANT:
@@ -343,7 +353,9 @@ def _lit(
         here, there = (_plane(axis, place), _plane(axis, place + ahead))
         to_wall[here] = np.where(pore[there], to_wall[there] + edge, 0.5 * edge)
     seen = depth < np.float32(beam[2] / abs(slant)) * width
-    level: Float32 = np.where(seen, np.float32(LIT_SHARE) * cells.laid[at[1:]] - to_wall[at], np.float32(_NOWHERE_M))
+    level: Float32 = np.where(
+        seen, shared + np.float32(LIT_SHARE) * cells.laid[at[1:]] - to_wall[at], np.float32(_NOWHERE_M)
+    )
     return level
 
 

@@ -27,7 +27,7 @@ Floats = NDArray[np.floating[Any]]
 LEAST_FACING = 0.25
 #: Walls of curtains and nodules are this many times steeper than the maps' grid can hold (physics.md 2.3: streaks of
 #: 1-2.5 % after rocking).
-WALLS = 12.0
+WALLS = 15.0
 #: Nominal gains of detectors are met within this (standard deviation).
 GAIN_SPREAD = 0.015
 _LEVELS = 8

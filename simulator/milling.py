@@ -238,8 +238,11 @@ def sheared(field: Float32, slant: float) -> Float32:
 
 
 def foot_lag(y_m: NDArray[np.floating], height_m: float, cuts_since_break: int) -> Float32:
-    """Return the factor on a cut's advance by depth: after a break the foot comes later (night.md 7), (y, 1)."""
-    lag = 0.4 * np.exp(-cuts_since_break / 1.5)
+    """Return the factor on a cut's advance by depth: after a break the foot comes up to three cuts later, (y, 1).
+
+    Published as an abstract (night.md 7); how it dies away is our assumption.
+    """
+    lag = 0.9 * np.exp(-cuts_since_break / 3.0)
     # beyond the pattern's depth nothing is cut
     depth = np.clip(np.asarray(y_m) / max(height_m, 1e-9), 0, 1)
     reach = 1 / (1 + np.exp((np.asarray(y_m) - height_m - 1.5e-6) / 0.5e-6))
