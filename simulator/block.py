@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,14 +90,16 @@ class Block:
         self.features, piece = added(self.features, feature)
         self.top.write(piece)
 
-    def bury_marks(self, thickness: float) -> None:
-        """Let a film of a thickness, metres, come down on the lines that lie open: they show less for it."""
+    def bury_marks(self, thickness: Callable[[float, float], float]) -> None:
+        """Let a film come down on the lines that lie open, as thick (m) as is told for their middles' x and z (m)."""
         found = []
         for place, one in enumerate(self.features):
             later = [cap for cap in self.features[place + 1 :] if cap.kind == "cap"]
             hidden = any(cap.near(one.x0, one.x0, one.z0, one.z0) for cap in later)
             open_line = one.kind == "groove" and not hidden
-            found.append(one.replace(worn=one.worn + thickness) if open_line else one)
+            if open_line:
+                one = one.replace(worn=one.worn + thickness((one.x0 + one.x1) / 2, (one.z0 + one.z1) / 2))
+            found.append(one)
         self.features = tuple(found)
 
     def middle_z(self, rows: slice = slice(None), columns: slice = slice(None)) -> float:

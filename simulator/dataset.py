@@ -234,7 +234,7 @@ def _image(
     cut = 0.0 if covered else float(draw.uniform(0.0, 1.0) ** 2 * span)
     face = z + cut + _tilted(x, y, draw)
     left = _film_left(x, y, draw) if covered else np.zeros((y.size, x.size), np.float32)
-    relief = _curtains(x, y, draw)
+    relief = curtains(x, y, draw)
     scene = sample_face(volume, face, left, x, y, view, relief_m=relief)
     fine = truth(scene)[bins // 2 :: bins, bins // 2 :: bins]
     current = float(np.exp(draw.uniform(math.log(0.8e-9), math.log(5e-9))))
@@ -343,11 +343,13 @@ def _film_left(x: NDArray[np.float64], y: NDArray[np.float64], draw: np.random.G
     return left
 
 
-def _curtains(x: NDArray[np.float64], y: NDArray[np.float64], draw: np.random.Generator) -> Float32:
-    """Return the relief that milling leaves, metres: streaks along the beam, a few to some tens of nm."""
+def curtains(
+    x: NDArray[np.floating], y: NDArray[np.floating], draw: np.random.Generator, strength: float | None = None
+) -> Float32:
+    """Return the relief that milling leaves on a grid (y, x), metres: streaks along the beam, some tens of nm."""
     shape = (y.size, x.size)
     step_y, step_x = y[1] - y[0], x[1] - x[0]
-    strength = float(draw.exponential(8e-9))
+    strength = float(draw.exponential(16e-9)) if strength is None else strength
     return strength * _soft(shape, (8e-6 / step_y, float(draw.uniform(0.15e-6, 0.6e-6)) / step_x), draw)
 
 

@@ -60,7 +60,7 @@ class Electrode(BaseModel):
     z_m: float = 0.0
     large_m: float | None = Field(default=None, gt=0)
     small_m: float | None = Field(default=None, gt=0)
-    spread: float = Field(default=1.3, gt=1, lt=2)
+    spread: float = Field(default=1.35, gt=1, lt=2)
     small_share: float = Field(default=0.34, gt=0, lt=1)
     active: float = Field(default=0.72, gt=0.1, lt=0.9)
     cbd: float = Field(default=0.10, ge=0, lt=0.4)

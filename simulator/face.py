@@ -212,7 +212,7 @@ def _backs(
 
 
 def _half_widths(pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:
-    """Return the half width of the pore around each pixel: the widest distance to its wall near by.
+    """Return the half width of the pore around each pixel: mostly the widest distance to its wall near by.
 
     What a detector sees of a back is the mean over all directions: off the middle one wall is near, the other far.
     """
@@ -224,7 +224,7 @@ def _half_widths(pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32
         size = tuple(max(1, 2 * round(reach_m / p) + 1) for p in pixel)
         grown = ndimage.maximum_filter(distance, size)
         wide = np.where(distance > 0, np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m))), 0)
-    half: Float32 = wide.astype(np.float32)
+    half: Float32 = (0.25 * distance + 0.75 * wide).astype(np.float32)
     return half
 
 

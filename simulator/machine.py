@@ -88,7 +88,7 @@ class Machine:
         for name in due:
             self._now = faults.struck(options.seed, self._now, name, time_s)
         if what == "deposit" and self._spent("fiducial-covered") is not None:
-            self.block.bury_marks(faults.BURIED_M)
+            self.block.bury_marks(lambda _x, _z: faults.BURIED_M)
         self._now = self._now.replace_fast(looked_s=time_s)
         if self._back_again():
             msg = "the microscope's computer has started again: its beams are off, its stage is not homed"

@@ -94,7 +94,7 @@ def _relaxed(centre: Floats, radius: Floats, kind: NDArray[np.uint8], low: Float
     """Push overlapping spheres apart, the lighter one more; walls hold them, the collector gives way a little."""
     big = int(np.count_nonzero(radius > 1.6 * np.median(radius)))
     weight = radius**2
-    sink = np.where(kind == 0, 0.17 * radius, 0.0)  # calendering presses particles 1-2 um into the foil (section 6)
+    sink = np.where(kind == 0, 0.25 * radius, 0.0)  # calendering presses particles 1-2 um into the foil (section 6)
     floor = np.column_stack(
         [np.broadcast_to(low[0], radius.shape), radius - sink, np.broadcast_to(low[2], radius.shape)]
     )

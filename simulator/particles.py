@@ -87,11 +87,11 @@ def packed(e: Electrode) -> Particles:
     bumps = np.where(large, 0.03e-6 + 0.006 * radius, 0.05e-6 + (0.03 + 0.05 * shattered) * radius)
     some = draw.random(count)
     width = np.exp(draw.normal(math.log(85e-9), math.log(1.35), count)).clip(60e-9, 160e-9)
-    width = np.where(shattered, 0.85 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
+    width = np.where(shattered, 0.7 * width, np.where(some < 0.4, width, 0.0)) * min(e.cracks, 1.5)
     rim = np.where(large, draw.uniform(0.05, 0.30, count) * radius, 1.2 * radius)
     lost = np.where(shattered, draw.uniform(0.0, 0.08, count), 0.0) * min(e.cracks, 1.0)
-    filled = draw.normal(0.2, 0.9, count)
-    dots = np.where(large, draw.uniform(2.4, 3.4, count), draw.uniform(2.9, 4.0, count))
+    filled = draw.normal(0.2, 0.9, count) - 0.2 * shattered  # small grains stand in binder more often
+    dots = np.where(large, draw.uniform(2.8, 3.8, count), draw.uniform(3.2, 4.2, count))
     return Particles(
         centre,
         radius,
@@ -147,5 +147,5 @@ def slivers(e: Electrode) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     low = (x0, e.coating_m + 1e-6, z0 - 2e-6)
     high = (x0 + e.width_m, e.coating_m + e.foil_m - 1e-6, z0 + e.depth_m + 2e-6)
     centre = draw.uniform(low, high, (count, 3))
-    half = np.column_stack([draw.uniform(0.5e-6, 3e-6, count), draw.uniform(0.12e-6, 0.35e-6, count)])
+    half = np.column_stack([draw.uniform(0.5e-6, 4e-6, count), draw.uniform(0.15e-6, 0.5e-6, count)])
     return centre, np.column_stack([half, draw.uniform(0.5e-6, 2e-6, count)])

@@ -126,7 +126,7 @@ class ParticleModel:
         score += np.float32(0.35) * fine
         coat = np.exp(-np.maximum(nearest, 0) / np.float32(60e-9))
         score += np.float32(0.8) * coat
-        film = 2.2 * np.exp(-((np.maximum(height, 0) / 0.55e-6) ** 2))
+        film = 2.8 * np.exp(-((np.maximum(height, 0) / 0.6e-6) ** 2))
         score += film.astype(np.float32)[None, :, None]
         return score
 
@@ -279,7 +279,7 @@ class ParticleModel:
         depth = -height[None, part, None] + np.float32(0.15e-6) * coarse[:, part]
         beside = nearest[:, part] - self.grow
         known = np.float32(0.9 * (_REACH_M - 0.1e-6)) - max(self.grow, np.float32(0))  # farther than that none is told
-        film = np.minimum(np.float32(0.22e-6) + np.float32(0.09e-6) * coarse[:, part], known)
+        film = np.minimum(np.float32(0.27e-6) + np.float32(0.10e-6) * coarse[:, part], known)
         inside = labels[:, part]
         foil = (depth > 0) & (beside > np.maximum(film, np.float32(0.05e-6)))
         inside[foil] = self.electrode.collector

@@ -32,6 +32,8 @@ ALONG_FACE, ONTO_FACE = 0.087, 0.5
 OPEN_FRONT_M = 0.8e-6
 #: Edge of a film, metres, and its thin halo: share of its thickness and reach (physics.md 3.1: 1-3 %, 10-30 um).
 FILM_EDGE_M, HALO_SHARE, HALO_M = 0.4e-6, 0.02, 10e-6
+#: A slanted beam that lights the top as well lays so many times the halo there (our own choice).
+LIT_TOP = 3.0
 #: The needle stands at +x: at the film's far side the gas is thinner by this (our own choice; physics.md 1.5).
 NEEDLE_SHADOW = 0.07
 
@@ -93,6 +95,8 @@ class Writer:
             height = self._height(charge, (x1 - x0) * (y1 - y0))
             flight = tuple(float(c) for c in self.sight.flight)
             self.block.lay_film(height * self._film_mask(x0, y0, x1, y1), (flight[0], flight[1], flight[2]))
+            if height > 0:
+                self.block.bury_marks(lambda x, z: height * self._overspray(x, z, x0, x1))
             return
         x0, z0, x1, z1 = self._box(pattern, self._top_plane(pattern))
         height = self._height(charge, (x1 - x0) * (z1 - z0))
@@ -118,6 +122,12 @@ class Writer:
         halo = HALO_SHARE * np.exp(-beside / HALO_M)
         shadow = 1 - NEEDLE_SHADOW * np.clip((x1 - x) / max(x1 - x0, 1e-9), 0, 1)
         return np.asarray(np.where(across > halo, across, halo) * shadow, np.float32)
+
+    def _overspray(self, x: float, z: float, x0: float, x1: float) -> float:
+        """Return the share of a face film that lands on the top at (x, z): more where the beam lights the top."""
+        beside = float(np.hypot(max(x0 - x, 0.0, x - x1), max(0.0, z - self.block.middle_z())))
+        lit = LIT_TOP if float(self.sight.flight[1]) > ONTO_FACE else 1.0
+        return lit * HALO_SHARE * float(np.exp(-beside / HALO_M))
 
     # -- milling ------------------------------------------------------------------------------------------------------
 

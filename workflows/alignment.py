@@ -31,12 +31,12 @@ from instrument.settings import (
 from workflows import tracking
 from workflows.ensure import Ensurer
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
-from workflows.recipe_rules import SEARCH_MARGIN_M
+from workflows.recipe_rules import LOOK_FIELD, LOOK_PX, SEARCH_MARGIN_M
 
 log = logging.getLogger(__name__)
 
 #: Quick pictures: pixels, dwell of ion and electron looks (s).
-LOOK_PX, ION_DWELL_S, ELECTRON_DWELL_S = (512, 442), 100e-9, 300e-9
+ION_DWELL_S, ELECTRON_DWELL_S = 100e-9, 300e-9
 #: Gas that flows raises the pressure by this factor at the least (physics.md 1.5: from 1-5e-4 to 5e-4-5e-3 Pa).
 FLOW_RISE = 1.5
 #: Vacuum after gas: it is waited for while it falls by more than 3 % in 10 s, five minutes at the most.
@@ -49,6 +49,8 @@ UNBELIEVABLE_M_PER_S = 300e-9 / 60
 FOCUS_STEP_M = 50e-9
 #: How far the cap's edge may be from where it should be (m).
 CAP_SEARCH_M = 5e-6
+#: Pixel of the picture that finds cap and ruler: grooves of half a micron are some pixels wide (m).
+CAP_PIXEL_M = 60e-9
 #: Dwell of the picture that finds it: backscattered electrons are fewer (s).
 CAP_DWELL_S = 1e-6
 #: A measured current may differ from the asked one by this share.
@@ -205,7 +207,7 @@ class Aligner:
         raise NotReached(msg, pose=setup.pose, scores=seen)
 
     def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
-        field = mark.size * 1.3 + 2 * reach
+        field = mark.size * LOOK_FIELD + 2 * reach
         u, v = view.field(mark.centre)
         frame = self._instrument.acquire(look_scan(self._description, Beam.ION, (u, v), field))
         self._wear(frame, field, state)
@@ -271,11 +273,14 @@ class Aligner:
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
         edge_v = view.field((0.0, 0.0, plane))[1]
         backscatter = next((one for one in ("CBS", "TLD") if one in self._seeing(state)), "ETD")
-        scan = look_scan(
-            self._description, Beam.ELECTRON, (0.0, edge_v), layout.image[2] - layout.image[0] + CAP_SEARCH_M
-        ).replace(detectors=(DetectorSettings(name=backscatter),), dwell_s=CAP_DWELL_S)
-        frame = self._instrument.acquire(scan)
         down = view.field((0.0, 1.0, plane))[1] - view.field((0.0, 0.0, plane))[1]
+        width = layout.image[2] - layout.image[0] + CAP_SEARCH_M
+        scan = look_scan(self._description, Beam.ELECTRON, (0.0, edge_v), width).replace(
+            detectors=(DetectorSettings(name=backscatter),), dwell_s=CAP_DWELL_S, pixel_m=CAP_PIXEL_M,
+            width_px=round(width / CAP_PIXEL_M),
+            height_px=round((2 * CAP_SEARCH_M + 3 * layout.cap_height * down) / CAP_PIXEL_M),
+        )  # fmt: skip
+        frame = self._instrument.acquire(scan)
         found = self._ruler_in(frame, plane, down) or self._edge_in(frame, down)
         if found is None:
             log.warning("neither ruler nor cap was seen in the %s pose; the picture lies as the last one", setup.pose)
@@ -306,6 +311,7 @@ class Aligner:
             search_m=CAP_SEARCH_M / 4,
             groove_m=(RULER_WIDTH_M * 2**0.5, (layout.ruler.bottom - layout.ruler.top) * down),
             half_at_zero_m=layout.ruler.half_at_zero,
+            aside_m=CAP_SEARCH_M,
         )
         return None if found is None else (found.middle_m, found.row_m - middle)
 

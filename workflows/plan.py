@@ -15,11 +15,13 @@ from functools import partial
 from pydantic import Field
 
 from instrument.errors import InstrumentError, Refused
+from instrument.process import mill_rate
 from instrument.settings import Beam, Description, Model
 from instrument.units import quantity, show
 from workflows.limits import disk_problem, fills, film_area, film_current, instrument_problems
 from workflows.recipe import Recipe, Slice, without
 from workflows.recipe_errors import Problem
+from workflows.recipe_rules import LOOK_FIELD, LOOK_PX, SEARCH_MARGIN_M
 from workflows.reckon import Reckoner
 from workflows.rehearsal import Account, Rehearsal
 
@@ -193,6 +195,8 @@ def plan(
     total = _sum(parts, slicing, images)
     room = None if free_bytes is None else disk_problem(total.bytes, free_bytes)
     problems = [] if room is None else [room]
+    if (worn := _worn_out(recipe, total)) is not None:
+        problems.append(worn)
     if slicing is not None and images < 1:
         problems.append(_no_time(slicing, latest or "", parts))
     return Plan(
@@ -304,6 +308,24 @@ def _notes(recipe: Recipe) -> tuple[str, ...]:
     if recipe.adopt is not None:
         found.append("adopt can be planned but not run yet")
     return tuple(found)
+
+
+def _worn_out(recipe: Recipe, total: Account) -> Problem | None:
+    """Return what is wrong where looks will take more off the mark than they may (night.md 9), None for nothing."""
+    if recipe.block is None:
+        return None
+    mark = recipe.block.fiducial
+    field = mark.size * LOOK_FIELD + 2 * SEARCH_MARGIN_M
+    worn = total.looked_c * mill_rate("cap") / (field * field * LOOK_PX[1] / LOOK_PX[0])
+    if worn <= mark.budget:
+        return None
+    taken, allowed = (show(one, "length", 2) for one in (worn, mark.budget))
+    return Problem(
+        "block.fiducial.budget",
+        f"{total.counts['looks']:.0f} looks will take about {taken} off the mark and {allowed} are allowed",
+        value=allowed, limit=taken,
+        remedy="make it deeper and raise the budget, make it larger, or take fewer images or cuts",
+    )  # fmt: skip
 
 
 def _sum(parts: _Parts, slicing: Slice | None, images: int) -> Account:

@@ -24,14 +24,15 @@ from workflows.layout import front_cuts
 from workflows.limits import film_area, film_current
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe_rules import LOOK_PX
 from workflows.rehearsal import Rehearsal
 
 #: Time for the stage to come to rest before the mark is looked for (night.md 8: 15 s with move and look), s.
 REST_S = 8.0
 #: Usual time until drift after a tilt is small enough for a picture (night.md 14: at most 3 min), s.
 SETTLE_S = {"classic": 10.0, "face-on": 120.0}
-#: Size of the quick pictures that find the mark or measure drift: pixels and dwell (physics.md 1.4).
-_LOOK_PX, _LOOK_DWELL_S = (512, 442), 100e-9
+#: Dwell of the quick pictures that find the mark or measure drift (physics.md 1.4), s.
+_LOOK_DWELL_S = 100e-9
 
 
 class Reckoner:
@@ -204,8 +205,8 @@ class Reckoner:
         name = "ICE" if beam is Beam.ION and "ICE" in self.microscope.description.detectors else "ETD"
         self.microscope.acquire(
             Scan(
-                beam=beam, detectors=(DetectorSettings(name=name),), width_px=_LOOK_PX[0], height_px=_LOOK_PX[1],
-                pixel_m=20e-6 / _LOOK_PX[0], dwell_s=_LOOK_DWELL_S,
+                beam=beam, detectors=(DetectorSettings(name=name),), width_px=LOOK_PX[0], height_px=LOOK_PX[1],
+                pixel_m=20e-6 / LOOK_PX[0], dwell_s=_LOOK_DWELL_S,
             )
         )  # fmt: skip
 

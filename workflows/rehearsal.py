@@ -59,13 +59,14 @@ def _amounts() -> dict[str, float]:
 
 @dataclass
 class Account:
-    """What a rehearsal cost: seconds by activity, charge (C) by area, open seconds by gas, bytes, counts."""
+    """What a rehearsal cost: seconds by activity, charge (C) by area and of looks, open seconds by gas, bytes."""
 
     seconds: dict[str, float] = field(default_factory=_amounts)
     charge_c: dict[str, float] = field(default_factory=_amounts)
     gas_s: dict[str, float] = field(default_factory=_amounts)
     counts: dict[str, float] = field(default_factory=_amounts)
     bytes: float = 0.0
+    looked_c: float = 0.0
     longest_s: float = 0.0
 
     @property
@@ -84,6 +85,7 @@ class Account:
             for name, amount in theirs.items():
                 mine[name] += amount * times
         self.bytes += other.bytes * times
+        self.looked_c += other.looked_c * times
         self.longest_s = max(self.longest_s, other.longest_s)
 
 
@@ -243,6 +245,10 @@ class Rehearsal(Microscope):
             self.description.electron_field_max_m if scan.beam is Beam.ELECTRON else self.description.ion_field_max_m
         )
         check_fits("scan", scan.width_px * scan.pixel_m, scan.height_px * scan.pixel_m, beam_field)
+        if scan.beam is Beam.ION:
+            pixels = scan.width_px * scan.height_px * scan.line_integrations * scan.frame_integrations
+            self.account.counts["looks"] += 1
+            self.account.looked_c += (self._beams[Beam.ION].current_a or 0.0) * pixels * scan.dwell_s
         names = tuple(detector.name for detector in scan.detectors)
         return self._frame(scan, names, frame_seconds(scan), "imaging", scan.bits)
 

@@ -36,7 +36,7 @@ class Finding:
             return f">= {self.low:.3g}"
         if self.low == float("-inf"):
             return f"<= {self.high:g}"
-        return f"{self.low:g} to {self.high:g}"
+        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 #: A check gives one or several findings of the same runs.

@@ -34,6 +34,12 @@ BAD = (
     Bad("film denser than grows", "density: 4 pA/um2}, ruler", "density: 60 pA/um2}, ruler", ("density", "60 pA/um2")),
     Bad("gas that there isn't", "gas: Pt,", "gas: Os,", ("gas", "Os", "Pt")),
     Bad("rocking on a flat stub", "pretilt: 45 deg", "pretilt: 0 deg", ("rocking", "pre-tilt")),
+    Bad(
+        "mark looked away",
+        "gap: 4 um, spare: yes}",
+        "gap: 4 um, spare: yes, budget: 5 nm}",
+        ("block.fiducial.budget", "looks", "5 nm", "deeper"),
+    ),
     Bad("current that there isn't", "current: 4 nA, rocking", "current: 5 nA, rocking", ("slice.cut.current", "4 nA")),
 )
 
