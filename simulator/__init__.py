@@ -2,11 +2,17 @@
 
 `open` gives the machine (an entry point of `instrument.connect`); `simulator.dataset` gives training samples.
 
-What it does: milling by dose with edge creep, rocking, curtains, foot lag and thickness errors; films by current
-density and pores filled by throat width; CBS, TLD and ETD pictures with pore backs, blur and counting noise; ion
-pictures of the top; element maps; stage jumps, drift, beam offsets, true rates that the client doesn't know; a state
-that outlives it. What it doesn't yet: natural taper, redeposition, platinum on the fiducial, fluorine fading under the
-beam, shadows of the trench on X-rays, drift along z, astigmatism, and the faults of a night.
+What it does: milling by dose, material, species, voltage and current, with edge creep, tails, taper, rocking, curtains,
+redeposition, foot lag and thickness errors; films by current density, gas and needle; pores filled by throat width and
+angle, halos on the marks; CBS, TLD and ETD pictures with pore backs, blur, charging, contamination and counting noise;
+ion pictures; element maps; stage jumps, backlash, drift, offsets and wandering of the beams, rates that the client
+doesn't know; 29 faults of a night (`simulator.faults`); a state and patterns that outlive its process.
+`python -m simulator.acceptance` holds it against what was published, `python -m simulator.likeness` puts its faces
+beside real ones.
+
+What it doesn't: secondary and side walls of the trenches seen by the beams other than as dark; damage, heating and
+shrinking of binder; ion pictures out of focus; picture distortion other than drift; charging that moves the beam other
+than in flares; a network of nanopores inside binder; the detector's shadow on anything but X-rays and ion pictures.
 """
 
 from __future__ import annotations

@@ -153,13 +153,14 @@ def lines(real: dict[str, Picture], ours: dict[str, Picture]) -> list[str]:
             ("noise in active material", [one.noise[0] for one in pair]),
             ("noise in the foil", [one.noise[1] for one in pair]),
             ("histograms overlap, %", [100.0, 100 * float(np.minimum(*(one.histogram for one in pair)).sum())]),
-            ("power at 0.4 to 1 um over 3 to 10 um, 1e-4", [1e4 * _fine(one) for one in pair]),
+            ("fine over coarse power, 1e-4", [1e4 * _fine(one) for one in pair]),
         ]
         told += [f"{name} {what:38}{a:>8.1f}{b:>9.1f}" for what, (a, b) in rows]
     return told
 
 
 def _fine(one: Likeness) -> float:
+    """Return the power at wavelengths of 0.4 to 1 um over that at 3 to 10 um."""
     fine = one.power[(one.wavelengths_m > 0.4e-6) & (one.wavelengths_m < 1e-6)].mean()
     return float(fine / one.power[(one.wavelengths_m > 3e-6) & (one.wavelengths_m < 10e-6)].mean())
 
