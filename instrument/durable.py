@@ -63,8 +63,8 @@ def make_dir(folder: Path) -> None:
         fsync_dir(place.parent)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Rename `source` to `target` in one step, durably, over an older `target`.
+def replace(source: Path, target: Path, *, sync: bool = True) -> None:
+    """Rename `source` to `target` in one step, over an older `target`; durably, unless `sync` is off.
 
     On Windows a target that is open elsewhere (a browser reading a picture) cannot be replaced at that moment: it is
     tried for a second before PermissionError.
@@ -77,7 +77,8 @@ def replace(source: Path, target: Path) -> None:
             if sys.platform != "win32" or attempt == _REPLACE_TRIES - 1:
                 raise
             threading.Event().wait(_REPLACE_PAUSE_S)
-    fsync_dir(target.parent)
+    if sync:
+        fsync_dir(target.parent)
 
 
 def temporary_for(target: Path) -> Path:
@@ -92,14 +93,18 @@ def commit(source: Path, target: Path) -> None:
     replace(source, target)
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file: `path` then holds all of `data`, durably, or is as it was. OSError when the disk refuses."""
+def atomic_write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a whole file: `path` then holds all of `data`, durably, or is as it was. OSError when the disk refuses.
+
+    Without `sync` it outlives the process, not a power cut.
+    """
     temporary = temporary_for(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            fsync_file(file)
-        replace(temporary, path)
+            if sync:
+                fsync_file(file)
+        replace(temporary, path, sync=sync)
     finally:
         temporary.unlink(missing_ok=True)
 

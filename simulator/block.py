@@ -22,7 +22,7 @@ Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 #: Grid of the face's maps, metres: a whole number of voxels near this.
-GRID_M = 90e-9
+GRID_M = 100e-9
 #: Deviation of a film's nodular surface, as far as the maps' grid can show it (physics.md 3.1, 8.3), metres.
 NODULES_M = 1.5e-9
 #: Columns that have gone back this much further than the face are no part of it: trenches.

@@ -67,7 +67,9 @@ class FaceCut:
         self._lateral = lateral[:, self._part]
         lean = float(flight[2] / flight[1]) - tan(taper(self.current_a))
         self._at_zero, self._per_row = self._lines(x_top[:, self._part], lean)
-        self._lag = foot_lag(block.y, self.pattern.depth_m, self.cuts)
+        first = self.pattern.start_y_m if isinstance(self.pattern, CleaningCrossSection) else v - self.pattern.height_m
+        sweep = abs(self.plane(self.pattern.x_m, v)[1] - self.plane(self.pattern.x_m, first)[1])
+        self._lag = foot_lag(block.y, self.pattern.depth_m, self.cuts, sweep)
         self._relief = block.maps.relief.copy()
         self._advanced = self._looked_at = 0.0
         if columns.size:

@@ -182,8 +182,9 @@ def swept(
         line = start + (end - start) * np.float32((index + 0.5) / steps)
         used = share_beyond(out, line, sigma, tails)
         met = used + np.float32(1e-6)
-        middle = (met * out).sum(axis=0) / met.sum(axis=0)
-        ridge = np.clip((middle - out) / np.float32(sigma), -0.5, 0.5)
+        behind = out - line  # what stands out of a face along the line is met by more of the beam
+        middle = (met * behind).sum(axis=0) / met.sum(axis=0)
+        ridge = np.clip((middle - behind) / np.float32(sigma), -0.5, 0.5)
         out += step * used * (1 + np.float32(LEVELLING) * ridge)
     return out
 
@@ -237,12 +238,17 @@ def sheared(field: Float32, slant: float) -> Float32:
     return np.take_along_axis(field, np.clip(np.arange(columns)[None, :] + shift, 0, columns - 1), axis=1)
 
 
-def foot_lag(y_m: NDArray[np.floating], height_m: float, cuts_since_break: int) -> Float32:
+#: The cut that loses its foot after a break, metres: the published one.
+FOOT_CUT_M = 25e-9
+
+
+def foot_lag(y_m: NDArray[np.floating], height_m: float, cuts_since_break: int, advance_m: float) -> Float32:
     """Return the factor on a cut's advance by depth: after a break the foot comes up to three cuts later, (y, 1).
 
-    Published as an abstract (night.md 7); how it dies away is our assumption.
+    Published as an abstract (night.md 7); how it dies away is our assumption. `advance_m` is the cut's own: a large
+    one loses no more than a small one.
     """
-    lag = 0.9 * np.exp(-cuts_since_break / 3.0)
+    lag = 0.9 * np.exp(-cuts_since_break / 3.0) * min(1.0, FOOT_CUT_M / max(advance_m, 1e-12))
     # beyond the pattern's depth nothing is cut
     depth = np.clip(np.asarray(y_m) / max(height_m, 1e-9), 0, 1)
     reach = 1 / (1 + np.exp((np.asarray(y_m) - height_m - 1.5e-6) / 0.5e-6))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ def frame_dwell(scan: Scan) -> float:
     return scan.dwell_s * scan.line_integrations * scan.frame_integrations
 
 
+#: Detectors that are rendered at the same time.
+_TOGETHER = 2
 #: One usual picture's dose, C/m2 (night.md 17: 12): what counts as one scan of the same place before.
 _PICTURE_DOSE = 12.0
 
@@ -59,7 +63,11 @@ class Pictures:
             self._wear(now, scan, sight, started_s)
             return Taken(pixels)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
-        pixels = np.stack([self._electron(now, scan, seen, d, (now.counter,), started_s) for d in scan.detectors])
+        with ThreadPoolExecutor(_TOGETHER) as pool:  # detectors take their pictures at once, and so are they rendered
+            pictures = pool.map(
+                lambda one: self._electron(now, scan, seen, one, (now.counter,), started_s), scan.detectors
+            )
+            pixels = np.stack(list(pictures))
         pixels = self._disturbed(now, scan, pixels, started_s)
         if seen is not None:
             self._expose(seen, self._current(now, Beam.ELECTRON, started_s) * frame_dwell(scan))
@@ -260,10 +268,10 @@ class Pictures:
         classes = electronimage.true_classes(seen, (scan.height_px, scan.width_px))
         path = self._truth / f"{uid}.tif"
         temporary = durable.temporary_for(path)
-        tifffile.imwrite(temporary, classes, compression="zlib")
-        durable.replace(temporary, path)
+        tifffile.imwrite(temporary, classes, compression="zlib", compressionargs={"level": 1})
+        durable.replace(temporary, path, sync=False)
         facts = {"z_m": seen.plane, "film_share": seen.film, "pixel_m": list(seen.step)}
-        durable.atomic_write_json(self._truth / f"{uid}.json", facts)
+        durable.atomic_write_bytes(self._truth / f"{uid}.json", json.dumps(facts).encode(), sync=False)
 
 
 def _with(take: Callable[..., NDArray[Any]], name: str, **held: float) -> tuning.Picture:

@@ -23,7 +23,8 @@ class Store:
     """A state folder.
 
     `state.json` is replaced whole and names what belongs to it: how many files of changed voxels, and which file of
-    maps. Those are written once and never changed; maps that nothing names any more are deleted.
+    maps. Those are written once and never changed; maps that nothing names any more are deleted. It outlives its
+    process; it does not wait for the disk, as a real machine does not wait for its own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +40,7 @@ class Store:
             index = block.changes[0]
             data = io.BytesIO()
             np.savez_compressed(data, step=np.diff(index, prepend=0))
-            durable.atomic_write_bytes(self.folder / f"change-{self._written + 1:04d}.npz", data.getvalue())
+            durable.atomic_write_bytes(self.folder / f"change-{self._written + 1:04d}.npz", data.getvalue(), sync=False)
             self._written += 1
             block.changes.pop(0)
         old = self._number
@@ -49,7 +50,7 @@ class Store:
             "form": FORM, "maps": self._number, "options": options.model_dump(mode="json"),
             "condition": now.model_dump(mode="json"),
         }  # fmt: skip
-        durable.atomic_write_bytes(self.folder / STATE, json.dumps(state).encode())
+        durable.atomic_write_bytes(self.folder / STATE, json.dumps(state).encode(), sync=False)
         if old != self._number:
             self._maps_path(old).unlink(missing_ok=True)
         return now
@@ -63,7 +64,7 @@ class Store:
         held: dict[str, Any] = {name: array for name, array in arrays.items() if array.any()}
         np.savez(data, shape=np.array(maps.surface.shape), **held)
         self._number += 1
-        durable.atomic_write_bytes(self._maps_path(self._number), data.getvalue())
+        durable.atomic_write_bytes(self._maps_path(self._number), data.getvalue(), sync=False)
         self._maps = arrays
 
     def _maps_path(self, number: int) -> Path:

@@ -7,6 +7,7 @@ which are field coordinates. Each says how sure it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,35 +76,38 @@ def find_mark(image: NDArray[np.generic], pixel_m: float, size_m: float, width_m
     reach_m : how far from the centre it is looked for, metres
     """
     template = cross(size_m / pixel_m, max(1.5, width_m / pixel_m))
-    score = correlation(image.astype(float), template)
-    rows, columns = score.shape
-    y, x = np.mgrid[0:rows, 0:columns]
-    off_y, off_x = (y - (rows - 1) / 2) * pixel_m, (x - (columns - 1) / 2) * pixel_m
-    score = np.where(np.maximum(np.abs(off_y), np.abs(off_x)) <= reach_m, score, -1.0)
+    middle = [(side - 1) / 2 for side in image.shape]
+    spans = [
+        slice(max(0, ceil(at - reach_m / pixel_m)), min(side, floor(at + reach_m / pixel_m) + 1))
+        for at, side in zip(middle, image.shape, strict=True)
+    ]
+    score = correlation(image.astype(float), template, (spans[0], spans[1]))
     row, column = (int(i) for i in np.unravel_index(int(np.argmax(score)), score.shape))
     dy, dx = _peak(score, row, column)
     return Found(
-        u_m=(column + dx - (columns - 1) / 2) * pixel_m,
-        v_m=(row + dy - (rows - 1) / 2) * pixel_m,
+        u_m=(spans[1].start + column + dx - middle[1]) * pixel_m,
+        v_m=(spans[0].start + row + dy - middle[0]) * pixel_m,
         score=float(score[row, column]),
     )
 
 
-def correlation(image: Float, template: Float) -> Float:
-    """Return the normalised cross-correlation of a template at every pixel of an image, same shape as the image."""
+def correlation(image: Float, template: Float, part: tuple[slice, slice] | None = None) -> Float:
+    """Return the normalised cross-correlation of a template at every pixel of an image, or of a part of it (y, x)."""
     from scipy.signal import fftconvolve
 
+    rows, columns = part if part is not None else (slice(0, image.shape[0]), slice(0, image.shape[1]))
     kernel = template - template.mean()
     kernel /= np.linalg.norm(kernel)
     count = float(template.size)
     centred = image - image.mean()
-    pad = [(side // 2, side // 2) for side in template.shape]
-    wide = np.pad(centred, pad, mode="reflect")
-    product = fftconvolve(wide.astype(np.float32), kernel[::-1, ::-1].astype(np.float32), mode="valid")
-    mean = _box_sums(wide, template.shape) / count
-    spread = np.sqrt(np.maximum(_box_sums(wide**2, template.shape) - count * mean**2, 1e-12 * count))
+    high, wide = template.shape
+    around = np.pad(centred, [(side // 2, side // 2) for side in template.shape], mode="reflect")
+    around = around[rows.start : rows.stop + high - 1, columns.start : columns.stop + wide - 1]
+    product = fftconvolve(around.astype(np.float32), kernel[::-1, ::-1].astype(np.float32), mode="valid")
+    mean = _box_sums(around, template.shape) / count
+    spread = np.sqrt(np.maximum(_box_sums(around**2, template.shape) - count * mean**2, 1e-12 * count))
     result: Float = product / spread
-    return result[: image.shape[0], : image.shape[1]]
+    return result[: rows.stop - rows.start, : columns.stop - columns.start]
 
 
 def _box_sums(values: Float, shape: tuple[int, ...]) -> Float:
