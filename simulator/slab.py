@@ -41,6 +41,7 @@ class Slab:
         self.electrode = electrode
         self._model = model_of(electrode)
         self.texture: Float32 = self._texture()
+        self._held: tuple[int, NDArray[np.uint8]] = (0, np.empty((0, 0, 0), np.uint8))
 
     @property
     def length(self) -> int:
@@ -66,9 +67,11 @@ class Slab:
         reach = margin(electrode.voxel_m, electrode.layer_m)
         low, high = max(0, first - reach), min(electrode.shape[0], last + reach)
         rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
-        head = np.concatenate(
-            [self._head(low, first, rows), volume.labels[:, :rows], self._head(last, high, rows)], axis=0
-        )
+        start, held = self._held
+        known = start <= low < first == start + len(held)
+        before = held[low - start :] if known else self._head(low, first, rows)
+        head = np.concatenate([before, volume.labels[:, :rows], self._head(last, high, rows)], axis=0)
+        self._held = (low, head[: last - low])  # as built: what follows looks back at it
         over = bridged(head, electrode.voxel_m, electrode.layer_m)
         top = Top(volume, over[first - low : first - low + (last - first)])
         for feature in features:
@@ -76,11 +79,18 @@ class Slab:
         return volume, top
 
     def moved(self, volume: Volume, top: Top, first: int, features: tuple[Feature, ...]) -> tuple[Volume, Top]:
-        """Return the slab from another first layer on, farther in; what is there already is kept as it is."""
+        """Return the slab from another first layer on, farther in; what is there already is kept as it is.
+
+        The volume given is used up.
+        """
         last = volume.first_layer + volume.labels.shape[0]
         drop = first - volume.first_layer
         fresh, fresh_top = self.make(last, first + self.length, features)
-        labels = np.concatenate([volume.labels[drop:], fresh.labels])
+        labels, keep = volume.labels, max(0, volume.labels.shape[0] - drop)
+        for start in range(0, keep, drop):  # in place and piece by piece: no second slab is ever held
+            piece = slice(start, min(keep, start + drop))
+            labels[piece] = labels[piece.start + drop : piece.stop + drop]
+        labels[keep:] = fresh.labels
         x, y, _ = self.electrode.origin_m
         origin = (x, y, self.electrode.origin_m[2] + first * self.electrode.layer_m)
         whole = Volume(labels, origin, volume.voxel, volume.layer, volume.electrode, volume.grain, first)
