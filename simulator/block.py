@@ -25,6 +25,8 @@ Bytes = NDArray[np.uint8]
 
 #: Grid of the face's maps, metres: a whole number of voxels near this.
 GRID_M = 100e-9
+#: What is thinner than this share of a film is its halo.
+HALO = 0.1
 #: A film leaves platinum no deeper than so many times its thickness and this, metres: walls of a pore of width d grow
 #: by 0.3 of it at the mouth and by 1/e of that every 1.2 d (physics.md 3.2), and no pore is wider than some microns.
 FILM_REACHES, FILM_REACH_M = 4.0, 0.8e-6
@@ -184,23 +186,23 @@ class Block:
             return
         before = np.maximum(self.film - self.maps.pending, 0)
         laid = np.minimum(self.maps.pending, self.film)
-        part = self._reached(float(laid.max()))
-        infill = infiltrate(part, self.x, self.y, self.maps.face, laid, before, beam=self.film_beam)
+        film = np.where(laid > HALO * laid.max(), laid, np.float32(0))  # its thin halo lets nothing in
+        part = self._reached(film)
+        infill = infiltrate(part, self.x, self.y, self.maps.face, film, before, beam=self.film_beam)
         infill.write(part)
         self.changes.append(infill.index)
         self.fills += 1
-        self.maps.surface = (self.maps.face - infill.film_m).astype(np.float32)
+        covered = np.where(film > 0, infill.film_m, before + laid)
+        self.maps.surface = (self.maps.face - covered).astype(np.float32)
         self.maps.pending = np.zeros_like(self.maps.pending)
         draw = rng(self.volume.electrode.seed, "nodules", self.fills)
         nodules = NODULES_M * draw.standard_normal(laid.shape, dtype=np.float32)
         self.maps.relief = (self.maps.relief + np.where(laid > 0.1e-6, nodules, 0)).astype(np.float32)
 
-    def _reached(self, film_m: float) -> Volume:
-        """Return the layers in which a film of this thickness, metres, can leave any platinum; they are the same."""
-        plane = self.middle_z()
-        near = self.maps.face[self.maps.face < plane + FACE_REACH_M]
-        deepest = float(near.max()) if near.size else plane
-        last = math.ceil((deepest + FILM_REACHES * film_m + FILM_REACH_M - self.volume.origin[2]) / self.volume.layer)
+    def _reached(self, film: Float32) -> Volume:
+        """Return the layers in which a film, metres, (y, x), can leave any platinum; they are the same voxels."""
+        deepest = float(self.maps.face[film > 0].max()) + FILM_REACHES * float(film.max()) + FILM_REACH_M
+        last = math.ceil((deepest - self.volume.origin[2]) / self.volume.layer)
         return dataclasses.replace(self.volume, labels=self.volume.labels[: max(1, last)])
 
     def at(self, values: Float32, x_m: NDArray[np.floating], y_m: NDArray[np.floating]) -> Float32:
