@@ -102,19 +102,35 @@ def relief(
     cap, cut, share = (np.zeros(shape, np.float32) for _ in range(3))
     if not x.size or not z.size:
         return cap, cut, share
-    box = (float(x.min()), float(x.max()), float(z.min()), float(z.max()))
+    grid = [np.broadcast_to(np.asarray(at, np.float32), shape) for at in (x, z)]
     for one in features:
-        if not one.near(*box):
+        part = _part(one, grid)
+        if part is None:
             continue
-        outline = one.outline(x, z)
+        outline = one.outline(grid[0][part], grid[1][part])
         if one.kind == "cap":
             height = np.float32(max(0.0, one.amount - one.worn)) * outline
-            filled = np.minimum(cut, np.float32(GROOVE_FILLED) * height)
-            cap += height
-            cut -= filled
-            np.maximum(share, outline, out=share)
+            filled = np.minimum(cut[part], np.float32(GROOVE_FILLED) * height)
+            cap[part] += height
+            cut[part] -= filled
+            np.maximum(share[part], outline, out=share[part])
         elif one.kind == "trench":
-            np.maximum(cut, np.float32(one.amount) * outline, out=cut)
+            np.maximum(cut[part], np.float32(one.amount) * outline, out=cut[part])
         else:
-            cut += np.float32(max(0.0, one.amount - WORN_SHARE * one.worn)) * outline
+            cut[part] += np.float32(max(0.0, one.amount - WORN_SHARE * one.worn)) * outline
     return cap, cut, share
+
+
+def _part(one: Feature, grid: list[Float32]) -> tuple[slice, ...] | None:
+    """Return the part of a grid of x and z that a feature reaches, None for none."""
+    reach = one.width / 2 + 4 * one.soft
+    lines = [np.arange(size) for size in grid[0].shape]
+    for at, ends in zip(grid, ((one.x0, one.x1), (one.z0, one.z1)), strict=True):
+        low, high = min(ends) - reach, max(ends) + reach
+        for axis in range(at.ndim):  # by the extremes of every row and column: a grid may be a little askew
+            others = tuple(other for other in range(at.ndim) if other != axis)
+            touched = (at.max(axis=others) > low) & (at.min(axis=others) < high)
+            lines[axis] = lines[axis][touched[lines[axis]]]
+            if lines[axis].size == 0:
+                return None
+    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
