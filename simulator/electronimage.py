@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from instrument.settings import BeamSettings, DetectorSettings, EdsScan, Scan
 from simulator import materials as m
@@ -30,6 +31,8 @@ LEAST_FACING = 0.25
 WALLS = 15.0
 #: Nominal gains of detectors are met within this (standard deviation).
 GAIN_SPREAD = 0.015
+#: No wall of a curtain is steeper than about this, m/m: single streaks of 5-10 % (physics.md 2.3).
+STEEPEST = 0.5
 _LEVELS = 8
 
 
@@ -75,7 +78,7 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     x, y = (x[::-1] if flip[0] else x), (y[::-1] if flip[1] else y)
     face = block.at(block.maps.face, x, y)
     film = block.at(block.film, x, y)
-    rough = block.at(block.maps.relief, x, y) * np.float32(WALLS)
+    rough = walls(block.at(block.maps.relief, x, y), float(x[1] - x[0]) if x.size > 1 else block.pixel)
     view = (float(sight.flight[0]), float(sight.flight[1]), facing)
     scene = sample_face(block.volume, face, film, x, y, view, relief_m=rough)
     beside = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
@@ -86,6 +89,16 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     focus = np.interp(y, (y[0], y[-1]), COINCIDENCE_M - heights)
     covered = float(np.mean((scene.film_m > 20e-9) & (scene.material != m.VACUUM)))
     return Seen(scene, x, focus, acos(min(1.0, facing)), flip, plane, covered, scene.pixel_m)
+
+
+def walls(relief_m: Float32, pixel_m: float) -> Float32:
+    """Return curtains and nodules as a picture sees them, metres: steeper than the maps hold them, up to a limit."""
+    seen = relief_m * np.float32(WALLS)
+    slope = np.gradient(seen, pixel_m, axis=1) if seen.shape[1] > 1 else np.zeros_like(seen)
+    beyond = slope - STEEPEST * np.tanh(slope / STEEPEST)
+    offset = np.cumsum(beyond, axis=1) * pixel_m
+    offset -= ndimage.gaussian_filter1d(offset, 1.5e-6 / pixel_m, axis=1)
+    return np.asarray(seen - offset, np.float32)
 
 
 def picture(

@@ -11,7 +11,7 @@ from simulator import materials as m
 from simulator.acceptance.finding import Check, Finding
 from simulator.acceptance.operator import ENOUGH, STILL, Operator
 from simulator.block import Block
-from simulator.electronimage import WALLS
+from simulator.electronimage import walls
 from simulator.face import sample_face
 from simulator.imaging import render
 
@@ -110,7 +110,7 @@ def column_streaks(block: Block) -> float:
     """
     x = np.arange(-_WIDE_M / 2 + 1e-6, _WIDE_M / 2 - 1e-6, _PIXEL_M)
     y = np.arange(1.5e-6, _HIGH_M - 1e-6, _PIXEL_M)
-    face, relief = block.at(block.maps.face, x, y), block.at(block.maps.relief, x, y) * np.float32(WALLS)
+    face, relief = block.at(block.maps.face, x, y), walls(block.at(block.maps.relief, x, y), _PIXEL_M)
     grey = []
     for rough in (relief, 0 * relief):
         scene = sample_face(block.volume, face, np.zeros_like(face), x, y, relief_m=rough)
