@@ -31,7 +31,7 @@ from instrument.settings import (
 from workflows import tracking
 from workflows.ensure import Ensurer
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
-from workflows.recipe_rules import LOOK_FIELD, LOOK_PX, SEARCH_MARGIN_M
+from workflows.recipe_rules import LOOK_PX, MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ FOCUS_STEP_M = 50e-9
 CAP_SEARCH_M = 5e-6
 #: Pixel of the picture that finds cap and ruler: grooves of half a micron are some pixels wide (m).
 CAP_PIXEL_M = 60e-9
+#: How far the plane may be from where it should be as long as the ruler's zero is not known: the site's own error (m).
+FIRST_SEARCH_M = 4e-6
 #: Dwell of the picture that finds it: backscattered electrons are fewer (s).
 CAP_DWELL_S = 1e-6
 #: A measured current may differ from the asked one by this share.
@@ -207,9 +209,9 @@ class Aligner:
         raise NotReached(msg, pose=setup.pose, scores=seen)
 
     def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
-        field = mark.size * LOOK_FIELD + 2 * reach
+        field = mark.size * MARK_FIELD + 2 * reach
         u, v = view.field(mark.centre)
-        frame = self._instrument.acquire(look_scan(self._description, Beam.ION, (u, v), field))
+        frame = self._instrument.acquire(look_scan(self._description, Beam.ION, (u, v), field, MARK_PX))
         self._wear(frame, field, state)
         found = tracking.find_mark(frame.pixels[0], frame.meta.pixel_x_m, mark.size, mark.line_width, reach_m=reach)
         log.debug("fiducial off by %.0f, %.0f nm, score %.2f", found.u_m * 1e9, found.v_m * 1e9, found.score)
@@ -219,7 +221,7 @@ class Aligner:
         """Add up what looks take off the mark (night.md 9); NotReached once the budget is spent."""
         current = state.ion.measured_current_a
         charge = current * frame.pixels.shape[1] * frame.pixels.shape[2] * ION_DWELL_S
-        height = field * LOOK_PX[1] / LOOK_PX[0]
+        height = field * MARK_PX[1] / MARK_PX[0]
         self.worn_m += charge * mill_rate("cap", state.ion.settings.voltage_v or 30e3) / (field * height)
         self._note("look", {"worn_m": self.worn_m, "pose_field_m": field})
         if self.worn_m > self._budget:
@@ -281,15 +283,18 @@ class Aligner:
             height_px=round((2 * CAP_SEARCH_M + 3 * layout.cap_height * down) / CAP_PIXEL_M),
         )  # fmt: skip
         frame = self._instrument.acquire(scan)
-        found = self._ruler_in(frame, plane, down) or self._edge_in(frame, down)
-        if found is None:
+        ruler, edge = self._ruler_in(frame, plane, down), self._edge_in(frame, down)
+        # the ruler lies as high as the bare top under it, which is uneven; the edge is the mean over the picture
+        seen = ruler or edge
+        if seen is None:
             log.warning("neither ruler nor cap was seen in the %s pose; the picture lies as the last one", setup.pose)
             self._note("unregistered", {"pose": setup.pose})
             return
         self._instrument.set_beam(
             Beam.ELECTRON,
             BeamSettings(
-                shift_x_m=(settings.shift_x_m or 0.0) + found[0], shift_y_m=(settings.shift_y_m or 0.0) + found[1]
+                shift_x_m=(settings.shift_x_m or 0.0) + seen[0],
+                shift_y_m=(settings.shift_y_m or 0.0) + (edge or seen)[1],
             ),
         )
         self._on_face = signature
@@ -308,7 +313,7 @@ class Aligner:
             (pixel, pixel),
             rows=slice(max(0, round(row - reach)), round(row + reach)),
             expected_half_m=layout.ruler.half_at(plane + self.ruler_zero),
-            search_m=CAP_SEARCH_M / 4,
+            search_m=CAP_SEARCH_M / 4 if self.ruler_zero else FIRST_SEARCH_M,
             groove_m=(RULER_WIDTH_M * 2**0.5, (layout.ruler.bottom - layout.ruler.top) * down),
             half_at_zero_m=layout.ruler.half_at_zero,
             aside_m=CAP_SEARCH_M,
@@ -360,15 +365,17 @@ class Aligner:
             log.warning("drift is still %.0f nm/min after %.0f s", rate * 60e9, waited)
 
 
-def look_scan(description: Description, beam: Beam, centre: tuple[float, float], field_m: float) -> Scan:
-    """Return a quick picture around a field position (m), `field_m` wide."""
+def look_scan(
+    description: Description, beam: Beam, centre: tuple[float, float], field_m: float, size: tuple[int, int] = LOOK_PX
+) -> Scan:
+    """Return a quick picture of some pixels around a field position (m), `field_m` wide."""
     name = "ICE" if beam is Beam.ION and "ICE" in description.detectors else "ETD"
     return Scan(
         beam=beam,
         detectors=(DetectorSettings(name=name),),
-        width_px=LOOK_PX[0],
-        height_px=LOOK_PX[1],
-        pixel_m=field_m / LOOK_PX[0],
+        width_px=size[0],
+        height_px=size[1],
+        pixel_m=field_m / size[0],
         centre_x_m=centre[0],
         centre_y_m=centre[1],
         dwell_s=ION_DWELL_S if beam is Beam.ION else ELECTRON_DWELL_S,

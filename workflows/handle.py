@@ -334,9 +334,10 @@ class Handle:
 
     # -- measurements -------------------------------------------------------------------------------------------------
 
-    def measure(self, key: str, ref: FrameRef, expected: float) -> Plane:
+    def measure(self, key: str, ref: FrameRef, expected: float, search: float = RULER_SEARCH_M) -> Plane:
         """Measure the plane of a face picture on the ruler; where it can't be seen, the line's plane is taken.
 
+        It is looked for up to `search` (m) from the plane that is expected.
         A picture that doesn't reach the cap gets a strip across it, taken at once (night.md 1).
         """
         image, ruler = self.recipe.slicing, self.layout.ruler
@@ -346,7 +347,7 @@ class Handle:
             top = -STRIP * self.layout.cap_height
 
         def compute() -> dict[str, Any]:
-            found = self._ruler(self.load(ref), expected, top)
+            found = self._ruler(self.load(ref), expected, top, search)
             if found is None:
                 return {"z_m": expected, "sigma_m": UNMEASURED_M, "by": "line"}
             return {"z_m": found.z_m, "sigma_m": found.sigma_m, "by": "ruler"}
@@ -372,7 +373,7 @@ class Handle:
         )  # fmt: skip
         return self.acts.frame(key, strip, setup, "looks", key.replace("/", "-"))
 
-    def _ruler(self, frame: Frame, expected: float, top: float) -> tracking.Ruler | None:
+    def _ruler(self, frame: Frame, expected: float, top: float, search: float) -> tracking.Ruler | None:
         """Read the ruler in a face picture whose first row lies at y = `top` (m)."""
         ruler = self.layout.ruler
         if ruler is None:
@@ -387,7 +388,7 @@ class Handle:
             pixel,
             rows=slice(max(0, first), max(0, last)),
             expected_half_m=ruler.half_at(expected + self.aligner.ruler_zero),
-            search_m=RULER_SEARCH_M,
+            search_m=search,
             groove_m=(RULER_WIDTH_M * 2**0.5, ruler.bottom - ruler.top),
             half_at_zero_m=ruler.half_at_zero,
         )

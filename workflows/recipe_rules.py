@@ -21,8 +21,9 @@ Found = tuple[tuple[int | str, ...], Problem]
 CAP_MARGIN_M = 5e-6
 #: Around a mark the search for it needs this much (physics.md 1.6: search margin 3 um).
 SEARCH_MARGIN_M = 3e-6
-#: Pixels of a look; its field over the mark that it looks for, beside the margin on either side.
-LOOK_PX, LOOK_FIELD = (512, 442), 1.3
+#: Pixels of a quick picture, and of one that looks for a mark: few, for each takes something off it. The field of the
+#: latter over the mark's size, beside the margin on either side.
+LOOK_PX, MARK_PX, MARK_FIELD = (512, 442), (256, 221), 1.3
 #: A trench is this times the final recess, for gas and X-rays at 35 deg take-off (night.md 13, 17: 1 / tan 35 deg).
 TRENCH_PER_RECESS = 1.4
 #: Below this pre-tilt, stage rotation does not rock the ion beam (night.md 8).

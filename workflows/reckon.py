@@ -24,7 +24,7 @@ from workflows.layout import front_cuts
 from workflows.limits import film_area, film_current
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
-from workflows.recipe_rules import LOOK_PX
+from workflows.recipe_rules import LOOK_PX, MARK_PX
 from workflows.rehearsal import Rehearsal
 
 #: Time for the stage to come to rest before the mark is looked for (night.md 8: 15 s with move and look), s.
@@ -202,11 +202,12 @@ class Reckoner:
 
     def look(self, beam: Beam) -> None:
         """Take a quick picture to place what follows, at the current that mills, so that no aperture moves."""
+        width, height = MARK_PX if beam is Beam.ION else LOOK_PX
         name = "ICE" if beam is Beam.ION and "ICE" in self.microscope.description.detectors else "ETD"
         self.microscope.acquire(
             Scan(
-                beam=beam, detectors=(DetectorSettings(name=name),), width_px=LOOK_PX[0], height_px=LOOK_PX[1],
-                pixel_m=20e-6 / LOOK_PX[0], dwell_s=_LOOK_DWELL_S,
+                beam=beam, detectors=(DetectorSettings(name=name),), width_px=width, height_px=height,
+                pixel_m=20e-6 / width, dwell_s=_LOOK_DWELL_S,
             )
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ LEAST_SCORE = 0.45
 #: A groove of the ruler is this much darker than the cap around it, at the least.
 _LEAST_CONTRAST = 0.12
 #: The ruler's two grooves lie level to this (m).
-_LEVEL_M = 0.5e-6
+_LEVEL_M = 1.2e-6
 #: Beside noise, a groove's own shape makes its middle uncertain by so much of a pixel.
 _EDGE_PX = 0.5
 #: A picture may lie this far aside of where it should (m).

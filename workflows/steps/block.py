@@ -5,6 +5,7 @@ from __future__ import annotations
 from instrument.geometry import PoseName
 from instrument.process import mill_dose
 from instrument.settings import Beam, Line
+from workflows.alignment import FIRST_SEARCH_M
 from workflows.handle import Handle
 from workflows.layout import BEFORE_EDGE_M, Mark, front_cuts
 from workflows.planes import Planes
@@ -44,7 +45,7 @@ def _measure(handle: Handle, image: Image) -> None:
     trim = handle.layout.trim
     handle.tell("the face")
     ref = handle.picture("block/face", "overviews", "face", image, trim)
-    found = handle.measure("block/plane", ref, trim)
+    found = handle.measure("block/plane", ref, trim, FIRST_SEARCH_M)
     handle.aligner.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
     handle.confirm("block", (ref,))
 
