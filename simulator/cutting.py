@@ -40,7 +40,8 @@ class FaceCut:
     ----------
     block : what is cut; flight : of the beam, block axes; plane : from field positions to (x, z) at y = 0
     pattern : with its width and depth; rates : by material, m3/C; current_a : of the beam
-    sigma : of its spot, metres; off : error of the line's place, metres; cuts : made since the last break
+    sweep : how far its line goes on the top, metres; sigma : of its spot, metres
+    off : error of the line's place, metres; cuts : made since the last break
     """
 
     block: Block
@@ -48,6 +49,7 @@ class FaceCut:
     plane: Affine
     pattern: CleaningCrossSection | Rectangle
     current_a: float
+    sweep: float
     sigma: float
     rates: Float32
     off: float
@@ -67,9 +69,7 @@ class FaceCut:
         self._lateral = lateral[:, self._part]
         lean = float(flight[2] / flight[1]) - tan(taper(self.current_a))
         self._at_zero, self._per_row = self._lines(x_top[:, self._part], lean)
-        first = self.pattern.start_y_m if isinstance(self.pattern, CleaningCrossSection) else v - self.pattern.height_m
-        sweep = abs(self.plane(self.pattern.x_m, v)[1] - self.plane(self.pattern.x_m, first)[1])
-        self._lag = foot_lag(block.y, self.pattern.depth_m, self.cuts, sweep)
+        self._lag = foot_lag(block.y, self.pattern.depth_m, self.cuts, self.sweep)
         self._relief = block.maps.relief.copy()
         self._advanced = self._looked_at = 0.0
         if columns.size:

@@ -26,48 +26,47 @@ class Fault:
     """One row of the table.
 
     name : as it is scheduled; rate : per hour, or per actuation of what it hangs on; on : "time", or what is moved
-    spent : whether one verb uses it up; signature : what is seen; recovery : what mends it
+    signature : what is seen; recovery : what mends it
     """
 
     name: str
     rate: float
     on: Moved
-    spent: bool
     signature: str
     recovery: str
 
 
 #: Rates are the estimates of physics.md 7.
 FAULTS = (
-    Fault("plasma-loss", 0.003, "time", False, "no ion current, source off; cuts take nothing", "relight the source"),
-    Fault("current-drift", 0.005, "time", False, "measured current slides; cuts get thin", "relight, or more dose"),
-    Fault("current-step", 0.01, "time", False, "measured current 5 % off at once", "set the current again"),
-    Fault("species-mismatch", 0.001, "time", False, "another species: spot, aim and rate are wrong", "set the species"),
-    Fault("emission-drift", 0.002, "time", False, "electron pictures darken by 10 % an hour", "relight the source"),
-    Fault("saturation", 0.01, "time", False, "detectors clip", "set contrast and brightness again"),
-    Fault("focus-drift", 0.01, "time", False, "pictures blur, 1 um an hour and more", "focus"),
-    Fault("autofocus-mislock", 0.01, "focus", True, "working distance jumps by more than 5 um", "focus again"),
-    Fault("image-shift", 0.02, "time", False, "everything is displaced by 0.1 to 5 um", "find the fiducial"),
-    Fault("fiducial-covered", 0.1, "deposit", True, "the fiducial's score falls at once", "use the spare"),
-    Fault("missed-slice", 0.02, "cut", True, "a cut takes nothing, or twice as much", "measure the plane"),
-    Fault("needle-stuck", 0.002, "needle", True, "the needle does not move for 20 to 60 s", "try again"),
-    Fault("gas-low", 0.002, "time", False, "films grow 20 to 80 % too little, pressure rises less", "a new crucible"),
-    Fault("gas-cold", 0.002, "time", False, "the heater is off, no film grows", "heat again"),
-    Fault("valve-stuck", 0.0005, "valve", False, "pressure stays high after the valve is shut", "pump"),
-    Fault("over-density", 0.0005, "deposit", True, "a pit instead of a film: a wrong aperture", "measure the current"),
-    Fault("vacuum-excursion", 0.001, "time", False, "2e-2 Pa; column valves shut, both beams off", "pump, relight"),
-    Fault("touch-alarm", 0.001, "time", False, "no stage move is accepted", "home the stage"),
-    Fault("stage-miss", 0.01, "move", True, "the stage stops 0.5 to 2 um off", "move again"),
-    Fault("detector-refused", 0.001, "device", True, "a detector is not let in", "retract the others, try again"),
-    Fault("cbs-left-in", 0.001, "device", True, "CBS says nothing and stays in", "retract again"),
-    Fault("rpc-timeout", 0.005, "time", True, "a call hangs for minutes and fails; it may have been done", "read all"),
-    Fault("half-written-frame", 0.002, "frame", True, "the lower part of a picture is black", "take it again"),
-    Fault("disk-full", 0.0005, "frame", True, "a picture can't be written", "make room"),
-    Fault("reboot", 0.0005, "time", False, "gone for 10 to 60 min; beams off, stage not homed", "home, relight, heat"),
-    Fault("em-field", 0.002, "time", False, "50 Hz wobble, a jump of more than 1 um", "wait half an hour"),
-    Fault("eds-warm", 0.002, "map", True, "no counts, or twice as many", "map again"),
-    Fault("charging-flare", 0.01, "time", False, "bright streaks for ten minutes, 100 nm of local shift", "wait"),
-    Fault("knob-turned", 0.001, "time", False, "focus, stigmator, shift are not as they were set", "ask the person"),
+    Fault("plasma-loss", 0.003, "time", "no ion current, source off; cuts take nothing", "relight the source"),
+    Fault("current-drift", 0.005, "time", "measured current slides; cuts get thin", "relight, or more dose"),
+    Fault("current-step", 0.01, "time", "measured current 5 % off at once", "set the current again"),
+    Fault("species-mismatch", 0.001, "time", "another species: spot, aim and rate are wrong", "set the species"),
+    Fault("emission-drift", 0.002, "time", "electron pictures darken by 10 % an hour", "relight the source"),
+    Fault("saturation", 0.01, "time", "detectors clip", "set contrast and brightness again"),
+    Fault("focus-drift", 0.01, "time", "pictures blur, 1 um an hour and more", "focus"),
+    Fault("autofocus-mislock", 0.01, "focus", "working distance jumps by more than 5 um", "focus again"),
+    Fault("image-shift", 0.02, "time", "everything is displaced by 0.1 to 5 um", "find the fiducial"),
+    Fault("fiducial-covered", 0.1, "deposit", "the fiducial's score falls at once", "use the spare"),
+    Fault("missed-slice", 0.02, "cut", "a cut takes nothing, or twice as much", "measure the plane"),
+    Fault("needle-stuck", 0.002, "needle", "the needle does not move for 20 to 60 s", "try again"),
+    Fault("gas-low", 0.002, "time", "films grow 20 to 80 % too little, pressure rises less", "a new crucible"),
+    Fault("gas-cold", 0.002, "time", "the heater is off, no film grows", "heat again"),
+    Fault("valve-stuck", 0.0005, "valve", "pressure stays high after the valve is shut", "pump"),
+    Fault("over-density", 0.0005, "deposit", "a pit instead of a film: a wrong aperture", "measure the current"),
+    Fault("vacuum-excursion", 0.001, "time", "2e-2 Pa; column valves shut, both beams off", "pump, relight"),
+    Fault("touch-alarm", 0.001, "time", "no stage move is accepted", "home the stage"),
+    Fault("stage-miss", 0.01, "move", "the stage stops 0.5 to 2 um off", "move again"),
+    Fault("detector-refused", 0.001, "device", "a detector is not let in", "retract the others, try again"),
+    Fault("cbs-left-in", 0.001, "device", "CBS says nothing and stays in", "retract again"),
+    Fault("rpc-timeout", 0.005, "time", "a call hangs for minutes and fails; it may have been done", "read all"),
+    Fault("half-written-frame", 0.002, "frame", "the lower part of a picture is black", "take it again"),
+    Fault("disk-full", 0.0005, "frame", "a picture can't be written", "make room"),
+    Fault("reboot", 0.0005, "time", "gone for 10 to 60 min; beams off, stage not homed", "home, relight, heat"),
+    Fault("em-field", 0.002, "time", "50 Hz wobble, a jump of more than 1 um", "wait half an hour"),
+    Fault("eds-warm", 0.002, "map", "no counts, or twice as many", "map again"),
+    Fault("charging-flare", 0.01, "time", "bright streaks for ten minutes, 100 nm of local shift", "wait"),
+    Fault("knob-turned", 0.001, "time", "focus, stigmator, shift are not as they were set", "ask the person"),
 )  # fmt: skip
 BY_NAME = {fault.name: fault for fault in FAULTS}
 #: How long an electromagnetic field, a charging flare last, s.

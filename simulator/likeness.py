@@ -54,6 +54,10 @@ class Likeness:
     noise: tuple[float, float]
 
 
+#: Figures of the real and the virtual picture, by detector.
+Pairs = dict[str, tuple[Likeness, Likeness]]
+
+
 def virtual(shape: tuple[int, int], seed: int = 3) -> dict[str, Picture]:
     """Return a filled virtual face by detector, 8 bit, in `shape` of the published pixels, (y, x)."""
     step = PIXEL_M / FINER
@@ -104,7 +108,7 @@ def _foil(picture: Picture) -> float:
     return float((part - ndimage.gaussian_filter(part, 2.0)).std())
 
 
-def figure(real: dict[str, Picture], ours: dict[str, Picture]) -> Image:
+def figure(real: dict[str, Picture], ours: dict[str, Picture], found: Pairs) -> Image:
     """Return pictures side by side, real left, twice as large, with histograms and spectra below."""
     from PIL import Image, ImageDraw
 
@@ -116,7 +120,6 @@ def figure(real: dict[str, Picture], ours: dict[str, Picture]) -> Image:
             panel = Image.fromarray(picture.astype(np.uint8)).resize((width, height))
             page.paste(panel, (column * (width + _GAP_PX), row * (height + _GAP_PX)))
     draw = ImageDraw.Draw(page)
-    found = {name: (measured(real[name]), measured(ours[name])) for name in DETECTORS}
     wide = (page.width - 3 * _GAP_PX) // 4
     greys = np.arange(256)
     for place, name in enumerate(DETECTORS):
@@ -141,11 +144,11 @@ def _plot(draw: ImageDraw, at: tuple[int, int, int], title: str, curves: list[tu
         draw.line([(float(a), float(b)) for a, b in zip(across, down, strict=True)], fill=colour, width=2)
 
 
-def lines(real: dict[str, Picture], ours: dict[str, Picture]) -> list[str]:
+def lines(real: dict[str, Picture], ours: dict[str, Picture], found: Pairs) -> list[str]:
     """Return the figures as a table: real and virtual."""
     told = [f"{'':42}{'real':>8}{'virtual':>9}"]
     for name in DETECTORS:
-        pair = measured(real[name]), measured(ours[name])
+        pair = found[name]
         rows = [
             ("mean grey", [float(one[name].mean()) for one in (real, ours)]),
             ("below grey 20, %", [100 * float((one[name] < 20).mean()) for one in (real, ours)]),
@@ -189,8 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
             real[name] = np.asarray(opened.convert("L"), float)
     shape = real["CBS"].shape
     ours = virtual((shape[0], shape[1]), asked.seed)
-    figure(real, ours).save(asked.out)
-    sys.stdout.write("\n".join((*lines(real, ours), f"drawn: {asked.out}")) + "\n")
+    found = {name: (measured(real[name]), measured(ours[name])) for name in DETECTORS}
+    figure(real, ours, found).save(asked.out)
+    sys.stdout.write("\n".join((*lines(real, ours, found), f"drawn: {asked.out}")) + "\n")
     return 0
 
 

@@ -103,8 +103,9 @@ def relief(
     if not x.size or not z.size:
         return cap, cut, share
     grid = [np.broadcast_to(np.asarray(at, np.float32), shape) for at in (x, z)]
+    reached = _extremes(grid)
     for one in features:
-        part = _part(one, grid)
+        part = _part(one, reached)
         if part is None:
             continue
         outline = one.outline(grid[0][part], grid[1][part])
@@ -121,16 +122,29 @@ def relief(
     return cap, cut, share
 
 
-def _part(one: Feature, grid: list[Float32]) -> tuple[slice, ...] | None:
-    """Return the part of a grid of x and z that a feature reaches, None for none."""
+#: Of x and of z: by axis of a grid, the lowest and the highest value at every index.
+Extremes = list[list[tuple[Float32, Float32]]]
+
+
+def _extremes(grid: list[Float32]) -> Extremes:
+    """Return the extremes of every row and column of x and z: a grid may be a little askew."""
+    found: Extremes = []
+    for at in grid:
+        others = [tuple(other for other in range(at.ndim) if other != axis) for axis in range(at.ndim)]
+        found.append([(at.min(axis=which), at.max(axis=which)) for which in others])
+    return found
+
+
+def _part(one: Feature, reached: Extremes) -> tuple[slice, ...] | None:
+    """Return the part of a grid that a feature reaches, from the grid's extremes, None for none."""
     reach = one.width / 2 + 4 * one.soft
-    lines = [np.arange(size) for size in grid[0].shape]
-    for at, ends in zip(grid, ((one.x0, one.x1), (one.z0, one.z1)), strict=True):
-        low, high = min(ends) - reach, max(ends) + reach
-        for axis in range(at.ndim):  # by the extremes of every row and column: a grid may be a little askew
-            others = tuple(other for other in range(at.ndim) if other != axis)
-            touched = (at.max(axis=others) > low) & (at.min(axis=others) < high)
-            lines[axis] = lines[axis][touched[lines[axis]]]
-            if lines[axis].size == 0:
-                return None
-    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+    (x0, x1), (z0, z1) = sorted((one.x0, one.x1)), sorted((one.z0, one.z1))
+    found = []
+    for (x_low, x_high), (z_low, z_high) in zip(*reached, strict=True):
+        line = np.flatnonzero(
+            (x_high > x0 - reach) & (x_low < x1 + reach) & (z_high > z0 - reach) & (z_low < z1 + reach)
+        )
+        if line.size == 0:
+            return None
+        found.append(slice(int(line[0]), int(line[-1]) + 1))
+    return tuple(found)

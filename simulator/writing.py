@@ -154,14 +154,14 @@ class Writer:
         step = last - first
         span = (first + step * part[0], first + step * part[1])
         self._beside(pattern, plane, first, span[1], charge)
+        sweep = abs(plane(pattern.x_m, last)[1] - plane(pattern.x_m, first)[1])
         cut = self._cuts.get(id(pattern))
         if cut is None:
             cut = self._cuts[id(pattern)] = FaceCut(
                 block=self.block, flight=self.sight.flight, plane=plane, pattern=pattern,
-                current_a=self.job.current_a, sigma=self._sigma,
+                current_a=self.job.current_a, sweep=sweep, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
-        sweep = abs(plane(pattern.x_m, last)[1] - plane(pattern.x_m, first)[1])
         seed, number = self.key
         cut.give(span, dose_factor(seed, number, self.block.fills, self.cuts, sweep) * charge)
 

@@ -14,7 +14,6 @@ from instrument.errors import DeviceFault, NotReached
 from instrument.frame import Frame
 from instrument.geometry import View
 from instrument.microscope import Microscope
-from instrument.process import mill_rate
 from instrument.settings import (
     Beam,
     BeamSettings,
@@ -31,7 +30,8 @@ from instrument.settings import (
 from workflows import tracking
 from workflows.ensure import Ensurer
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
-from workflows.recipe_rules import LOOK_PX, MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
+from workflows.limits import looked_off, mark_field
+from workflows.recipe_rules import LOOK_PX, MARK_PX, SEARCH_MARGIN_M
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Aligner:
         raise NotReached(msg, pose=setup.pose, scores=seen)
 
     def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
-        field = mark.size * MARK_FIELD + 2 * reach
+        field = mark_field(mark.size, reach)
         u, v = view.field(mark.centre)
         frame = self._instrument.acquire(look_scan(self._description, Beam.ION, (u, v), field, MARK_PX))
         self._wear(frame, field, state)
@@ -221,8 +221,7 @@ class Aligner:
         """Add up what looks take off the mark (night.md 9); NotReached once the budget is spent."""
         current = state.ion.measured_current_a
         charge = current * frame.pixels.shape[1] * frame.pixels.shape[2] * ION_DWELL_S
-        height = field * MARK_PX[1] / MARK_PX[0]
-        self.worn_m += charge * mill_rate("cap", state.ion.settings.voltage_v or 30e3) / (field * height)
+        self.worn_m += looked_off(charge, field, state.ion.settings.voltage_v or 30e3)
         self._note("look", {"worn_m": self.worn_m, "pose_field_m": field})
         if self.worn_m > self._budget:
             msg = (

@@ -7,17 +7,28 @@ from math import degrees, log
 
 from instrument.errors import Refused
 from instrument.geometry import PoseName, pose, rocking_pose
-from instrument.process import densest_film
+from instrument.process import densest_film, mill_rate
 from instrument.settings import Beam, Description
 from instrument.units import show
 from workflows.recipe import Image, Infiltrate, Protect, Recipe
 from workflows.recipe_errors import Problem
+from workflows.recipe_rules import MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 
 #: A film's current is taken from the list when its density comes as near as this factor to what is asked.
 DENSITY_FACTOR = 2.0
 #: What may be filled of the disk: the rest is for labels, volume and report.
 DISK_SHARE = 0.8
 _CURRENT_TOLERANCE = 0.05
+
+
+def mark_field(size_m: float, reach_m: float = SEARCH_MARGIN_M) -> float:
+    """Return the width (m) of a picture that looks for a mark of a size up to `reach_m` from where it should be."""
+    return size_m * MARK_FIELD + 2 * reach_m
+
+
+def looked_off(charge_c: float, field_m: float, voltage_v: float = 30e3) -> float:
+    """Return what ion pictures of a mark, of a field's width, take off it, metres (night.md 9)."""
+    return charge_c * mill_rate("cap", voltage_v) / (field_m * field_m * MARK_PX[1] / MARK_PX[0])
 
 
 def instrument_problems(recipe: Recipe, description: Description) -> list[Problem]:

@@ -15,13 +15,19 @@ from functools import partial
 from pydantic import Field
 
 from instrument.errors import InstrumentError, Refused
-from instrument.process import mill_rate
 from instrument.settings import Beam, Description, Model
 from instrument.units import quantity, show
-from workflows.limits import disk_problem, fills, film_area, film_current, instrument_problems
+from workflows.limits import (
+    disk_problem,
+    fills,
+    film_area,
+    film_current,
+    instrument_problems,
+    looked_off,
+    mark_field,
+)
 from workflows.recipe import Recipe, Slice, without
 from workflows.recipe_errors import Problem
-from workflows.recipe_rules import MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 from workflows.reckon import Reckoner
 from workflows.rehearsal import Account, Rehearsal
 
@@ -315,8 +321,7 @@ def _worn_out(recipe: Recipe, total: Account) -> Problem | None:
     if recipe.block is None:
         return None
     mark = recipe.block.fiducial
-    field = mark.size * MARK_FIELD + 2 * SEARCH_MARGIN_M
-    worn = total.looked_c * mill_rate("cap") / (field * field * MARK_PX[1] / MARK_PX[0])
+    worn = looked_off(total.looked_c, mark_field(mark.size))
     if worn <= mark.budget:
         return None
     taken, allowed = (show(one, "length", 2) for one in (worn, mark.budget))

@@ -91,11 +91,11 @@ def find_mark(image: NDArray[np.generic], pixel_m: float, size_m: float, width_m
     )
 
 
-def correlation(image: Float, template: Float, part: tuple[slice, slice] | None = None) -> Float:
-    """Return the normalised cross-correlation of a template at every pixel of an image, or of a part of it (y, x)."""
+def correlation(image: Float, template: Float, part: tuple[slice, slice]) -> Float:
+    """Return the normalised cross-correlation of a template at every pixel of a part of an image (y, x)."""
     from scipy.signal import fftconvolve
 
-    rows, columns = part if part is not None else (slice(0, image.shape[0]), slice(0, image.shape[1]))
+    rows, columns = part
     kernel = template - template.mean()
     kernel /= np.linalg.norm(kernel)
     count = float(template.size)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from simulator import materials as m
-from simulator.acceptance.finding import Check, Finding
+from simulator.acceptance.finding import Check, Finding, fails_visibly
 from simulator.acceptance.operator import ENOUGH, STILL, Operator
 from simulator.block import Block
 from simulator.electronimage import walls
@@ -75,6 +75,17 @@ def streaks() -> list[Finding]:
     ]  # fmt: skip
 
 
+def rocking() -> list[Finding]:
+    """Check streaks of cuts from one direction, and of pores that are not filled."""
+    both = streaked(rocked=True, filled=True)
+    return [
+        fails_visibly("rocking", both, streaked(rocked=False, filled=True), at_most=2.5, at_least=2 * both,
+                      unit="% streaks"),
+        fails_visibly("filling", both, streaked(rocked=True, filled=False), at_most=2.5, at_least=2 * both,
+                      unit="% streaks"),
+    ]  # fmt: skip
+
+
 @cache
 def streaked(*, rocked: bool, filled: bool) -> float:
     """Return the streaks of faces polished in 25 nm cuts, one direction or two, with or without platinum before, %."""
@@ -120,4 +131,4 @@ def column_streaks(block: Block) -> float:
     return float(100 * (columns - ndimage.gaussian_filter1d(columns, 3e-6 / _PIXEL_M)).std())
 
 
-CHECKS: tuple[Check, ...] = (thickness, repeated, streaks)
+CHECKS: tuple[Check, ...] = (thickness, repeated, streaks, rocking)

@@ -15,7 +15,6 @@ from instrument.errors import Refused
 from instrument.settings import Beam, BeamSettings, DetectorSettings, Device, Tune
 from simulator import materials as m
 from simulator.acceptance import looks
-from simulator.acceptance.cuts import streaked
 from simulator.acceptance.finding import Check, Finding, fails_visibly
 from simulator.acceptance.operator import ERRING, HEIGHT_M, STILL, WIDTH_M, Operator, Point
 
@@ -289,17 +288,6 @@ def warm_up() -> list[Finding]:
     ]  # fmt: skip
 
 
-def rocking() -> list[Finding]:
-    """Check streaks of cuts from one direction, and of pores that are not filled."""
-    both = streaked(rocked=True, filled=True)
-    return [
-        fails_visibly("rocking", both, streaked(rocked=False, filled=True), at_most=2.5, at_least=2 * both,
-                      unit="% streaks"),
-        fails_visibly("filling", both, streaked(rocked=True, filled=False), at_most=2.5, at_least=2 * both,
-                      unit="% streaks"),
-    ]  # fmt: skip
-
-
 def film_rate() -> list[Finding]:
     """Check how thick a film is when the nominal rate is trusted."""
     operator = Operator(STILL.replace("rates=0%", "rates=40%"))
@@ -400,22 +388,21 @@ def over_tilt() -> list[Finding]:
     ]
 
 
-def _with_fault(name: str) -> Operator:
-    operator = Operator(STILL)
-    _clean(operator)
-    at = operator.machine.clock.now() + 1e-3
-    operator.machine.options = operator.machine.options.model_copy(update={"fault": ((name, at),)})
-    operator.machine.clock.wait(1.0)
-    return operator
+def _strikes(operator: Operator, name: str, in_s: float) -> None:
+    """Let a fault happen at the first action after so many seconds from now."""
+    machine = operator.machine
+    machine.options = machine.options.model_copy(update={"fault": ((name, machine.clock.now() + in_s),)})
 
 
 def another_hand() -> list[Finding]:
     """Check how blurred pictures are when settings are not read back after somebody turned a knob."""
     detail = {}
     for fault, reading in (("", False), ("knob-turned", True), ("knob-turned", False)):
-        operator = _with_fault(fault) if fault else Operator(STILL)
-        if not fault:
-            _clean(operator)
+        operator = Operator(STILL)
+        _clean(operator)
+        if fault:
+            _strikes(operator, fault, 1e-3)
+            operator.machine.clock.wait(1.0)
         held = operator.machine.state().electron.settings
         operator.go("face-on")
         if reading and operator.machine.state().electron.settings.working_distance_m != held.working_distance_m:
@@ -431,12 +418,10 @@ def another_hand() -> list[Finding]:
 
 def lost_plasma() -> list[Finding]:
     """Check that a pattern ends as done without plasma, and that the current read tells."""
-    operator = _with_fault("current-step")  # something harmless: the clock runs on
-    before, believed, read = operator.plane, 0, 0
-    at = operator.machine.clock.now() + 60.0
-    operator.machine.options = operator.machine.options.model_copy(update={"fault": (("plasma-loss", at),)})
-    plane = before
-    job_seconds = 0.0
+    operator = Operator(STILL)
+    _clean(operator)
+    _strikes(operator, "plasma-loss", 60.0)
+    plane, believed, read, job_seconds = operator.plane, 0, 0, 0.0
     while job_seconds < 200.0 and read == 0:
         done = operator.cut(plane, plane + 0.1e-6)
         job_seconds += done.elapsed_s
@@ -452,6 +437,6 @@ def lost_plasma() -> list[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    registration, apertures, lead, suspicion, settling, focus, contrast, refill, lip, film_left, warm_up, rocking,
+    registration, apertures, lead, suspicion, settling, focus, contrast, refill, lip, film_left, warm_up,
     film_rate, budget, detector_left_in, slanted_film, over_tilt, another_hand, lost_plasma,
 )  # fmt: skip

@@ -53,7 +53,7 @@ class Operator:
     def __init__(self, url: str = STILL, width: float = WIDTH_M, height: float = HEIGHT_M) -> None:
         self.machine = SimulatedMicroscope(parse(url))
         self.width, self.height = width, height
-        self.stage, self.pose, self.turn = StagePosition(), "", 0.0
+        self.stage = StagePosition()
 
     # -- the machine as a client sees it ------------------------------------------------------------------------------
 
@@ -64,7 +64,6 @@ class Operator:
         flat = Sight(Beam.ION, Standing(0, 0, 0, rotation, tilt, self.machine.options.pretilt))
         x, y, z = turned(np.array([1.0, 0.0, 0.0]), tilt, -(flat.origin + flat.axes @ point))
         self.stage = StagePosition(x=float(x), y=float(y), z=float(z), r=rotation, t=tilt)
-        self.pose, self.turn = name, turn
         self.machine.move_stage(self.stage)
         self.machine.set_beam(Beam.ION, BeamSettings(scan_rotation_rad=turn))
         electron = turn if name == "deposit" else 0.0

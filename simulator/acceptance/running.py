@@ -11,10 +11,7 @@ from simulator.acceptance import cuts, images, naive, times
 from simulator.acceptance.finding import Check, Finding
 
 #: Checks that share what takes long to make run in one process, the longest of these groups first.
-GROUPS: tuple[tuple[Check, ...], ...] = (
-    (*cuts.CHECKS, naive.rocking), images.CHECKS, tuple(one for one in naive.CHECKS if one is not naive.rocking),
-    times.CHECKS,
-)  # fmt: skip
+GROUPS: tuple[tuple[Check, ...], ...] = (cuts.CHECKS, images.CHECKS, naive.CHECKS, times.CHECKS)
 NAMES = tuple(sorted(check.__name__ for group in GROUPS for check in group))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, radians
+from math import radians
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,18 @@ import numpy as np
 import simulator
 from instrument.frame import Frame
 from instrument.geometry import Pose, PoseName, Site, View, pose, stage_for
-from instrument.process import film_dose, mill_dose
+from instrument.process import mill_dose
 from instrument.settings import (
     Beam,
     BeamSettings,
     CleaningCrossSection,
     DetectorSettings,
-    Device,
     Done,
-    GasSetting,
-    Line,
-    Pattern,
     PatternJob,
-    Rectangle,
     Scan,
     StagePosition,
 )
+from simulator.acceptance.operator import Operator, Point
 
 PRETILT = radians(45.0)
 FACE = (12e-6, 8e-6)
@@ -34,14 +30,17 @@ SMALL = (
     "simulator:3?width=12um&height=9um&depth=3um&coating=7um&above=3um&voxel=50nm&layer=60nm&ragged=0.3um"
     "&site=0um&aim=0um&jump=0um&drift=0"
 )
-Point = tuple[float, float, float]
 
 
-class Bench:
-    """A virtual microscope with its poses, patterns and pictures around one block."""
+class Bench(Operator):
+    """A virtual microscope around one block, its poses and places by `instrument.geometry` instead of the simulator's.
+
+    What an operator does with a place in the field is the same: patterns, films, gas.
+    """
 
     def __init__(self, url: str = SMALL, state: Path | None = None) -> None:
-        self.microscope = simulator.open(url, state)
+        self.machine = self.microscope = simulator.open(url, state)
+        self.width, self.height = FACE
         self.site = Site(sx=0.0, sy=0.0, sz=0.0, pretilt=PRETILT)
         self.at: Pose = pose(PoseName.MILL, PRETILT)
         self.stage = StagePosition()
@@ -58,17 +57,7 @@ class Bench:
         turned = self.at.ion_scan_rotation if beam is Beam.ION else self.at.electron_scan_rotation
         return View(self.site, beam, self.stage, scan_rotation=turned)
 
-    def ion(self, current: float, voltage: float = 30e3) -> None:
-        self.microscope.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current))
-
-    def job(self, patterns: list[Pattern], dose: float, purpose: str = "mill", area: str = "face") -> PatternJob:
-        now = self.microscope.state().ion.settings
-        return PatternJob.model_validate(
-            {
-                "patterns": patterns, "purpose": purpose, "area": area, "current_a": now.current_a,
-                "voltage_v": now.voltage_v, "dose_c": dose, "gases": {"Pt": 1.0} if purpose == "deposit" else {},
-            }
-        )  # fmt: skip
+    sight = view
 
     def cut_job(self, start: float, end: float, dose_factor: float = 1.0) -> PatternJob:
         view = self.view()
@@ -79,32 +68,6 @@ class Bench:
 
     def cut(self, start: float, end: float, dose_factor: float = 1.0) -> Done:
         return self.microscope.pattern(self.cut_job(start, end, dose_factor))
-
-    def box(self, one: Point, other: Point, depth: float) -> Rectangle:
-        (u0, v0), (u1, v1) = self.view().field(one), self.view().field(other)
-        return Rectangle(
-            x_m=(u0 + u1) / 2, y_m=(v0 + v1) / 2, width_m=abs(u1 - u0), height_m=abs(v1 - v0), depth_m=depth
-        )
-
-    def line(self, one: Point, other: Point, width: float, depth: float) -> Line:
-        (u0, v0), (u1, v1) = self.view().field(one), self.view().field(other)
-        return Line(x0_m=u0, y0_m=v0, x1_m=u1, y1_m=v1, line_width_m=width, depth_m=depth)
-
-    def gas(self, on: bool) -> None:
-        if on:
-            self.microscope.insert(Device.NEEDLE)
-            self.microscope.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
-        else:
-            self.microscope.set_gas("Pt", GasSetting(valve_open=False))
-            self.microscope.retract(Device.NEEDLE)
-
-    def film(self, pattern: Rectangle, thickness: float, area: str) -> Done:
-        surface = pattern.width_m * pattern.height_m
-        listed = self.microscope.describe().currents(Beam.ION, 8e3)
-        current = min(listed, key=lambda one: abs(log(one / (4 * surface))))
-        self.ion(current, 8e3)
-        dose = film_dose(surface, thickness, Beam.ION, current / surface, 8e3)
-        return self.microscope.pattern(self.job([pattern], dose, "deposit", area))
 
     def cap_with_ruler(self) -> None:
         """A cap of 1.6 um over the whole top, in two halves, with a chevron buried between them."""
