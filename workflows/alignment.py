@@ -32,6 +32,7 @@ from workflows.ensure import Ensurer
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
 from workflows.limits import looked_off, mark_field
 from workflows.recipe_rules import LOOK_PX, MARK_PX, SEARCH_MARGIN_M
+from workflows.ruler import read_ruler
 
 log = logging.getLogger(__name__)
 
@@ -307,7 +308,7 @@ class Aligner:
         middle = 0.5 * (layout.ruler.top + layout.ruler.bottom) * down
         row = (frame.pixels.shape[1] - 1) / 2 + middle / pixel
         reach = CAP_SEARCH_M / pixel
-        found = tracking.read_ruler(
+        found = read_ruler(
             frame.pixels[0],
             (pixel, pixel),
             rows=slice(max(0, round(row - reach)), round(row + reach)),

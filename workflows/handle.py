@@ -29,13 +29,13 @@ from instrument.settings import (
     Setup,
 )
 from instrument.units import show
-from workflows import tracking
 from workflows.acts import Acts, Held
 from workflows.alignment import Aligner, look_scan
 from workflows.layout import RULER_WIDTH_M, Layout
 from workflows.limits import film_current
 from workflows.planes import DOSE_FACTOR, Planes
 from workflows.recipe import ElementMap, Image, Recipe
+from workflows.ruler import Reading, read_ruler
 
 #: How far the ruler's grooves are looked for from where they should be (m).
 RULER_SEARCH_M = 0.8e-6
@@ -373,7 +373,7 @@ class Handle:
         )  # fmt: skip
         return self.acts.frame(key, strip, setup, "looks", key.replace("/", "-"))
 
-    def _ruler(self, frame: Frame, expected: float, top: float, search: float) -> tracking.Ruler | None:
+    def _ruler(self, frame: Frame, expected: float, top: float, search: float) -> Reading | None:
         """Read the ruler in a face picture whose first row lies at y = `top` (m)."""
         ruler = self.layout.ruler
         if ruler is None:
@@ -383,7 +383,7 @@ class Handle:
         last = round((ruler.bottom + _STAGE_ERROR_M - top) / pixel[0])
         if last < 4:
             return None
-        return tracking.read_ruler(
+        return read_ruler(
             frame.pixels[0],
             pixel,
             rows=slice(max(0, first), max(0, last)),

@@ -1,4 +1,4 @@
-"""Where things are, read from pictures: the fiducial, the ruler, the front edge, drift, "was anything milled at all?".
+"""Where things are, read from pictures: the fiducial, the front edge, drift, "was anything milled at all?".
 
 Pure functions on arrays (y, x) with a pixel size; positions in metres from the picture's centre, x right and y down,
 which are field coordinates. Each says how sure it is.
@@ -17,14 +17,6 @@ Float = NDArray[np.float64]
 #: A fiducial below this score was not found (physics.md 1.6: ASV clients stop at 0.75 of their scale; ours is plain
 #: normalised correlation on a noisy, worn mark, which lies lower).
 LEAST_SCORE = 0.45
-#: A groove of the ruler is this much darker than the cap around it, at the least.
-_LEAST_CONTRAST = 0.12
-#: The ruler's two grooves lie level to this (m).
-_LEVEL_M = 1.2e-6
-#: Beside noise, a groove's own shape makes its middle uncertain by so much of a pixel.
-_EDGE_PX = 0.5
-#: A picture may lie this far aside of where it should (m).
-_ASIDE_M = 1.5e-6
 #: Two pictures with a higher correlation show the same plane: nothing was milled between them.
 SAME_PLANE = 0.995
 
@@ -36,20 +28,6 @@ class Found:
     u_m: float
     v_m: float
     score: float
-
-
-@dataclass(frozen=True)
-class Ruler:
-    """What the ruler says: z (m) of the plane and its uncertainty, from the grooves' half distance (m).
-
-    `middle_m` and `row_m` are where the ruler lies in the picture, from its centre, right and down.
-    """
-
-    z_m: float
-    sigma_m: float
-    half_spacing_m: float
-    middle_m: float
-    row_m: float
 
 
 def cross(size_px: float, width_px: float) -> Float:
@@ -130,123 +108,6 @@ def _peak(score: Float, row: int, column: int) -> tuple[float, float]:
         curve = before - 2 * here + after
         offsets.append(float(np.clip(0.5 * (before - after) / curve, -0.5, 0.5)) if curve < 0 else 0.0)
     return offsets[0], offsets[1]
-
-
-def read_ruler(
-    image: NDArray[np.generic],
-    pixel_m: tuple[float, float],
-    *,
-    rows: slice,
-    expected_half_m: float,
-    search_m: float,
-    groove_m: tuple[float, float],
-    half_at_zero_m: float,
-    aside_m: float = _ASIDE_M,
-) -> Ruler | None:
-    """Measure the plane on the two buried grooves of the ruler, whose distance grows by 2t per t removed.
-
-    Parameters
-    ----------
-    image : face picture (y, x)
-    pixel_m : (y, x), metres on the face
-    rows : the rows in which the cap's cross-section lies
-    expected_half_m : half the distance that the grooves should have, metres
-    search_m : how far from there it may be, metres
-    groove_m : width and depth of a groove on the face, metres
-    half_at_zero_m : half the distance at block z = 0; z = half - half_at_zero
-    aside_m : how far both may lie to the side, metres
-
-    Returns None where the two grooves are not seen: then there is no measurement.
-    """
-    band = image[rows].astype(float)
-    if band.shape[0] < 3:
-        return None
-    middle = (image.shape[1] - 1) / 2
-    left, right = (
-        _grooves(
-            band, middle + sign * expected_half_m / pixel_m[1], (search_m + aside_m) / pixel_m[1], groove_m, pixel_m
-        )
-        for sign in (-1.0, 1.0)
-    )
-    pairs = [
-        (a, b)
-        for a in left
-        for b in right
-        if abs(a.row - b.row) * pixel_m[0] < _LEVEL_M
-        and abs(0.5 * (b.column - a.column) * pixel_m[1] - expected_half_m) <= search_m
-    ]
-    if not pairs:
-        return None
-
-    def unlikely(pair: tuple[_Groove, _Groove]) -> float:
-        """Two grooves lie level, are alike, and about where they should be."""
-        a, b = pair
-        half = 0.5 * (b.column - a.column) * pixel_m[1]
-        level = abs(a.row - b.row) * pixel_m[0] / _LEVEL_M
-        return float(level + abs(np.log(a.area / b.area)) + abs(half - expected_half_m) / search_m)
-
-    one, other = min(pairs, key=unlikely)
-    half = 0.5 * (other.column - one.column) * pixel_m[1]
-    return Ruler(
-        z_m=half - half_at_zero_m,
-        sigma_m=0.5 * float(np.hypot(one.sigma, other.sigma)) * pixel_m[1],
-        half_spacing_m=half,
-        middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
-        row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
-    )
-
-
-@dataclass(frozen=True)
-class _Groove:
-    """A dark spot in the cap: column, row, uncertainty of the column, area, in pixels."""
-
-    column: float
-    row: float
-    sigma: float
-    area: int
-
-
-def _grooves(
-    band: Float, at_px: float, search_px: float, groove_m: tuple[float, float], pixel_m: tuple[float, float]
-) -> list[_Groove]:
-    """Return the dark spots near column `at_px` that have a groove's size and even cap all around them."""
-    from scipy import ndimage
-
-    width, depth = groove_m[0] / pixel_m[1], groove_m[1] / pixel_m[0]
-    low = max(0, round(at_px - search_px - 3 * width))
-    high = min(band.shape[1], round(at_px + search_px + 3 * width) + 1)
-    if high - low < 2 * width:
-        return []
-    window = ndimage.gaussian_filter(band[:, low:high], 0.7)
-    cap = _level(window)
-    components, count = ndimage.label(window < (1.0 - _LEAST_CONTRAST) * cap)
-    found = []
-    for index in range(1, count + 1):
-        spot = components == index
-        area = int(spot.sum())
-        if not 0.3 * width * depth <= area <= 3.0 * width * depth:
-            continue
-        ring = ndimage.binary_dilation(spot, iterations=4) & ~ndimage.binary_dilation(spot, iterations=1)
-        rows, columns = np.nonzero(spot)
-        if rows.min() == 0 or rows.max() == window.shape[0] - 1:
-            continue
-        around = window[ring]
-        # platinum in the top's pores may shine close under a groove: most of what is around must be cap, not all
-        if np.percentile(around, 5) < (1.0 - _LEAST_CONTRAST) * cap or np.percentile(around, 75) > 1.1 * cap:
-            continue
-        weight = cap - window[rows, columns]
-        column = float((weight * columns).sum() / weight.sum()) + low
-        if abs(column - at_px) <= search_px:
-            sigma = float(np.hypot(np.std(columns) / np.sqrt(area), _EDGE_PX))
-            found.append(_Groove(column, float(rows.mean()), sigma, area))
-    return found
-
-
-def _level(window: Float) -> float:
-    """Return the cap's grey: the commonest one, for most of the band is even cap."""
-    counts, edges = np.histogram(window, bins=64)
-    peak = int(np.argmax(np.convolve(counts * (edges[:-1] > 0.25 * edges[-1]), np.ones(3), mode="same")))
-    return float(0.5 * (edges[peak] + edges[peak + 1]))
 
 
 def find_edge(image: NDArray[np.generic], pixel_m: float, *, material_below: bool) -> tuple[float, float]:

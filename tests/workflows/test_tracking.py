@@ -1,4 +1,4 @@
-"""Marks, rulers, edges and drift are found in drawn pictures to the nanometres that they were drawn with."""
+"""Marks, edges and drift are found in drawn pictures to the nanometres that they were drawn with."""
 
 from __future__ import annotations
 
@@ -39,51 +39,6 @@ def test_noise_and_flat_metal_are_no_mark() -> None:
     noise = np.random.default_rng(3).standard_normal((442, 512))
     assert tracking.find_mark(noise, PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6).score < tracking.LEAST_SCORE
     assert tracking.find_mark(np.zeros((442, 512)), PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6).score < tracking.LEAST_SCORE
-
-
-def drawn_face(half_m: float, middle_m: float = 0.0, *, grooves: bool = True) -> NDArray[np.float64]:
-    """Draw a face from y = -3 um: vacuum, 2.5 um of cap with two grooves, electrode with dark pores; 40 nm pixels."""
-    pixel, shape = 40e-9, (300, 800)
-    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(float)
-    y, x = y * pixel - 3e-6, (x - (shape[1] - 1) / 2) * pixel
-    image = np.where(y < -2.5e-6, 0.1, np.where(y < 0, 0.85, 0.5))
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        centre = rng.uniform((0.2e-6, -16e-6), (9e-6, 16e-6))
-        image[np.hypot(y - centre[0], x - centre[1]) < 0.5e-6] = 0.05
-    if grooves:
-        for sign in (-1, 1):
-            across = np.clip((0.28e-6 - np.abs(x - middle_m - sign * half_m)) / pixel + 0.5, 0, 1)
-            image -= 0.35 * across * (np.abs(y + 0.95e-6) < 0.3e-6)
-    return ndimage.gaussian_filter(image, 1.0) + 0.02 * rng.standard_normal(shape)
-
-
-def ruler_of(image: NDArray[np.float64], expected_half_m: float) -> tracking.Ruler | None:
-    return tracking.read_ruler(
-        image, (40e-9, 40e-9), rows=slice(0, 95), expected_half_m=expected_half_m, search_m=0.8e-6,
-        groove_m=(0.57e-6, 0.6e-6), half_at_zero_m=2e-6,
-    )  # fmt: skip
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.floats(4e-6, 12e-6), st.floats(-0.4e-6, 0.4e-6), st.floats(-0.5e-6, 0.5e-6))
-def test_the_ruler_says_the_plane_wherever_the_picture_lies(half_m: float, off_m: float, middle_m: float) -> None:
-    found = ruler_of(drawn_face(half_m, middle_m * 0.5), half_m + off_m)
-    assert found is not None
-    assert found.z_m == pytest.approx(half_m - 2e-6, abs=12e-9)
-    assert found.middle_m == pytest.approx(middle_m * 0.5, abs=20e-9)
-
-
-def test_two_t_per_t_removed() -> None:
-    first, second = ruler_of(drawn_face(6e-6), 6e-6), ruler_of(drawn_face(6.1e-6), 6e-6)
-    assert first is not None
-    assert second is not None
-    assert second.z_m - first.z_m == pytest.approx(100e-9, abs=8e-9)
-
-
-def test_no_grooves_no_measurement() -> None:
-    assert ruler_of(drawn_face(6e-6, grooves=False), 6e-6) is None
-    assert ruler_of(drawn_face(6e-6), 9e-6) is None
 
 
 @given(st.integers(60, 380), st.booleans())

@@ -1,0 +1,195 @@
+"""The plane of a face, read on the ruler: two buried grooves in the cap whose distance grows by 2t per t removed.
+
+A groove shows as a dark box of known size with cap to its left, to its right and above it. What is below it may be
+cap, electrode or platinum, for the top is uneven; what is dark without cap around it is no groove.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+#: A groove is this much darker than the cap around it, at the least and at the most (a hole shows black): shares.
+_CONTRAST = (0.12, 0.65)
+#: What lies around a groove has the cap's grey to this share: platinum is brighter, electrode darker.
+_CAP_GREY = 0.13
+#: The ruler's two grooves lie level to this (m): the top that they follow is uneven.
+_LEVEL_M = 1.2e-6
+#: A groove's darkness spreads as a box of its width does, to this share; a cap this near to white is clipped.
+_SPREAD, _CLIPPED = 0.4, 0.97
+#: Beside noise, a groove's own shape makes its middle uncertain by so much of a pixel.
+_EDGE_PX = 0.5
+#: A picture may lie this far aside of where it should (m).
+_ASIDE_M = 1.5e-6
+#: Of a groove's width and depth, what is compared: clear of its blurred sides; its upper part alone, deep in the cap.
+_ACROSS, _DOWN = 0.75, 0.5
+#: At most so many dark spots on a side are held against those of the other.
+_MOST_SPOTS = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the ruler says: z (m) of the plane and its uncertainty, from the grooves' half distance (m).
+
+    `middle_m` and `row_m` are where the ruler lies in the picture, from its centre, right and down.
+    """
+
+    z_m: float
+    sigma_m: float
+    half_spacing_m: float
+    middle_m: float
+    row_m: float
+
+
+@dataclass(frozen=True)
+class _Groove:
+    """A dark box in the cap: column and row of its middle, uncertainty and spread in pixels; contrast, 0..1."""
+
+    column: float
+    row: float
+    sigma: float
+    spread: float
+    contrast: float
+
+
+def read_ruler(
+    image: NDArray[np.generic],
+    pixel_m: tuple[float, float],
+    *,
+    rows: slice,
+    expected_half_m: float,
+    search_m: float,
+    groove_m: tuple[float, float],
+    half_at_zero_m: float,
+    aside_m: float = _ASIDE_M,
+) -> Reading | None:
+    """Measure the plane on the ruler's two grooves.
+
+    Parameters
+    ----------
+    image : face picture (y, x)
+    pixel_m : (y, x), metres on the face
+    rows : the rows in which the cap's cross-section lies
+    expected_half_m : half the distance that the grooves should have, metres
+    search_m : how far from there it may be, metres
+    groove_m : width and depth of a groove on the face, metres
+    half_at_zero_m : half the distance at block z = 0; z = half - half_at_zero
+    aside_m : how far both may lie to the side, metres
+
+    Returns None where the two grooves are not seen: then there is no measurement.
+    """
+    band = image[rows].astype(float)
+    white = _CLIPPED * np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else np.inf
+    size = (groove_m[1] / pixel_m[0], groove_m[0] / pixel_m[1])
+    if band.shape[0] < 1.5 * size[0] or size[0] < 2 or size[1] < 2:
+        return None
+    middle = (image.shape[1] - 1) / 2
+    reach = (search_m + aside_m) / pixel_m[1]
+    left, right = (
+        _grooves(band, middle + sign * expected_half_m / pixel_m[1], reach, size, white) for sign in (-1.0, 1.0)
+    )
+    pairs = [
+        (a, b)
+        for a in left
+        for b in right
+        if abs(a.row - b.row) * pixel_m[0] < _LEVEL_M
+        and abs(0.5 * (b.column - a.column) * pixel_m[1] - expected_half_m) <= search_m
+        and abs(0.5 * (a.column + b.column) - middle) * pixel_m[1] <= aside_m
+    ]
+    if not pairs:
+        return None
+
+    def unlikely(pair: tuple[_Groove, _Groove]) -> float:
+        """Two grooves stand out, lie level, are alike, and about where they should be."""
+        a, b = pair
+        half = 0.5 * (b.column - a.column) * pixel_m[1]
+        level = abs(a.row - b.row) * pixel_m[0] / _LEVEL_M
+        alike = abs(np.log(a.contrast / b.contrast))
+        aside = abs(0.5 * (a.column + b.column) - middle) * pixel_m[1] / aside_m
+        off = abs(half - expected_half_m) / search_m
+        return float(level + alike + aside + off - np.log(a.contrast * b.contrast))
+
+    one, other = min(pairs, key=unlikely)
+    half = 0.5 * (other.column - one.column) * pixel_m[1]
+    return Reading(
+        z_m=half - half_at_zero_m,
+        sigma_m=0.5 * float(np.hypot(one.sigma, other.sigma)) * pixel_m[1],
+        half_spacing_m=half,
+        middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
+        row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
+    )
+
+
+def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, float], white: float) -> list[_Groove]:
+    """Return the dark boxes of a groove's size (down, across) near column `at_px`, those that stand out most first."""
+    from scipy import ndimage
+
+    low = max(0, round(at_px - reach_px - 3 * size_px[1]))
+    high = min(band.shape[1], round(at_px + reach_px + 3 * size_px[1]) + 1)
+    if high - low < 4 * size_px[1]:
+        return []
+    window = ndimage.gaussian_filter(band[:, low:high], 0.7)
+    cap = _cap_grey(window, size_px[0])
+    if not 0 < cap < white:
+        return []
+    down, across = max(1, round(_DOWN * size_px[0])), max(1, round(_ACROSS * size_px[1]))
+    # what lies around it is clear of its blurred edge
+    beside, above = round(0.5 * size_px[1] + 1.5 + 0.25 * across), round(down + 1.5)
+    core = ndimage.uniform_filter(window, (down, across), mode="nearest")
+    flank = ndimage.uniform_filter(window, (down, max(1, across // 2)), mode="nearest")
+    over = ndimage.uniform_filter(window, (down, across), mode="nearest")
+    around = np.stack([_moved(flank, 0, beside), _moved(flank, 0, -beside), _moved(over, above, 0)])
+    contrast = (around.min(axis=0) - core) / cap
+    capped = (around.min(axis=0) > (1 - _CAP_GREY) * cap) & (around.max(axis=0) < (1 + _CAP_GREY) * cap)
+    seen = np.where(capped & (contrast > _CONTRAST[0]) & (contrast < _CONTRAST[1]), contrast, 0.0)
+    peaks = (seen > 0) & (seen == ndimage.maximum_filter(seen, (2 * down + 1, 2 * across + 1)))
+    spots = [
+        _measured(window, int(row), int(column), low, size_px, cap)
+        for row, column in np.argwhere(peaks)
+        if abs(column + low - at_px) <= reach_px
+    ]
+    box = size_px[1] / np.sqrt(12.0)
+    found = [spot for spot in spots if abs(spot.spread / box - 1.0) < _SPREAD]
+    return sorted(found, key=lambda groove: -groove.contrast)[:_MOST_SPOTS]
+
+
+def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[float, float], cap: float) -> _Groove:
+    """Return a groove with its middle to a fraction of a pixel: the centroid of what is darker than the cap."""
+    down, across = max(1, round(_DOWN * size_px[0] / 2)), round(size_px[1])
+    first, last = max(0, row - down), min(window.shape[0], row + down + 1)
+    start, end = max(0, column - across), min(window.shape[1], column + across + 1)
+    dark = np.clip(cap - window[first:last, start:end].mean(axis=0), 0.0, None)
+    depth = float(dark[max(0, column - start - 1) : column - start + 2].mean())
+    # noise of the cap's own grey left and right is no groove
+    dark = np.where(dark > 0.25 * depth, dark, 0.0)
+    columns = np.arange(start, end)
+    centre = float((dark * columns).sum() / dark.sum())
+    spread = float(np.sqrt((dark * (columns - centre) ** 2).sum() / dark.sum()))
+    sigma = float(np.hypot(spread / np.sqrt((last - first) * size_px[1]), _EDGE_PX))
+    return _Groove(centre + low, float(row), sigma, spread, depth / cap)
+
+
+def _moved(values: Float, down: int, right: int) -> Float:
+    """Return at each pixel the value that lies so far up and to the left of it; nothing, 0, from beyond the window."""
+    moved = np.zeros_like(values)
+    height, width = values.shape
+    moved[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = values[
+        max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)
+    ]
+    return moved
+
+
+def _cap_grey(window: Float, depth_px: float) -> float:
+    """Return the cap's grey: that of what is met first from above, for below it lies the electrode; 0 for nothing."""
+    bright = window > 0.4 * np.percentile(window, 95)
+    columns = np.flatnonzero(bright.any(axis=0))
+    if columns.size == 0:
+        return 0.0
+    first = bright.argmax(axis=0)[columns]
+    steps = np.arange(2, 2 + max(2, round(depth_px)))
+    rows = np.minimum(first[:, None] + steps, window.shape[0] - 1)
+    return float(np.median(window[rows, columns[:, None]]))
