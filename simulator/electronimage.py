@@ -31,6 +31,8 @@ LEAST_FACING = 0.25
 WALLS = 15.0
 #: Nominal gains of detectors are met within this (standard deviation).
 GAIN_SPREAD = 0.015
+#: What steepening adds up over this length is levelled again, metres: three times a moving mean.
+_WALLS_OVER_M = 3e-6
 #: No wall of a curtain is steeper than about this, m/m: single streaks of 5-10 % (physics.md 2.3).
 STEEPEST = 0.5
 _LEVELS = 8
@@ -97,8 +99,10 @@ def walls(relief_m: Float32, pixel_m: float) -> Float32:
     slope = np.gradient(seen, pixel_m, axis=1) if seen.shape[1] > 1 else np.zeros_like(seen)
     beyond = slope - STEEPEST * np.tanh(slope / STEEPEST)
     offset = np.cumsum(beyond, axis=1) * pixel_m
-    offset -= ndimage.gaussian_filter1d(offset, 1.5e-6 / pixel_m, axis=1)
-    return np.asarray(seen - offset, np.float32)
+    smooth, width = offset, round(_WALLS_OVER_M / pixel_m)
+    for _ in range(3):
+        smooth = ndimage.uniform_filter1d(smooth, max(1, width), axis=1)
+    return np.asarray(seen - (offset - smooth), np.float32)
 
 
 def picture(

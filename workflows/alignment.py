@@ -42,8 +42,9 @@ ION_DWELL_S, ELECTRON_DWELL_S = 100e-9, 300e-9
 FLOW_RISE = 1.5
 #: Vacuum after gas: it is waited for while it falls by more than 3 % in 10 s, five minutes at the most.
 PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
-#: Longest time for drift to die down, and time between two quick pictures (night.md 14), s.
-SETTLE_MOST_S, SETTLE_EVERY_S = 180.0, 30.0
+#: Longest time for drift to die down, time between two quick pictures (night.md 14), s; drift far above the limit is
+#: looked at again after up to so many times that.
+SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
 #: No sample drifts so fast (physics.md 4.6: 20-100 nm/min): the pictures had nothing to compare, m/s.
 UNBELIEVABLE_M_PER_S = 300e-9 / 60
 #: The focus is set again when the face has receded by this much, m.
@@ -347,13 +348,13 @@ class Aligner:
             self._description, Beam.ELECTRON, view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane)), 0.8 * (y1 - y0)
         )
         first = self._instrument.acquire(scan)
-        began, rate = first.meta.started_s, float("inf")
-        while first.meta.started_s - began < SETTLE_MOST_S:
-            self._instrument.clock.wait(SETTLE_EVERY_S)
+        began, rate, waits = first.meta.started_s, float("inf"), SETTLE_EVERY_S
+        while (left := SETTLE_MOST_S - (first.meta.started_s - began)) > 0:
+            self._instrument.clock.wait(max(SETTLE_EVERY_S, min(waits, left)))
             second = self._instrument.acquire(scan)
             moved = tracking.drift_between(first.pixels[0], second.pixels[0], scan.pixel_m)
             rate = moved / max(1.0, second.meta.started_s - first.meta.started_s)
-            first = second
+            first, waits = second, SETTLE_EVERY_S * min(SETTLE_PATIENCE, rate / limit)
             if rate <= limit:
                 break
         self._settled = signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Instead of a model: no segmentation.
 NO_MODEL = "none"
+#: latest.png is drawn again after this long at the earliest, s: a slice takes minutes, a rehearsed one a second.
+SHOW_EVERY_S = 5.0
 
 
 class Session:
@@ -53,6 +56,7 @@ class Session:
         self._sliced: tuple[int, float] | None = None
         self._newest = ""
         self._last: dict[str, float] | None = None
+        self._shown = -SHOW_EVERY_S
 
     def __enter__(self) -> Self:
         return self
@@ -110,8 +114,9 @@ class Session:
             telling.step, doing=telling.doing, slice_k=telling.slice_k, slice_n=telling.slice_n or None,
             seconds_left=left, fractions=self._fractions(),
         )  # fmt: skip
-        if done is not None:
+        if done is not None and time.monotonic() - self._shown >= SHOW_EVERY_S:
             self._show(telling.step, left)
+            self._shown = time.monotonic()
 
     def _fractions(self) -> dict[str, float] | None:
         """Return the phase fractions of the newest slice that has labels, None while none has."""

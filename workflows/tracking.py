@@ -155,10 +155,12 @@ def find_lower_edge(image: NDArray[np.generic], pixel_m: float, *, thickness_m: 
 
 def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel_m: float) -> float:
     """Return how far (m) the picture moved from one quick frame to the next."""
+    from scipy import fft
+
     a, b = (_windowed(image) for image in (first, second))
-    spectrum = np.fft.rfft2(a) * np.conj(np.fft.rfft2(b))
+    spectrum = fft.rfft2(a) * np.conj(fft.rfft2(b))
     spectrum /= np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()
-    peak = np.fft.irfft2(spectrum, a.shape)
+    peak = fft.irfft2(spectrum, a.shape)
     row, column = (int(i) for i in np.unravel_index(int(np.argmax(peak)), peak.shape))
     rolled = np.roll(peak, (a.shape[0] // 2 - row, a.shape[1] // 2 - column), (0, 1))
     dy, dx = _peak(rolled, a.shape[0] // 2, a.shape[1] // 2)
@@ -169,10 +171,10 @@ def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel
     return float(np.hypot(*shift)) * pixel_m
 
 
-def _windowed(image: NDArray[np.generic]) -> Float:
-    grey = image.astype(float)
-    window = np.outer(np.hanning(grey.shape[0] + 2)[1:-1], np.hanning(grey.shape[1] + 2)[1:-1])
-    result: Float = (grey - grey.mean()) * window
+def _windowed(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    grey = image.astype(np.float32)
+    down, across = (np.hanning(side + 2)[1:-1].astype(np.float32) for side in grey.shape)
+    result: NDArray[np.float32] = (grey - grey.mean()) * down[:, None] * across
     return result
 
 
