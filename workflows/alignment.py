@@ -49,6 +49,8 @@ SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
 UNBELIEVABLE_M_PER_S = 300e-9 / 60
 #: The focus is set again when the face has receded by this much, m.
 FOCUS_STEP_M = 50e-9
+#: How far a mark is looked for from afar, both in one picture (m).
+WIDE_SEARCH_M = 12e-6
 #: How far the cap's edge may be from where it should be (m).
 CAP_SEARCH_M = 5e-6
 #: Pixel of the picture that finds cap and ruler: grooves of half a micron are some pixels wide (m).
@@ -196,19 +198,51 @@ class Aligner:
         view = _view(self.layout, Beam.ION, setup.stage, state)
         seen: list[float] = []
         for mark in self.marks:
-            for reach in (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M):
-                found = self._look(view, mark, reach, state)
-                seen.append(found.score)
-                if found.score >= tracking.LEAST_SCORE:
-                    self._shift(state, found)
-                    self._registered = signature
-                    return
-                log.warning("the fiducial scores %.2f in %s", found.score, setup.pose)
+            if self._centred(view, mark, seen, state):
+                self._registered = signature
+                return
+            log.warning("the fiducial scores %.2f in %s", seen[-1], setup.pose)
         msg = (
             f"the fiducial was not found in the {setup.pose} pose: scores {', '.join(f'{one:.2f}' for one in seen)}, "
             f"at least {tracking.LEAST_SCORE} is needed; look at it, then `kintsugi resume`"
         )
         raise NotReached(msg, pose=setup.pose, scores=seen)
+
+    def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
+        """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did."""
+        for reach in (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M):
+            found = self._look(view, mark, reach, state)
+            seen.append(found.score)
+            if found.score >= tracking.LEAST_SCORE:
+                self._shift(state, found)
+                return True
+        spare = next((one for one in self.marks if one is not mark), None)
+        if mark is not self.marks[0] or spare is None:
+            return False
+        found = self._look_wide(view, mark, spare, state)
+        seen.append(found.score)
+        if found.score < tracking.LEAST_SCORE:
+            return False
+        log.warning("the fiducial lies off by %.1f, %.1f um", found.u_m * 1e6, found.v_m * 1e6)
+        self._shift(state, found)
+        state = self._instrument.state()
+        found = self._look(view, mark, SEARCH_MARGIN_M, state)
+        seen.append(found.score)
+        if found.score < tracking.LEAST_SCORE:
+            return False
+        self._shift(state, found)
+        return True
+
+    def _look_wide(self, view: View, mark: Mark, spare: Mark, state: State) -> tracking.Found:
+        """Look for a mark from afar, together with the spare: after hours of gas the sample may be many microns off."""
+        one, other = view.field(mark.centre), view.field(spare.centre)
+        apart = (other[0] - one[0], other[1] - one[1])
+        field = mark_field(mark.size, WIDE_SEARCH_M) + abs(apart[0])
+        middle = ((one[0] + other[0]) / 2, (one[1] + other[1]) / 2)
+        frame = self._instrument.acquire(look_scan(self._description, Beam.ION, middle, field))
+        self._wear(frame, field, state)
+        found = tracking.find_pair(frame.pixels[0], frame.meta.pixel_x_m, mark.size, mark.line_width, apart_m=apart)
+        return tracking.Found(found.u_m + middle[0] - one[0], found.v_m + middle[1] - one[1], found.score)
 
     def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
         field = mark_field(mark.size, reach)

@@ -83,7 +83,7 @@ def read_ruler(
     Returns None where the two grooves are not seen: then there is no measurement.
     """
     band = image[rows].astype(float)
-    white = _CLIPPED * np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else np.inf
+    white = _CLIPPED * float(np.iinfo(str(image.dtype)).max) if image.dtype.kind in "iu" else np.inf
     size = (groove_m[1] / pixel_m[0], groove_m[0] / pixel_m[1])
     if band.shape[0] < 1.5 * size[0] or size[0] < 2 or size[1] < 2:
         return None

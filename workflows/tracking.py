@@ -17,6 +17,8 @@ Float = NDArray[np.float64]
 #: A fiducial below this score was not found (physics.md 1.6: ASV clients stop at 0.75 of their scale; ours is plain
 #: normalised correlation on a noisy, worn mark, which lies lower).
 LEAST_SCORE = 0.45
+#: What varies by less than this share of the picture's own variance is taken for flat.
+_FLAT = 1e-3
 #: Two pictures with a higher correlation show the same plane: nothing was milled between them.
 SAME_PLANE = 0.995
 
@@ -69,6 +71,30 @@ def find_mark(image: NDArray[np.generic], pixel_m: float, size_m: float, width_m
     )
 
 
+def find_pair(
+    image: NDArray[np.generic], pixel_m: float, size_m: float, width_m: float, *, apart_m: tuple[float, float]
+) -> Found:
+    """Find two X-shaped marks, alike, anywhere in a picture; returns the first, the second lies `apart_m` (u, v) off.
+
+    Seen together they can't be taken for each other. The score is the lower one of both.
+    """
+    template = cross(size_m / pixel_m, max(1.5, width_m / pixel_m))
+    height, width = image.shape
+    score = correlation(image.astype(float), template, (slice(0, height), slice(0, width)))
+    down, right = round(apart_m[1] / pixel_m), round(apart_m[0] / pixel_m)
+    both = np.full_like(score, -1.0)
+    rows, columns = (slice(max(0, -by), side - max(0, by)) for by, side in ((down, height), (right, width)))
+    other = score[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
+    both[rows, columns] = np.minimum(score[rows, columns], other)
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(both)), both.shape))
+    dy, dx = _peak(score, row, column)
+    return Found(
+        u_m=(column + dx - (width - 1) / 2) * pixel_m,
+        v_m=(row + dy - (height - 1) / 2) * pixel_m,
+        score=float(both[row, column]),
+    )
+
+
 def correlation(image: Float, template: Float, part: tuple[slice, slice]) -> Float:
     """Return the normalised cross-correlation of a template at every pixel of a part of an image (y, x)."""
     from scipy.signal import fftconvolve
@@ -83,7 +109,8 @@ def correlation(image: Float, template: Float, part: tuple[slice, slice]) -> Flo
     around = around[rows.start : rows.stop + high - 1, columns.start : columns.stop + wide - 1]
     product = fftconvolve(around.astype(np.float32), kernel[::-1, ::-1].astype(np.float32), mode="valid")
     mean = _box_sums(around, template.shape) / count
-    spread = np.sqrt(np.maximum(_box_sums(around**2, template.shape) - count * mean**2, 1e-12 * count))
+    flat = count * max(_FLAT * float(centred.var()), 1e-12)  # noise, of the picture or of sums, is no shape
+    spread = np.sqrt(np.maximum(_box_sums(around**2, template.shape) - count * mean**2, flat))
     result: Float = product / spread
     return result[: rows.stop - rows.start, : columns.stop - columns.start]
 

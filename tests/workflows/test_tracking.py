@@ -35,6 +35,25 @@ def test_a_mark_is_found_where_it_was_drawn(u_m: float, v_m: float) -> None:
     assert found.v_m == pytest.approx(v_m, abs=20e-9)
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.floats(-5e-6, 5e-6), st.floats(-4e-6, 4e-6), st.sampled_from([-15e-6, 15e-6]))
+def test_two_marks_are_told_apart_by_where_the_other_lies(u_m: float, v_m: float, apart_m: float) -> None:
+    pixel = 100e-9
+    y, x = np.mgrid[0:442, 0:512].astype(float)
+    image = np.full((442, 512), 0.3)
+    for mark_u in (u_m, u_m + apart_m):
+        u, v = (x - 255.5) * pixel - mark_u, (y - 220.5) * pixel - v_m
+        square, inside = np.maximum(np.abs(u), np.abs(v)) < 4e-6, np.maximum(np.abs(u), np.abs(v)) < 2.5e-6
+        arms = np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) < 5e-6 / 16
+        image = np.where(inside & arms, 0.4, np.where(square, 0.8, image))
+    image = ndimage.gaussian_filter(image, 0.8) + 0.05 * np.random.default_rng(2).standard_normal(image.shape)
+    found = tracking.find_pair(image, pixel, 5e-6, 5e-6 / 8, apart_m=(apart_m, 0.0))
+    assert found.score > tracking.LEAST_SCORE
+    assert (found.u_m, found.v_m) == pytest.approx((u_m, v_m), abs=60e-9)
+    wrong = tracking.find_pair(image, pixel, 5e-6, 5e-6 / 8, apart_m=(0.6 * apart_m, 0.0))
+    assert wrong.score < tracking.LEAST_SCORE
+
+
 def test_noise_and_flat_metal_are_no_mark() -> None:
     noise = np.random.default_rng(3).standard_normal((442, 512))
     assert tracking.find_mark(noise, PIXEL, 5e-6, 5e-6 / 8, reach_m=3e-6).score < tracking.LEAST_SCORE
