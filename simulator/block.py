@@ -30,6 +30,8 @@ HALO = 0.1
 #: A film leaves platinum no deeper than so many times its thickness and this, metres: walls of a pore of width d grow
 #: by 0.3 of it at the mouth and by 1/e of that every 1.2 d (physics.md 3.2), and no pore is wider than some microns.
 FILM_REACHES, FILM_REACH_M = 4.0, 0.8e-6
+#: A cut face is even to this, metres; what stands before or behind it is the flank of an uncut part.
+EVEN_M = 1.5e-6
 #: Deviation of a film's nodular surface, as far as the maps' grid can show it (physics.md 3.1, 8.3), metres.
 NODULES_M = 1.5e-9
 #: Columns that have gone back this much further than the face are no part of it: trenches.
@@ -160,10 +162,9 @@ class Block:
         plane = float(np.median(some))
         near = some[some < plane + FACE_REACH_M]
         deepest = float(near.max()) if near.size else plane
-        if self.slab.ends_too_soon(self.volume, deepest):
-            first = self.slab.first_for(plane)
-            if first > self.volume.first_layer:
-                self.volume, self.top = self.slab.moved(self.volume, self.top, first, self.features)
+        first = self.slab.next_first(self.volume, plane, deepest)
+        if first > self.volume.first_layer:
+            self.volume, self.top = self.slab.moved(self.volume, self.top, first, self.features)
 
     def lay_film(self, thickness: Float32, beam: tuple[float, float, float]) -> None:
         """Lay film on the face, metres, (y, x); negative where the beam takes more than it lays."""
@@ -186,7 +187,9 @@ class Block:
             return
         before = np.maximum(self.film - self.maps.pending, 0)
         laid = np.minimum(self.maps.pending, self.film)
-        film = np.where(laid > HALO * laid.max(), laid, np.float32(0))  # its thin halo lets nothing in
+        # its thin halo lets nothing in; nor do the slopes beside the cut, which no picture shows
+        counts = (laid > HALO * laid.max()) & (np.abs(self.maps.face - self.middle_z()) < EVEN_M)
+        film = np.where(counts, laid, np.float32(0))
         part = self._reached(film)
         infill = infiltrate(part, self.x, self.y, self.maps.face, film, before, beam=self.film_beam)
         infill.write(part)

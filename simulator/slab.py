@@ -7,6 +7,7 @@ let in no farther than `REACH_M` ahead of the face, so layers that are made late
 from __future__ import annotations
 
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from simulator.topside import Feature
 from simulator.volume import Volume, build
 
 Float32 = NDArray[np.float32]
+_Layers = tuple[Volume, NDArray[np.uint8]]
 
 #: So far ahead of the face layers are there at least, and so far behind it at most, metres.
 REACH_M, BEHIND_M = 8e-6, 2.5e-6
@@ -42,6 +44,8 @@ class Slab:
         self._model = model_of(electrode)
         self.texture: Float32 = self._texture()
         self._held: tuple[int, NDArray[np.uint8]] = (0, np.empty((0, 0, 0), np.uint8))
+        self._pool = ThreadPoolExecutor(1, "slab")
+        self._ahead: tuple[int, int, Future[_Layers]] | None = None
 
     @property
     def length(self) -> int:
@@ -54,23 +58,28 @@ class Slab:
         layer = math.floor((plane_m - BEHIND_M - self.electrode.z_m) / self.electrode.layer_m)
         return max(0, min(layer, self.electrode.shape[0] - self.length))
 
-    def ends_too_soon(self, volume: Volume, plane_m: float) -> bool:
-        """Tell whether layers are missing ahead of a plane, metres."""
-        last = volume.first_layer + volume.labels.shape[0]
-        end = self.electrode.z_m + last * self.electrode.layer_m
-        return bool(last < self.electrode.shape[0] and end < plane_m + REACH_M)
+    def next_first(self, volume: Volume, plane_m: float, deepest_m: float) -> int:
+        """Return the first layer to have so that none is missing ahead of the deepest point of a face, metres."""
+        first, wanted = volume.first_layer, deepest_m + REACH_M - self.electrode.z_m
+        while (first + self.length) * self.electrode.layer_m < wanted and first + self.length < self.electrode.shape[0]:
+            first += self._stride
+        return min(first, max(volume.first_layer, self.first_for(plane_m)))
+
+    @property
+    def _stride(self) -> int:
+        return max(1, round(STRIDE_M / self.electrode.layer_m))
 
     def make(self, first: int, last: int, features: tuple[Feature, ...]) -> tuple[Volume, Top]:
         """Return layers `first` to `last` with what stands on them."""
         electrode = self.electrode
-        volume = build(electrode, first, last, model=self._model)
-        reach = margin(electrode.voxel_m, electrode.layer_m)
-        low, high = max(0, first - reach), min(electrode.shape[0], last + reach)
-        rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
+        ahead = self._ahead
+        made = ahead[2].result() if ahead is not None and ahead[:2] == (first, last) else self._layers(first, last)
+        volume, after = made
+        rows, low = after.shape[1], max(0, first - self._margin)
         start, held = self._held
         known = start <= low < first == start + len(held)
         before = held[low - start :] if known else self._head(low, first, rows)
-        head = np.concatenate([before, volume.labels[:, :rows], self._head(last, high, rows)], axis=0)
+        head = np.concatenate([before, volume.labels[:, :rows], after], axis=0)
         self._held = (low, head[: last - low])  # as built: what follows looks back at it
         over = bridged(head, electrode.voxel_m, electrode.layer_m)
         top = Top(volume, over[first - low : first - low + (last - first)])
@@ -91,10 +100,27 @@ class Slab:
             piece = slice(start, min(keep, start + drop))
             labels[piece] = labels[piece.start + drop : piece.stop + drop]
         labels[keep:] = fresh.labels
+        self._make_ahead(first + self.length)
         x, y, _ = self.electrode.origin_m
         origin = (x, y, self.electrode.origin_m[2] + first * self.electrode.layer_m)
         whole = Volume(labels, origin, volume.voxel, volume.layer, volume.electrode, volume.grain, first)
         return whole, top.joined(whole, fresh_top, drop)
+
+    def _make_ahead(self, first: int) -> None:
+        """Begin with the layers that will be wanted next, beside what else is done until then."""
+        last = min(first + self._stride, self.electrode.shape[0])
+        self._ahead = (first, last, self._pool.submit(self._layers, first, last)) if last > first else None
+
+    def _layers(self, first: int, last: int) -> _Layers:
+        """Return layers as built, and the uppermost rows of those after them."""
+        electrode = self.electrode
+        rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
+        high = min(electrode.shape[0], last + self._margin)
+        return build(electrode, first, last, model=self._model), self._head(last, high, rows)
+
+    @property
+    def _margin(self) -> int:
+        return margin(self.electrode.voxel_m, self.electrode.layer_m)
 
     def _head(self, first: int, last: int, rows: int) -> NDArray[np.uint8]:
         """Return the uppermost rows of layers, as built."""
