@@ -24,7 +24,7 @@ _SPREAD, _CLIPPED = 0.4, 0.97
 #: Beside noise, a groove's own shape makes its middle uncertain by so much of a pixel.
 _EDGE_PX = 0.5
 #: A picture may lie this far aside of where it should (m).
-_ASIDE_M = 1.5e-6
+_ASIDE_M = 3e-6
 #: Of a groove's width and depth, what is compared: clear of its blurred sides; its upper part alone, deep in the cap.
 _ACROSS, _DOWN = 0.75, 0.5
 #: At most so many dark spots on a side are held against those of the other.
@@ -111,7 +111,7 @@ def read_ruler(
         alike = abs(np.log(a.contrast / b.contrast))
         aside = abs(0.5 * (a.column + b.column) - middle) * pixel_m[1] / aside_m
         off = abs(half - expected_half_m) / search_m
-        return float(level + alike + aside + off - np.log(a.contrast * b.contrast))
+        return float(level + alike + 0.5 * aside + 2 * off - np.log(a.contrast * b.contrast))
 
     one, other = min(pairs, key=unlikely)
     half = 0.5 * (other.column - one.column) * pixel_m[1]
