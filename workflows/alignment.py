@@ -197,41 +197,31 @@ class Aligner:
             raise NotReached(msg, pose=setup.pose)
         view = _view(self.layout, Beam.ION, setup.stage, state)
         seen: list[float] = []
-        for mark in self.marks:
-            if self._centred(view, mark, seen, state):
-                self._registered = signature
-                return
-            log.warning("the fiducial scores %.2f in %s", seen[-1], setup.pose)
+        centred = any(self._centred(view, mark, seen, state) for mark in self.marks)
+        scores = ", ".join(f"{one:.2f}" for one in seen)
+        if centred:
+            self._registered = signature
+            if len(seen) > 1:
+                log.warning("the fiducial was found at look %d in %s: scores %s", len(seen), setup.pose, scores)
+            return
         msg = (
-            f"the fiducial was not found in the {setup.pose} pose: scores {', '.join(f'{one:.2f}' for one in seen)}, "
+            f"the fiducial was not found in the {setup.pose} pose: scores {scores}, "
             f"at least {tracking.LEAST_SCORE} is needed; look at it, then `kintsugi resume`"
         )
         raise NotReached(msg, pose=setup.pose, scores=seen)
 
     def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
-        """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did."""
-        for reach in (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M):
-            found = self._look(view, mark, reach, state)
-            seen.append(found.score)
-            if found.score >= tracking.LEAST_SCORE:
-                self._shift(state, found)
-                return True
-        spare = next((one for one in self.marks if one is not mark), None)
-        if mark is not self.marks[0] or spare is None:
+        """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did.
+
+        The first mark is looked for from afar as well, if it has a spare to be told from.
+        """
+        near = (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M)
+        if any(self._shifted(self._look(view, mark, reach, state), seen) for reach in near):
+            return True
+        if mark is not self.marks[0] or len(self.marks) < 2:
             return False
-        found = self._look_wide(view, mark, spare, state)
-        seen.append(found.score)
-        if found.score < tracking.LEAST_SCORE:
-            return False
-        log.warning("the fiducial lies off by %.1f, %.1f um", found.u_m * 1e6, found.v_m * 1e6)
-        self._shift(state, found)
-        state = self._instrument.state()
-        found = self._look(view, mark, SEARCH_MARGIN_M, state)
-        seen.append(found.score)
-        if found.score < tracking.LEAST_SCORE:
-            return False
-        self._shift(state, found)
-        return True
+        afar = self._look_wide(view, mark, self.marks[1], state)
+        return self._shifted(afar, seen) and self._shifted(self._look(view, mark, near[0], state), seen)
 
     def _look_wide(self, view: View, mark: Mark, spare: Mark, state: State) -> tracking.Found:
         """Look for a mark from afar, together with the spare: after hours of gas the sample may be many microns off."""
@@ -242,7 +232,11 @@ class Aligner:
         frame = self._instrument.acquire(look_scan(self._description, Beam.ION, middle, field))
         self._wear(frame, field, state)
         found = tracking.find_pair(frame.pixels[0], frame.meta.pixel_x_m, mark.size, mark.line_width, apart_m=apart)
-        return tracking.Found(found.u_m + middle[0] - one[0], found.v_m + middle[1] - one[1], found.score)
+        found = tracking.Found(found.u_m + middle[0] - one[0], found.v_m + middle[1] - one[1], found.score)
+        log.warning(
+            "from afar the fiducial scores %.2f at %.1f, %.1f um", found.score, found.u_m * 1e6, found.v_m * 1e6
+        )
+        return found
 
     def _look(self, view: View, mark: Mark, reach: float, state: State) -> tracking.Found:
         field = mark_field(mark.size, reach)
@@ -266,12 +260,17 @@ class Aligner:
             )
             raise NotReached(msg, worn_m=self.worn_m, budget_m=self._budget)
 
-    def _shift(self, state: State, found: tracking.Found) -> None:
-        now = state.ion.settings
+    def _shifted(self, found: tracking.Found, seen: list[float]) -> bool:
+        """Shift the ion beam, from where it is now, by what a look found; False where that is no mark."""
+        seen.append(found.score)
+        if found.score < tracking.LEAST_SCORE:
+            return False
+        now = self._instrument.state().ion.settings
         self._instrument.set_beam(
             Beam.ION,
             BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + found.u_m, shift_y_m=(now.shift_y_m or 0.0) + found.v_m),
         )
+        return True
 
     def _focused(self, setup: Setup, plane: float, state: State) -> None:
         """Focus once per pose and voltage, and follow the face as it recedes."""

@@ -26,6 +26,19 @@ def drawn_mark(u_m: float, v_m: float, noise: float = 0.15, size_m: float = 5e-6
     return ndimage.gaussian_filter(image, 3.0) + noise * np.random.default_rng(seed).standard_normal(shape)
 
 
+def drawn_marks(centres_m: list[tuple[float, float]], pixel_m: float, size_m: float = 5e-6) -> NDArray[np.float64]:
+    """Draw X-shaped marks at (u, v) from the picture's centre, each on a cap of its own, with noise."""
+    shape = (442, 512)
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(float)
+    image = np.full(shape, 0.3)
+    for at_u, at_v in centres_m:
+        u, v = (x - (shape[1] - 1) / 2) * pixel_m - at_u, (y - (shape[0] - 1) / 2) * pixel_m - at_v
+        box = np.maximum(np.abs(u), np.abs(v))
+        arms = np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) < size_m / 16
+        image = np.where((box < 0.5 * size_m) & arms, 0.4, np.where(box < 0.8 * size_m, 0.8, image))
+    return ndimage.gaussian_filter(image, 0.8) + 0.05 * np.random.default_rng(2).standard_normal(shape)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-2e-6, 2e-6), st.floats(-2e-6, 2e-6))
 def test_a_mark_is_found_where_it_was_drawn(u_m: float, v_m: float) -> None:
@@ -39,14 +52,7 @@ def test_a_mark_is_found_where_it_was_drawn(u_m: float, v_m: float) -> None:
 @given(st.floats(-5e-6, 5e-6), st.floats(-4e-6, 4e-6), st.sampled_from([-15e-6, 15e-6]))
 def test_two_marks_are_told_apart_by_where_the_other_lies(u_m: float, v_m: float, apart_m: float) -> None:
     pixel = 100e-9
-    y, x = np.mgrid[0:442, 0:512].astype(float)
-    image = np.full((442, 512), 0.3)
-    for mark_u in (u_m, u_m + apart_m):
-        u, v = (x - 255.5) * pixel - mark_u, (y - 220.5) * pixel - v_m
-        square, inside = np.maximum(np.abs(u), np.abs(v)) < 4e-6, np.maximum(np.abs(u), np.abs(v)) < 2.5e-6
-        arms = np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) < 5e-6 / 16
-        image = np.where(inside & arms, 0.4, np.where(square, 0.8, image))
-    image = ndimage.gaussian_filter(image, 0.8) + 0.05 * np.random.default_rng(2).standard_normal(image.shape)
+    image = drawn_marks([(u_m, v_m), (u_m + apart_m, v_m)], pixel)
     found = tracking.find_pair(image, pixel, 5e-6, 5e-6 / 8, apart_m=(apart_m, 0.0))
     assert found.score > tracking.LEAST_SCORE
     assert (found.u_m, found.v_m) == pytest.approx((u_m, v_m), abs=60e-9)
