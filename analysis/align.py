@@ -1,8 +1,9 @@
-"""Slice-to-slice registration: how far the picture moved from one slice to the next."""
+"""Slice-to-slice registration: how far the picture moved from one slice to the next, and moving it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,13 @@ def shift_between(
     if reference.shape != moved.shape or reference.ndim != 2:
         msg = f"images to be registered have one shape (y, x); these are {reference.shape} and {moved.shape}"
         raise ValueError(msg)
-    found = phase_cross_correlation(_windowed(reference), _windowed(moved), upsample_factor=upsample)
+    found = phase_cross_correlation(windowed(reference), windowed(moved), upsample_factor=upsample)
     shift = found[0]
     return -float(shift[0]), -float(shift[1])
 
 
-def _windowed(image: NDArray[np.generic]) -> NDArray[np.float64]:
+def windowed(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return an image (y, x) about its mean, faded out towards its edges (Hann), for phase correlation."""
     grey = image.astype(np.float64)
     window = np.outer(np.hanning(grey.shape[0] + 2)[1:-1], np.hanning(grey.shape[1] + 2)[1:-1])
     result: NDArray[np.float64] = (grey - grey.mean()) * window
@@ -51,6 +53,18 @@ def shifts(images: Iterable[NDArray[np.generic]]) -> list[tuple[float, float]]:
     return result
 
 
+def moved(picture: NDArray[Any], shift_px: tuple[int, int], shape: tuple[int, int] | None = None) -> NDArray[Any]:
+    """Return a picture (..., y, x) moved by whole pixels, onto `shape` or its own; what comes in from outside is 0."""
+    across = picture.shape[-2:] if shape is None else shape
+    out = np.zeros((*picture.shape[:-2], *across), picture.dtype)
+    dy, dx = shift_px
+    height, width = (min(sides) for sides in zip(across, picture.shape[-2:], strict=True))
+    y0, y1, x0, x1 = max(0, dy), min(height, height + dy), max(0, dx), min(width, width + dx)
+    if y1 > y0 and x1 > x0:
+        out[..., y0:y1, x0:x1] = picture[..., y0 - dy : y1 - dy, x0 - dx : x1 - dx]
+    return out
+
+
 def shifted_back(
     image: NDArray[np.generic], shift: tuple[float, float], *, labels: bool = False
 ) -> NDArray[np.generic]:
@@ -61,5 +75,5 @@ def shifted_back(
     from scipy import ndimage
 
     back = (-shift[0], -shift[1])
-    moved: NDArray[np.generic] = ndimage.shift(image, back, order=0 if labels else 1, mode="constant", cval=0)
-    return moved
+    result: NDArray[np.generic] = ndimage.shift(image, back, order=0 if labels else 1, mode="constant", cval=0)
+    return result

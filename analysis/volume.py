@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.align import moved
 from analysis.phases import COLOURS, NAMES, Phase
 
 Version = Literal["0.4", "0.5"]
@@ -155,16 +156,6 @@ def _checked(planes: Iterable[VolumePlane], channels: int) -> Iterator[VolumePla
         yield plane
 
 
-def aligned(picture: NDArray[Any], shift_px: tuple[int, int]) -> NDArray[Any]:
-    """Return a picture (..., y, x) moved by whole pixels; what comes in from outside is 0."""
-    height, width = picture.shape[-2:]
-    dy, dx = (max(-n, min(n, s)) for n, s in zip((height, width), shift_px, strict=True))
-    out = np.zeros_like(picture)
-    y0, y1, x0, x1 = max(0, dy), min(height, height + dy), max(0, dx), min(width, width + dx)
-    out[..., y0:y1, x0:x1] = picture[..., y0 - dy : y1 - dy, x0 - dx : x1 - dx]
-    return out
-
-
 def halved(greys: NDArray[Any]) -> NDArray[Any]:
     """Return means over 2 x 2 pixels of (..., y, x), rounded, same type; an odd last row or column is dropped."""
     height, width = (n // 2 * 2 for n in greys.shape[-2:])
@@ -228,10 +219,10 @@ class _Store:
         """Write the planes that wait, at every level."""
         if not self.pending:
             return
-        greys = np.stack([aligned(plane.greys, plane.shift_px) for plane in self.pending], axis=1)
+        greys = np.stack([moved(plane.greys, plane.shift_px) for plane in self.pending], axis=1)
         blank = np.zeros(greys.shape[2:], np.uint8)
         labels = np.stack(
-            [aligned(blank if plane.labels is None else plane.labels, plane.shift_px) for plane in self.pending]
+            [moved(blank if plane.labels is None else plane.labels, plane.shift_px) for plane in self.pending]
         )
         at = slice(self.done, self.done + len(self.pending))
         for level in range(self.levels):

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.align import moved
 from instrument import durable
 from instrument.errors import BadData, Refused
 from instrument.frame import Frame
@@ -72,17 +73,6 @@ class Stack:
         """Names of the planes without labels."""
         labelled = set(self.folder.label_names())
         return [plane.name for plane in self.planes if plane.name not in labelled]
-
-
-def moved(picture: NDArray[Any], shift_px: tuple[int, int], shape: tuple[int, int]) -> NDArray[Any]:
-    """Return a picture (y, x) moved by whole pixels onto `shape`; what comes in from outside is 0."""
-    out = np.zeros(shape, picture.dtype)
-    dy, dx = shift_px
-    height, width = min(shape[0], picture.shape[0]), min(shape[1], picture.shape[1])
-    y0, y1, x0, x1 = max(0, dy), min(height, height + dy), max(0, dx), min(width, width + dx)
-    if y1 > y0 and x1 > x0:
-        out[y0:y1, x0:x1] = picture[y0 - dy : y1 - dy, x0 - dx : x1 - dx]
-    return out
 
 
 def stack_of(folder: RunFolder, *, even: bool = False) -> Stack:

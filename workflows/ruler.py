@@ -7,9 +7,12 @@ cap, electrode or platinum, for the top is uneven; what is dark without cap arou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis.align import moved
 
 Float = NDArray[np.float64]
 
@@ -92,36 +95,26 @@ def read_ruler(
     left, right = (
         _grooves(band, middle + sign * expected_half_m / pixel_m[1], reach, size, white) for sign in (-1.0, 1.0)
     )
-    pairs = [
-        (a, b)
-        for a in left
-        for b in right
-        if abs(a.row - b.row) * pixel_m[0] < _LEVEL_M
-        and abs(0.5 * (b.column - a.column) * pixel_m[1] - expected_half_m) <= search_m
-        and abs(0.5 * (a.column + b.column) - middle) * pixel_m[1] <= aside_m
-    ]
-    if not pairs:
-        return None
-
-    def unlikely(pair: tuple[_Groove, _Groove]) -> float:
-        """Two grooves stand out, lie level, are alike, and about where they should be."""
-        a, b = pair
-        half = 0.5 * (b.column - a.column) * pixel_m[1]
-        level = abs(a.row - b.row) * pixel_m[0] / _LEVEL_M
-        alike = abs(np.log(a.contrast / b.contrast))
-        aside = abs(0.5 * (a.column + b.column) - middle) * pixel_m[1] / aside_m
-        off = abs(half - expected_half_m) / search_m
-        return float(level + alike + 0.5 * aside + 2 * off - np.log(a.contrast * b.contrast))
-
-    one, other = min(pairs, key=unlikely)
-    half = 0.5 * (other.column - one.column) * pixel_m[1]
-    return Reading(
-        z_m=half - half_at_zero_m,
-        sigma_m=0.5 * float(np.hypot(one.sigma, other.sigma)) * pixel_m[1],
-        half_spacing_m=half,
-        middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
-        row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
-    )
+    likely: tuple[float, Reading] | None = None
+    for one, other in product(left, right):
+        half = 0.5 * (other.column - one.column) * pixel_m[1]
+        reading = Reading(
+            z_m=half - half_at_zero_m,
+            sigma_m=0.5 * float(np.hypot(one.sigma, other.sigma)) * pixel_m[1],
+            half_spacing_m=half,
+            middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
+            row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
+        )
+        level = abs(one.row - other.row) * pixel_m[0] / _LEVEL_M
+        off, aside = abs(half - expected_half_m) / search_m, abs(reading.middle_m) / aside_m
+        if level >= 1 or off > 1 or aside > 1:
+            continue
+        # two grooves stand out, lie level, are alike, and about where they should be
+        alike = abs(np.log(one.contrast / other.contrast))
+        unlikely = float(level + alike + 0.5 * aside + 2 * off - np.log(one.contrast * other.contrast))
+        if likely is None or unlikely < likely[0]:
+            likely = unlikely, reading
+    return None if likely is None else likely[1]
 
 
 def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, float], white: float) -> list[_Groove]:
@@ -141,8 +134,7 @@ def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, f
     beside, above = round(0.5 * size_px[1] + 1.5 + 0.25 * across), round(down + 1.5)
     core = ndimage.uniform_filter(window, (down, across), mode="nearest")
     flank = ndimage.uniform_filter(window, (down, max(1, across // 2)), mode="nearest")
-    over = ndimage.uniform_filter(window, (down, across), mode="nearest")
-    around = np.stack([_moved(flank, 0, beside), _moved(flank, 0, -beside), _moved(over, above, 0)])
+    around = np.stack([moved(flank, (0, beside)), moved(flank, (0, -beside)), moved(core, (above, 0))])
     contrast = (around.min(axis=0) - core) / cap
     capped = (around.min(axis=0) > (1 - _CAP_GREY) * cap) & (around.max(axis=0) < (1 + _CAP_GREY) * cap)
     seen = np.where(capped & (contrast > _CONTRAST[0]) & (contrast < _CONTRAST[1]), contrast, 0.0)
@@ -171,16 +163,6 @@ def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[flo
     spread = float(np.sqrt((dark * (columns - centre) ** 2).sum() / dark.sum()))
     sigma = float(np.hypot(spread / np.sqrt((last - first) * size_px[1]), _EDGE_PX))
     return _Groove(centre + low, float(row), sigma, spread, depth / cap)
-
-
-def _moved(values: Float, down: int, right: int) -> Float:
-    """Return at each pixel the value that lies so far up and to the left of it; nothing, 0, from beyond the window."""
-    moved = np.zeros_like(values)
-    height, width = values.shape
-    moved[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = values[
-        max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)
-    ]
-    return moved
 
 
 def _cap_grey(window: Float, depth_px: float) -> float:

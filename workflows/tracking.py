@@ -12,6 +12,8 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.align import windowed
+
 Float = NDArray[np.float64]
 
 #: A fiducial below this score was not found (physics.md 1.6: ASV clients stop at 0.75 of their scale; ours is plain
@@ -62,13 +64,7 @@ def find_mark(image: NDArray[np.generic], pixel_m: float, size_m: float, width_m
         for at, side in zip(middle, image.shape, strict=True)
     ]
     score = correlation(image.astype(float), template, (spans[0], spans[1]))
-    row, column = (int(i) for i in np.unravel_index(int(np.argmax(score)), score.shape))
-    dy, dx = _peak(score, row, column)
-    return Found(
-        u_m=(spans[1].start + column + dx - middle[1]) * pixel_m,
-        v_m=(spans[0].start + row + dy - middle[0]) * pixel_m,
-        score=float(score[row, column]),
-    )
+    return _found(score, score, (spans[0].start - middle[0], spans[1].start - middle[1]), pixel_m)
 
 
 def find_pair(
@@ -86,12 +82,17 @@ def find_pair(
     rows, columns = (slice(max(0, -by), side - max(0, by)) for by, side in ((down, height), (right, width)))
     other = score[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
     both[rows, columns] = np.minimum(score[rows, columns], other)
-    row, column = (int(i) for i in np.unravel_index(int(np.argmax(both)), both.shape))
+    return _found(both, score, (-(height - 1) / 2, -(width - 1) / 2), pixel_m)
+
+
+def _found(best: Float, score: Float, corner_px: tuple[float, float], pixel_m: float) -> Found:
+    """Return where `best` is highest, to a fraction of a pixel by `score`; `corner_px` (y, x): of both maps."""
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(best)), best.shape))
     dy, dx = _peak(score, row, column)
     return Found(
-        u_m=(column + dx - (width - 1) / 2) * pixel_m,
-        v_m=(row + dy - (height - 1) / 2) * pixel_m,
-        score=float(both[row, column]),
+        u_m=(corner_px[1] + column + dx) * pixel_m,
+        v_m=(corner_px[0] + row + dy) * pixel_m,
+        score=float(best[row, column]),
     )
 
 
@@ -184,7 +185,7 @@ def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel
     """Return how far (m) the picture moved from one quick frame to the next."""
     from scipy import fft
 
-    a, b = (_windowed(image) for image in (first, second))
+    a, b = (windowed(image).astype(np.float32) for image in (first, second))
     spectrum = fft.rfft2(a) * np.conj(fft.rfft2(b))
     spectrum /= np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()
     peak = fft.irfft2(spectrum, a.shape)
@@ -196,13 +197,6 @@ def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel
         for at, part, size in ((row, dy, a.shape[0]), (column, dx, a.shape[1]))
     ]
     return float(np.hypot(*shift)) * pixel_m
-
-
-def _windowed(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    grey = image.astype(np.float32)
-    down, across = (np.hanning(side + 2)[1:-1].astype(np.float32) for side in grey.shape)
-    result: NDArray[np.float32] = (grey - grey.mean()) * down[:, None] * across
-    return result
 
 
 def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import zarr
 
+from analysis.align import moved
 from analysis.phases import COLOURS, Phase
-from analysis.volume import VolumePlane, aligned, halved, write_volume
+from analysis.volume import VolumePlane, halved, write_volume
 
 
 def _planes(count: int, shape: tuple[int, int] = (30, 40), dtype: type = np.uint8) -> list[VolumePlane]:
@@ -56,8 +57,8 @@ def test_it_reads_back(tmp_path: Path, version: Any, dtype: type) -> None:
     assert (greys.shape, greys.dtype) == ((2, 5, 30, 40), dtype)
     assert (labels.shape, labels.dtype) == ((5, 30, 40), np.uint8)
     for k, plane in enumerate(planes):
-        np.testing.assert_array_equal(greys[:, k], aligned(plane.greys, plane.shift_px))
-        expected = np.zeros((30, 40)) if plane.labels is None else aligned(plane.labels, plane.shift_px)
+        np.testing.assert_array_equal(greys[:, k], moved(plane.greys, plane.shift_px))
+        expected = np.zeros((30, 40)) if plane.labels is None else moved(plane.labels, plane.shift_px)
         np.testing.assert_array_equal(labels[k], expected)
     assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
     own = dict(group.attrs)["kintsugi"]
@@ -91,7 +92,7 @@ def test_large_slices_get_coarser_levels_at_the_right_place(tmp_path: Path) -> N
     assert [item["path"] for item in scales["datasets"]] == ["0", "1"]
     assert group["1"].shape == (2, 2, 515, 550)
     assert group["labels/phases/1"].shape == (2, 515, 550)
-    first = aligned(planes[1].greys, planes[1].shift_px)[0, :2, :2].astype(float)
+    first = moved(planes[1].greys, planes[1].shift_px)[0, :2, :2].astype(float)
     assert group["1"][0, 1, 0, 0] == pytest.approx(first.mean(), abs=0.51)
     scale, move = scales["datasets"][1]["coordinateTransformations"]
     assert scale["scale"] == pytest.approx([1.0, 0.1, 0.05, 0.04])
@@ -154,8 +155,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_moving_and_halving_by_hand() -> None:
     picture = np.arange(1, 10, dtype=np.uint8).reshape(3, 3)
-    np.testing.assert_array_equal(aligned(picture, (1, -1)), [[0, 0, 0], [2, 3, 0], [5, 6, 0]])
-    np.testing.assert_array_equal(aligned(picture, (9, 0)), np.zeros((3, 3)))
+    np.testing.assert_array_equal(moved(picture, (1, -1)), [[0, 0, 0], [2, 3, 0], [5, 6, 0]])
+    np.testing.assert_array_equal(moved(picture, (9, 0)), np.zeros((3, 3)))
     np.testing.assert_array_equal(halved(np.array([[0, 1, 9], [2, 3, 9]], np.uint8)), [[2]])
     top = np.full((2, 2), 65535, np.uint16)
     np.testing.assert_array_equal(halved(top), [[65535]])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from analysis.align import moved
 from instrument.errors import Refused
 from tests.workflows.frames import save_slices
-from workflows.export import Plane, export, gaps, moved
+from workflows.export import Plane, export, gaps
 from workflows.store import RunFolder
 
 COLOURS = {1: (60, 110, 210), 2: (220, 80, 80), 3: (200, 200, 200), 4: (220, 160, 50)}
