@@ -50,7 +50,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Groove:
-    """A dark box in the cap: column and row of its middle, uncertainty and spread in pixels; contrast, 0..1."""
+    """A dark box in the cap: column and row of its middle and their uncertainty in pixels; contrast, 0..1.
+
+    `spread` is that of its darkness over that of a box as wide as a groove.
+    """
 
     column: float
     row: float
@@ -109,11 +112,12 @@ def read_ruler(
         off, aside = abs(half - expected_half_m) / search_m, abs(reading.middle_m) / aside_m
         if level >= 1 or off > 1 or aside > 1:
             continue
-        # two grooves stand out, lie level, are alike, and about where they should be
+        # two grooves stand out, are as wide as they should be, lie level, are alike, and about where they should be
         alike = abs(np.log(one.contrast / other.contrast))
-        unlikely = float(level + alike + 0.5 * aside + 2 * off - np.log(one.contrast * other.contrast))
+        misshapen = abs(np.log(one.spread)) + abs(np.log(other.spread))
+        unlikely = level + alike + 2 * misshapen + 0.5 * aside + 2 * off - np.log(one.contrast * other.contrast)
         if likely is None or unlikely < likely[0]:
-            likely = unlikely, reading
+            likely = float(unlikely), reading
     return None if likely is None else likely[1]
 
 
@@ -144,8 +148,7 @@ def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, f
         for row, column in np.argwhere(peaks)
         if abs(column + low - at_px) <= reach_px
     ]
-    box = size_px[1] / np.sqrt(12.0)
-    found = [spot for spot in spots if abs(spot.spread / box - 1.0) < _SPREAD]
+    found = [spot for spot in spots if abs(spot.spread - 1.0) < _SPREAD]
     return sorted(found, key=lambda groove: -groove.contrast)[:_MOST_SPOTS]
 
 
@@ -162,7 +165,7 @@ def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[flo
     centre = float((dark * columns).sum() / dark.sum())
     spread = float(np.sqrt((dark * (columns - centre) ** 2).sum() / dark.sum()))
     sigma = float(np.hypot(spread / np.sqrt((last - first) * size_px[1]), _EDGE_PX))
-    return _Groove(centre + low, float(row), sigma, spread, depth / cap)
+    return _Groove(centre + low, float(row), sigma, spread / (size_px[1] / np.sqrt(12.0)), depth / cap)
 
 
 def _cap_grey(window: Float, depth_px: float) -> float:

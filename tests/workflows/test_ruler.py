@@ -78,3 +78,17 @@ def test_no_grooves_no_measurement(swell_m: float) -> None:
 @pytest.mark.parametrize("image", [np.zeros(SHAPE), np.full(SHAPE, 7), np.zeros((4, 4))])
 def test_nothing_in_sight_is_no_measurement(image: NDArray[np.float64]) -> None:
     assert ruler_of(image, 6e-6) is None
+
+
+def test_a_hollow_under_the_cap_is_not_taken_for_a_groove() -> None:
+    """A soft dark spot of the cap lies where a groove of the expected plane would; the real one is a micron off."""
+    face = drawn_face(7.1e-6)
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(float)
+    y, x = y * PIXEL - 4e-6, (x - (SHAPE[1] - 1) / 2) * PIXEL
+    face -= 0.45 * np.exp(-(((x - 4.7e-6) / 0.33e-6) ** 2) - ((y + 0.75e-6) / 0.3e-6) ** 2)
+    found = read_ruler(
+        face, (PIXEL, PIXEL), rows=slice(0, 130), expected_half_m=6e-6, search_m=4e-6, groove_m=(0.57e-6, 0.6e-6),
+        half_at_zero_m=2e-6,
+    )  # fmt: skip
+    assert found is not None
+    assert found.z_m == pytest.approx(5.1e-6, abs=30e-9)
