@@ -305,6 +305,7 @@ def _broken_off(piece: PatternJob, so_far: Done, error: InstrumentError) -> Reco
     fraction = error.evidence.get("fraction")
     if not isinstance(fraction, int | float):
         error.evidence.setdefault("at_least", piece.from_fraction)
+        error.evidence.setdefault("at_most", piece.to_fraction)
         return Record("failed", None, error=error)
     charge = piece.dose_c * max(0.0, fraction - piece.from_fraction)
     here = Done(fraction=fraction, elapsed_s=charge / piece.current_a, charge_c=charge, stopped=True)

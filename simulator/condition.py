@@ -43,7 +43,8 @@ class Condition(Model):
 
     time_s, wall_s : the instrument's clock, and seconds of the wall's since 1970, when this was saved
     running : the pattern in hand
-    counter : actions so far, the key of what they draw; tilts, moves : stage moves with and without rotation or tilt
+    counter : actions so far, the key of what pictures draw; patterns : of them, the key of what patterns draw, so that
+    a picture more changes nothing that follows; tilts, moves : stage moves with and without rotation or tilt
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
     came : on which side X, Y, R, T were approached last, +1 or -1; lit_s : when the ion source was lit, None: long ago
@@ -52,6 +53,7 @@ class Condition(Model):
     """
 
     counter: int = 0
+    patterns: int = 0
     time_s: float = 0.0
     wall_s: float = 0.0
     running: Running | None = None

@@ -238,7 +238,9 @@ class SimulatedMicroscope(Machine, Microscope):
             self.clock.wait(PATTERN_START_S)
             started = self.clock.now()
             running = Running(job=job, fraction=job.from_fraction, started_s=started)
-            self._now = self._now.replace_fast(blanked=False, patterning=True, running=running)
+            self._now = self._now.replace_fast(
+                blanked=False, patterning=True, running=running, patterns=self._now.patterns + 1
+            )
             self._save()
             try:
                 fraction, charge = self._write(job, watch, started)
@@ -295,7 +297,7 @@ class SimulatedMicroscope(Machine, Microscope):
         return Writer(
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
-            (self.options.seed, now.counter), self._cuts_since_break(started),
+            (self.options.seed, now.patterns), self._cuts_since_break(started),
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:

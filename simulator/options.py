@@ -28,7 +28,8 @@ class Options(BaseModel):
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
     own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most
-    (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none
+    (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none;
+    steady : a picture of the same thing has the same noise whenever it is taken, so that two runs can be compared
     fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many
     times their usual rates (`simulator.faults`)
     """
@@ -56,6 +57,7 @@ class Options(BaseModel):
     rates: float = Field(default=0.2, ge=0, le=0.5)
     ragged: float = Field(default=1.5e-6, ge=0, le=1e-5)
     drift: float = Field(default=1.0, ge=0, le=10)
+    steady: bool = False
     fault: tuple[tuple[str, float], ...] = ()
     faults: float = Field(default=0.0, ge=0, le=1e4)
 
@@ -103,6 +105,12 @@ def _as(dimension: str) -> Callable[[str], float]:
     return lambda text: quantity(text, dimension)
 
 
+def _switch(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(text)
+    return text == "yes"
+
+
 _READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(
         ("coating", "foil", "width", "height", "depth", "above", "voxel", "layer", "jump", "site", "aim", "ragged"),
@@ -114,7 +122,11 @@ _READ: dict[str, Callable[[str], Any]] = {
     "file": lambda text: Path(text).absolute(),
     "file_voxel": _as("length"),
     **dict.fromkeys(("pace", "drift", "cracks", "faults"), _number),
+    "steady": _switch,
 }
+
+
+_NUMBER = ("a plain number", "write a number such as 200")
 
 
 def parse(url: str) -> Options:
@@ -139,7 +151,8 @@ def parse(url: str) -> Options:
         except UnitError as error:
             raise _refused(field, text, error.problem, error.remedy) from error
         except ValueError as error:
-            raise _refused(field, text, "a plain number", "write a number such as 200") from error
+            limit, remedy = ("yes, no", "write steady=yes") if _READ[field] is _switch else _NUMBER
+            raise _refused(field, text, limit, remedy) from error
     try:
         options = Options.model_validate(values)
     except ValidationError as error:

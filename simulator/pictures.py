@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class Pictures:
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
         with ThreadPoolExecutor(_TOGETHER) as pool:  # detectors take their pictures at once, and so are they rendered
             pictures = pool.map(
-                lambda one: self._electron(now, scan, seen, one, (now.counter,), started_s), scan.detectors
+                lambda one: self._electron(now, scan, seen, one, self._key(now, scan), started_s), scan.detectors
             )
             pixels = np.stack(list(pictures))
         pixels = self._disturbed(now, scan, pixels, started_s)
@@ -88,7 +89,7 @@ class Pictures:
         counts = element_counts(
             None if seen is None else seen.scene, scan.elements, (scan.height_px, scan.width_px),
             voltage_v=settings.voltage_v or 10e3, current_a=current, seconds=scan.dwell_s * scan.frames,
-            dose=before, shaded=shaded, seed=self._options.seed, key=(now.counter,),
+            dose=before, shaded=shaded, seed=self._options.seed, key=self._key(now, scan),
         )  # fmt: skip
         if seen is not None and any(seen.flip):
             counts = counts[:, :: -1 if seen.flip[1] else 1, :: -1 if seen.flip[0] else 1]
@@ -115,7 +116,7 @@ class Pictures:
             nonlocal tried
             tried += 1
             there = now.with_beam(Beam.ELECTRON, now.electron.replace(**settings))
-            return self._electron(there, small, seen, small.detectors[0], (now.counter, tried), time_s)
+            return self._electron(there, small, seen, small.detectors[0], (*self._key(now, small), tried), time_s)
 
         if routine is Tune.STIGMATOR:
             return self._stigmator(now, take)
@@ -141,6 +142,12 @@ class Pictures:
         return np.asarray(seen.x < wall + shadow_reach(seen.plane))
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _key(self, now: Condition, scan: Scan | EdsScan) -> tuple[int, ...]:
+        """Return the key of what a picture draws: each its own, or on a steady machine that of what is looked at."""
+        if self._options.steady:
+            return now.patterns, crc32(scan.model_dump_json().encode())
+        return (now.counter,)
 
     def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:
         """Set one stigmator after the other where pictures are sharpest, twice."""
@@ -177,7 +184,7 @@ class Pictures:
                         now, small.replace(detectors=(trial,), bits=8), sight, time_s
                     )[0]
                     return picture.astype(np.uint16) * np.uint16(257)
-                return self._electron(now, small, seen, trial, (now.counter,), time_s).astype(np.uint16)
+                return self._electron(now, small, seen, trial, self._key(now, small), time_s).astype(np.uint16)
 
             best, score = tuning.contrast(detector.name, take)
             found.append(best)
@@ -212,7 +219,7 @@ class Pictures:
                 [
                     ionimage.top_picture(
                         self._block, sight, scan, one, current_a=current, voltage_v=settings.voltage_v or 30e3,
-                        seed=self._options.seed, key=(now.counter, one.name), shaded=shaded,
+                        seed=self._options.seed, key=(*self._key(now, scan), one.name), shaded=shaded,
                     )
                     for one in scan.detectors
                 ]
@@ -223,7 +230,7 @@ class Pictures:
             [
                 electronimage.picture(
                     seen, scan, one, settings.replace(working_distance_m=None), current_a=current, focus_off_m=0.0,
-                    seed=self._options.seed, key=(now.counter,),
+                    seed=self._options.seed, key=self._key(now, scan),
                 )
                 for one in secondary
             ]

@@ -46,7 +46,7 @@ class Writer:
     ----------
     block, sight, job : what is written where
     current_a : true current; rates : of this machine; species : of the ion beam; gas : precursor at the surface, 0..1
-    key : seed and number of the action; cuts : made since the last break
+    key : seed and number of the pattern; cuts : made since the last break
     """
 
     block: Block

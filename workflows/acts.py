@@ -2,13 +2,15 @@
 
 Intent is durable before an instrument is asked, the outcome after; an act with an outcome returns it without firing.
 An act intended before and not done is settled by the server's ledger: never seen, do it; running, rejoin; done, take
-it; cut short, give the rest. What can't be settled is `Held` for a person, with the evidence.
+it; cut short, give the rest. Where the ledger knows only bounds for a pattern, the step that asked for it settles how
+much was given: by measuring, or by what does no harm. What can't be settled is `Held` for a person, with the evidence.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from instrument.errors import BadData, InstrumentError, Refused
@@ -17,6 +19,7 @@ from instrument.ledger import Record
 from instrument.settings import Done, EdsScan, PatternJob, Scan, Setup, State
 from instrument.wire import Acquire, AcquireEds, Command, Result, WritePattern
 from workflows.journal import Act, ActState, Journal
+from workflows.settling import Settle
 from workflows.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -84,8 +87,20 @@ class Acts:
         self._checkpoint = checkpoint
         self.clock_s: float | None = None
 
-    def pattern(self, key: str, job: PatternJob, setup: Setup, *, kind: str = "mill", version: int = 1) -> Done:
-        """Write a job whole: after an interruption only its rest is given. The result's charge and time are sums."""
+    def pattern(
+        self,
+        key: str,
+        job: PatternJob,
+        setup: Setup,
+        *,
+        kind: str = "mill",
+        version: int = 1,
+        settle: Settle | None = None,
+    ) -> Done:
+        """Write a job whole: after an interruption only its rest is given. The result's charge and time are sums.
+
+        `settle` says how much counts as given where the ledger has only bounds; without it the run is held then.
+        """
         act, old = self._intend(key, kind, job.model_dump(mode="json"), setup, version)
         if act.has_outcome:
             return Done.model_validate(act.result)
@@ -97,7 +112,7 @@ class Acts:
             if record is not None and isinstance(record.error, Refused):
                 act, record = self._journal.again(key, clock_s=self.clock_s), None
             if record is not None and record.state in ("cut", "failed"):
-                done = self._cut_short(rest, record)
+                done = _cut_short(rest, record) or self._settled(act, rest, record, settle)
             else:
                 done = self._fire(act, command, setup, record).done
             if done is None:
@@ -180,15 +195,21 @@ class Acts:
             self._journal.note("refused", {"key": act.key, **refused.to_plain()}, clock_s=self.clock_s)
             raise
 
-    @staticmethod
-    def _cut_short(rest: PatternJob, record: Record) -> Done | None:
-        """Return how far a pattern came by the ledger, None when it doesn't say."""
-        if record.result is not None and record.result.done is not None:
-            return record.result.done
-        if record.fraction is None:
+    def _settled(self, act: Act, rest: PatternJob, record: Record, settle: Settle | None) -> Done | None:
+        """Return what counts as given where the ledger has only bounds, None where nothing can settle it."""
+        if settle is None:
             return None
-        charge = rest.dose_c * max(0.0, record.fraction - rest.from_fraction)
-        return Done(fraction=record.fraction, elapsed_s=charge / rest.current_a, charge_c=charge, stopped=True)
+        bounds = {} if record.error is None else record.error.evidence
+        at_least = max(rest.from_fraction, float(bounds.get("at_least", rest.from_fraction)))
+        at_most = max(at_least, min(rest.to_fraction, float(bounds.get("at_most", rest.to_fraction))))
+        found = settle(act.attempt, at_least, at_most)
+        log.warning(
+            "%s: between %.1f and %.1f %% of it was given; counted as %.1f %%: %s",
+            act.key, 100 * at_least, 100 * at_most, 100 * found.fraction, found.by,
+        )  # fmt: skip
+        data = {"key": act.key, "at_least": at_least, "at_most": at_most, **asdict(found)}
+        self._journal.note("counted", data, clock_s=self.clock_s)
+        return _part(rest, min(at_most, max(at_least, found.fraction)))
 
     def _fetch(self, spooled: FrameRef, act: Act) -> None:
         target = self._folder.root / act.args["file"]
@@ -204,6 +225,19 @@ class Acts:
 
     def _done(self, key: str, result: Any) -> Act:
         return self._journal.done(key, result, clock_s=self.clock_s)
+
+
+def _cut_short(rest: PatternJob, record: Record) -> Done | None:
+    """Return how far a pattern came by the ledger, None when it doesn't say."""
+    if record.result is not None and record.result.done is not None:
+        return record.result.done
+    return None if record.fraction is None else _part(rest, record.fraction)
+
+
+def _part(rest: PatternJob, fraction: float) -> Done:
+    """Return the outcome of a job that ended at a fraction (0..1)."""
+    charge = rest.dose_c * max(0.0, fraction - rest.from_fraction)
+    return Done(fraction=fraction, elapsed_s=charge / rest.current_a, charge_c=charge, stopped=True)
 
 
 def _given(act: Act) -> Done | None:

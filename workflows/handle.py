@@ -36,6 +36,7 @@ from workflows.limits import film_current
 from workflows.planes import DOSE_FACTOR, Planes
 from workflows.recipe import ElementMap, Image, Recipe
 from workflows.ruler import Reading, read_ruler
+from workflows.settling import Settle, Settled, given_again, likeliest
 
 #: How far the ruler's grooves are looked for from where they should be (m).
 RULER_SEARCH_M = 0.8e-6
@@ -191,12 +192,13 @@ class Handle:
         current: float,
         pose: PoseName = PoseName.MILL,
         on_mark: bool = True,
+        settle: Settle = given_again,
     ) -> Done:
-        """Mill patterns with one charge (C)."""
+        """Mill patterns with one charge (C); `settle` is for one that its server did not outlive."""
         job = PatternJob(
             patterns=tuple(patterns), purpose="mill", area=area, current_a=current, voltage_v=voltage, dose_c=dose_c
         )
-        return self.acts.pattern(key, job, self.ion_setup(pose, voltage, current, on_mark=on_mark))
+        return self.acts.pattern(key, job, self.ion_setup(pose, voltage, current, on_mark=on_mark), settle=settle)
 
     def cut(
         self,
@@ -210,6 +212,7 @@ class Handle:
         side: int = 0,
         material: str = "electrode",
         removed: float | None = None,
+        settle: Settle = given_again,
     ) -> Done:
         """Cut the face with a line from plane `start` to `end` (z, m); `side` +1, -1 rocks, 0 doesn't.
 
@@ -223,7 +226,7 @@ class Handle:
         pattern = self.layout.cut(self.view(pose, Beam.ION), start, end)
         return self.mill(
             key, [pattern], dose, area=area, voltage=voltage, current=current, pose=pose,
-            on_mark=bool(self.aligner.marks),
+            on_mark=bool(self.aligner.marks), settle=settle,
         )  # fmt: skip
 
     def film(
@@ -266,6 +269,7 @@ class Handle:
                 gases_ready=tuple(gases), gases_open=gases, register_on_mark=on_mark,
             ),
             kind="deposit",
+            settle=given_again,
         )  # fmt: skip
         self.aligner.shut_gas()
         return done
@@ -356,6 +360,27 @@ class Handle:
         if value["by"] == "line":
             return Plane(value["z_m"], value["sigma_m"], "line")
         return Plane(value["z_m"] - self.aligner.ruler_zero, value["sigma_m"], "ruler")
+
+    def settle_on_ruler(self, key: str, before: float, after: float) -> Settle:
+        """Return what settles a cut of the face from plane `before` to `after` (z, m): a picture, and its ruler.
+
+        Where no ruler is seen all that may have been given counts: what is missing, the next planes make up for.
+        """
+
+        def settle(attempt: int, at_least: float, at_most: float) -> Settled:
+            slicing = self.recipe.slicing
+            if slicing is None:
+                return Settled(at_most, "left out: there is no picture to measure it in")
+            look = f"{key}/found-{attempt}"
+            ref = self.picture(look, "looks", look.replace("/", "-"), slicing.image, before)
+            plane = self.measure(f"{look}-plane", ref, before)
+            if plane.by != "ruler":
+                return Settled(at_most, "left out: no ruler was seen to measure it on")
+            gone, sigma = (plane.z_m - before) / (after - before), plane.sigma_m / (after - before)
+            fraction = likeliest(at_least, at_most, gone, sigma)
+            return Settled(fraction, f"the ruler: {plane.z_m * 1e9:.0f} nm, {plane.sigma_m * 1e9:.0f} nm uncertain")
+
+        return settle
 
     def _strip(self, key: str, image: Image, plane: float) -> FrameRef:
         """Take a quick strip of the cap's cross-section, as wide as the picture."""

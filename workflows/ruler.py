@@ -108,6 +108,8 @@ def read_ruler(
             middle_m=(0.5 * (one.column + other.column) - middle) * pixel_m[1],
             row_m=(0.5 * (one.row + other.row) + (rows.start or 0) - (image.shape[0] - 1) / 2) * pixel_m[0],
         )
+        if half < groove_m[0]:  # one spot can't be both
+            continue
         level = abs(one.row - other.row) * pixel_m[0] / _LEVEL_M
         off, aside = abs(half - expected_half_m) / search_m, abs(reading.middle_m) / aside_m
         if level >= 1 or off > 1 or aside > 1:

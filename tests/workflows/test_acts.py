@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from instrument.errors import DeviceFault, Refused
+from instrument.errors import ConnectionLost, DeviceFault, Refused
 from instrument.frame import FrameRef, reference
 from instrument.ledger import Record
 from instrument.settings import DetectorSettings, Done, PatternJob, Rectangle, Scan, Setup, State
@@ -19,6 +21,7 @@ from instrument.wire import Command, Result, WritePattern
 from tests.workflows.frames import frame, still
 from workflows.acts import Acts, Held, Interrupted
 from workflows.journal import ActState, Journal, ReplayMismatch
+from workflows.settling import Settle, Settled, given_again, left_out, likeliest
 from workflows.store import RunFolder
 
 
@@ -301,3 +304,44 @@ def test_values_are_worked_out_once(make: Make) -> None:
         value = make().value("decide/3", "decide", {"images": [1, 2]}, lambda: counted.append(1) or {"refill": True})
     assert value == {"refill": True}
     assert counted == [1]
+
+
+def test_what_the_ledger_can_not_say_is_settled_by_the_step(server: Server, make: Make, tmp_path: Path) -> None:
+    """Between 20 and 70 % was given; the step measures 40 %, the rest is 60 %."""
+    server.die_at = 2
+    with pytest.raises(Killed):
+        make().pattern("a", JOB, SETUP)
+    error = ConnectionLost("the server ended", at_least=0.2, at_most=0.7)
+    server.ledger["r/a#1"] = Record("cut", None, error=error)
+    server.dose["face"] = 0.4e-7
+    asked: list[tuple[int, float, float]] = []
+
+    def settle(attempt: int, at_least: float, at_most: float) -> Settled:
+        asked.append((attempt, at_least, at_most))
+        return Settled(0.4, "a test")
+
+    done = make().pattern("a", JOB, SETUP, settle=settle)
+    assert asked == [(1, 0.2, 0.7)]
+    assert server.dose["face"] == pytest.approx(1e-7)
+    assert done.charge_c == pytest.approx(1e-7)
+    with Journal(tmp_path / "RUN" / "journal.sqlite", read_only=True) as journal:
+        (event,) = journal.events(kind="counted")
+    assert event.data == {"key": "a", "at_least": 0.2, "at_most": 0.7, "fraction": 0.4, "by": "a test"}
+
+
+@pytest.mark.parametrize(("rule", "fraction"), [(given_again, 0.2), (left_out, 0.7)])
+def test_what_does_no_harm_needs_no_measurement(rule: Settle, fraction: float) -> None:
+    assert rule(1, 0.2, 0.7).fraction == fraction
+
+
+@given(
+    st.floats(0, 1), st.floats(0, 1), st.floats(-2, 3), st.floats(0, 2)
+)  # fmt: skip
+def test_the_likeliest_lies_between_the_bounds(one: float, other: float, measured: float, sigma: float) -> None:
+    low, high = sorted((one, other))
+    found = likeliest(low, high, measured, sigma)
+    assert low <= found <= high
+    if sigma > 100 * (high - low) and high > low:  # a measurement that says nothing leaves the middle
+        assert found == pytest.approx(0.5 * (low + high), abs=0.02)
+    if low < measured < high and 20 * sigma < min(measured - low, high - measured):
+        assert found == pytest.approx(measured, abs=2 * sigma + 1e-6)

@@ -92,3 +92,14 @@ def test_a_hollow_under_the_cap_is_not_taken_for_a_groove() -> None:
     )  # fmt: skip
     assert found is not None
     assert found.z_m == pytest.approx(5.1e-6, abs=30e-9)
+
+
+def test_one_groove_alone_is_no_ruler() -> None:
+    """The other one lies beyond the picture, and the search is so wide that both sides see the same spot."""
+    face = drawn_face(4e-6)
+    face[:, SHAPE[1] // 2 :] = face[:, SHAPE[1] // 2 - 1 :: -1][:, : SHAPE[1] // 2].mean(axis=1, keepdims=True)
+    found = read_ruler(
+        face, (PIXEL, PIXEL), rows=slice(0, 130), expected_half_m=3e-6, search_m=4e-6, groove_m=(0.57e-6, 0.6e-6),
+        half_at_zero_m=2e-6,
+    )  # fmt: skip
+    assert found is None

@@ -17,6 +17,7 @@ from workflows.layout import Layout
 from workflows.limits import film_area
 from workflows.planes import Planes
 from workflows.recipe import Cut, Infiltrate, Slice
+from workflows.settling import left_out
 
 #: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
 NO_FILM = 0.01
@@ -114,6 +115,7 @@ def _clean(handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: 
         handle.cut(
             f"{key}/coarse", old - FILM_UNCERTAINTY * settings.thickness, end, voltage=cut.voltage,
             current=clean.coarse, material="film", removed=FILM_UNCERTAINTY * settings.thickness - clean.fine_from,
+            settle=left_out,
         )  # fmt: skip
         if strip:
             handle.picture(f"{key}/coarse-picture", "overviews", "half-clean", image, old)
@@ -154,7 +156,7 @@ def _fine(handle: Handle, key: str, cut: Cut, planes: Planes, number: int) -> Pl
     """Take one fine, rocking cut off the film; returns the planes after it."""
     planes, start, end = planes.cut(cut.thickness)
     side = 1 if number % 2 else -1
-    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, material="film")
+    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, material="film", settle=left_out)
     return planes
 
 

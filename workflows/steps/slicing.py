@@ -61,10 +61,11 @@ def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None) -> 
 
 def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
     """One rocking cut; the last one before an image comes always from the same side (night.md 8)."""
-    cut = settings.cut
-    handle.planes, start, end = _planes(handle).cut(cut.thickness)
+    cut, before = settings.cut, _planes(handle)
+    handle.planes, start, end = before.cut(cut.thickness)
     side = -1 if (settings.image.every - number) % 2 else 1
-    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side)
+    settle = handle.settle_on_ruler(key, before.target, handle.planes.target)
+    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, settle=settle)
 
 
 def _planes(handle: Handle) -> Planes:
