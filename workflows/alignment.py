@@ -28,7 +28,7 @@ from instrument.settings import (
     Tune,
 )
 from workflows import tracking
-from workflows.ensure import Ensurer
+from workflows.ensure import Ensurer, Stood
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
 from workflows.limits import looked_off, mark_field
 from workflows.recipe_rules import LOOK_PX, MARK_PX, SEARCH_MARGIN_M
@@ -74,14 +74,23 @@ class Aligner:
     description : of the instrument
     note : keeps an event in the journal
     budget_m : how much of the mark all looks together may take (m)
+    stood : where a session before this one sent the stage, None when nothing is known
     """
 
-    def __init__(self, instrument: Microscope, description: Description, note: Note, budget_m: float = 0.3e-6) -> None:
+    def __init__(
+        self,
+        instrument: Microscope,
+        description: Description,
+        note: Note,
+        budget_m: float = 0.3e-6,
+        *,
+        stood: Stood | None = None,
+    ) -> None:
         self._instrument = instrument
         self._description = description
         self._note = note
         self._budget = budget_m
-        self._ensurer = Ensurer(instrument)
+        self._ensurer = Ensurer(instrument, stood, self._moved)
         self._registered: tuple[object, ...] | None = None
         self._on_face: tuple[object, ...] | None = None
         self._settled: tuple[object, ...] | None = None
@@ -156,6 +165,9 @@ class Aligner:
             self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _moved(self, stood: Stood) -> None:
+        self._note("stage", {name: at.model_dump(mode="json") for name, at in stood._asdict().items()})
 
     def _pumped(self) -> None:
         """Wait while the vacuum still recovers from gas: whoever shut the valve may not have waited."""

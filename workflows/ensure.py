@@ -7,7 +7,8 @@ the stage is not moved for less than a stage can do.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from instrument.errors import NotReached
 from instrument.settings import Beam, BeamSettings, Device, GasSetting, Setup, StagePosition, State
@@ -46,17 +47,33 @@ class Adjustable(Protocol):
         """Heat a gas."""
 
 
+class Stood(NamedTuple):
+    """Where the stage was sent last, and what it read when it had come there."""
+
+    asked: StagePosition
+    reached: StagePosition
+
+
 class Ensurer:
     """Brings set-ups about on one instrument; remembers what it asked of the stage.
 
     A stage never stands exactly where it was sent. As long as the same target is asked for again and the stage still
     reads what it read after that move, it is left alone; else every act would move it, and each move errs anew.
+    Whoever doesn't know where it was sent sends it: two targets may lie nearer to each other than a stage errs.
+
+    Parameters
+    ----------
+    instrument : whose set-ups
+    stood : what an Ensurer before this one remembered, None when nothing is known
+    moved : told after each move what is to be remembered
     """
 
-    def __init__(self, instrument: Adjustable) -> None:
+    def __init__(
+        self, instrument: Adjustable, stood: Stood | None = None, moved: Callable[[Stood], object] = lambda _stood: None
+    ) -> None:
         self._instrument = instrument
-        self._asked: StagePosition | None = None
-        self._reached: StagePosition | None = None
+        self._stood = stood
+        self._moved = moved
 
     def ensure(self, setup: Setup) -> State:
         """Bring `setup` about and return the state that shows it; NotReached, with both values, when it fails."""
@@ -71,10 +88,9 @@ class Ensurer:
             if now is None or not (now.heater_on and now.ready):
                 log.info("heating %s", gas)
                 instrument.set_gas(gas, GasSetting(heater_on=True))
-        if target is not None:
-            self._reached = instrument.move_stage(target)
-        if setup.stage is not None:
-            self._asked = setup.stage
+        if setup.stage is not None and target is not None:
+            self._stood = Stood(setup.stage, instrument.move_stage(target))
+            self._moved(self._stood)
         for beam, wanted in ((Beam.ELECTRON, setup.electron), (Beam.ION, setup.ion)):
             change = None if wanted is None else _differing(wanted, state.beam(beam).settings)
             if change is not None:
@@ -87,23 +103,15 @@ class Ensurer:
 
     def forget(self) -> None:
         """Forget what was asked of the stage: somebody else had it in hand."""
-        self._asked = self._reached = None
+        self._stood = None
 
     def _to_move(self, wanted: StagePosition | None, now: StagePosition) -> StagePosition | None:
         if wanted is None:
             return None
-        if self._asked is not None and self._reached is not None:
-            stood = _off(self._reached, now, MOVED_M, MOVED_RAD)
-            same = _off(self._asked, wanted, MOVED_M, MOVED_RAD)
-            if not stood and not same:
-                return None
-            if not stood:
-                return StagePosition(**{axis: getattr(wanted, axis) for axis in same})
-        off = _off(wanted, now, LENGTH_TOLERANCE_M, ANGLE_TOLERANCE_RAD)
-        if not off:
-            self._reached = now
-            return None
-        return wanted
+        if self._stood is None or _off(self._stood.reached, now, MOVED_M, MOVED_RAD):
+            return wanted
+        differs = _off(self._stood.asked, wanted, MOVED_M, MOVED_RAD)
+        return StagePosition(**{axis: getattr(wanted, axis) for axis in differs}) if differs else None
 
     def _verified(self, setup: Setup, state: State) -> State:
         wrong: list[str] = []
@@ -112,7 +120,6 @@ class Ensurer:
             wrong += [
                 f"stage {axis} is {getattr(state.stage, axis)!r}, not {getattr(setup.stage, axis)!r}" for axis in off
             ]
-            self._reached = state.stage
         for beam, wanted in ((Beam.ELECTRON, setup.electron), (Beam.ION, setup.ion)):
             left = None if wanted is None else _differing(wanted, state.beam(beam).settings)
             if left is not None:

@@ -16,6 +16,7 @@ from instrument.units import WITH_UNITS
 from workflows.recipe_errors import Problem, RecipeProblem, from_pydantic, readable
 from workflows.recipe_fields import Box, Name
 from workflows.recipe_steps import (
+    FILLABLE_M,
     SIXTEEN_BIT_SIZES,
     Adopt,
     Block,
@@ -112,6 +113,12 @@ class Recipe(Settings):
     def slicing(self) -> Slice | None:
         """The slice step, where there is one."""
         return next((step.slice for step in self.steps if step.slice is not None), None)
+
+    @property
+    def fillable(self) -> float:
+        """Width (m) below which a pore counts as one that platinum could fill."""
+        refill = self.slicing.refill if self.slicing is not None else None
+        return refill.fillable if refill is not None else FILLABLE_M
 
 
 def load(source: Path | str) -> Recipe:

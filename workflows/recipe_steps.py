@@ -40,6 +40,9 @@ _PRESET_WITHIN = 0.01
 #: How much of the cap's front the trim takes away with the ragged edge (night.md, note below its recipe).
 CAP_TRIMMED_M = 5e-6
 
+#: Pores narrower than this could be filled, unless a recipe says otherwise (m).
+FILLABLE_M = 1.2e-6
+
 
 class Settings(Model):
     """A frozen part of a recipe; unknown keys are refused."""
@@ -242,7 +245,7 @@ class Refill(Infiltrate):
     thickness: Thickness = 0.6e-6
     rounds: int = Field(default=1, ge=1, le=20)
     when: Share = 0.2
-    fillable: Thickness = 1.2e-6
+    fillable: Thickness = FILLABLE_M
     for_images: Images = Field(default=2, alias="for")
     not_within: Images = 6
     at_least_every: Images | None = None

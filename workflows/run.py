@@ -20,10 +20,11 @@ from instrument.durable import FileLock
 from instrument.errors import InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
-from instrument.settings import Description
+from instrument.settings import Description, StagePosition
 from instrument.wire import Command, Result, WritePattern
 from workflows.acts import Acts, Held, Interrupted
 from workflows.alignment import Aligner
+from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
@@ -50,9 +51,14 @@ CHANGES: dict[str, tuple[str, ...]] = {
 #: A request is honoured at its own boundary and at every larger one.
 _RANK = {"now": 0, "cut": 0, "slice": 1, "fill": 2}
 _WATCH_S = 0.5
-_LABELS_S = 600.0
 
 Told = Callable[[Telling, str | None], None]
+
+
+def state_of(journal: Journal) -> str:
+    """Return where a run stands by its journal: one of `CHANGES`."""
+    events = journal.events(kind="state")
+    return str(events[-1].data["to"]) if events else "new"
 
 
 class Run:
@@ -97,9 +103,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Where the run stands by its journal."""
-        events = self.journal.events(kind="state")
-        return str(events[-1].data["to"]) if events else "new"
+        """Where the run stands."""
+        return state_of(self.journal)
 
     def go(self) -> str:
         """Work until the end; returns the state then: done or stopped (at `until`).
@@ -145,10 +150,6 @@ class Run:
                 self.folder.answered()
                 self.journal.note("session", {"wall_s": time.monotonic() - began})
         return ended
-
-    def labels(self) -> list[str]:
-        """Let the segmentation core finish what it was given; return the names that got no labels."""
-        return [] if self.follower is None else self.follower.close(_LABELS_S)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class Run:
     def _handle(self) -> Handle:
         layout = Layout.nominal(self.recipe)
         budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
-        aligner = Aligner(self.instrument, self.description, self.journal.note, budget)
+        aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
         looks = self.journal.events(kind="look")
         aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else 0.0
         acts = Acts(
@@ -212,13 +213,18 @@ class Run:
             checkpoint=self._checkpoint,
         )  # fmt: skip
         self._acts = acts
-        slicing_settings = self.recipe.slicing
-        refill = slicing_settings.refill if slicing_settings is not None else None
         return Handle(
             self.recipe, layout, self.description, acts, aligner,
-            Labels(self.folder, self.follower, refill.fillable if refill is not None else 1.2e-6),
+            Labels(self.folder, self.follower, self.recipe.fillable),
             load=self._load, boundary=self._boundary, told=self._tell, answer=self._answered,
         )  # fmt: skip
+
+    def _stood(self) -> Stood | None:
+        """Return where a session before this one sent the stage."""
+        moves = self.journal.events(kind="stage")
+        if not moves:
+            return None
+        return Stood(**{name: StagePosition.model_validate(at) for name, at in moves[-1].data.items()})
 
     def _load(self, ref: FrameRef) -> Frame:
         return Frame.load(self.folder.root / ref.name)

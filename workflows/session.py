@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from instrument.errors import InstrumentError
+from instrument.frame import FrameRef
 from instrument.settings import Description
 from workflows import results, showing
 from workflows.envelope import envelope
+from workflows.evidence import Labels
 from workflows.follower import Follower, core_command
 from workflows.handle import Telling
 from workflows.journal import Journal
@@ -21,7 +23,7 @@ from workflows.layout import Layout
 from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
-from workflows.run import Run
+from workflows.run import Run, state_of
 from workflows.store import RunFolder
 from workflows.terminal import DONE, STOPPED, Wrong, console
 
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 NO_MODEL = "none"
 #: latest.png is drawn again after this long at the earliest, s: a slice takes minutes, a rehearsed one a second.
 SHOW_EVERY_S = 5.0
+#: The last labels are waited for at most so long, s.
+_LABELS_S = 600.0
 
 
 class Session:
@@ -72,12 +76,17 @@ class Session:
     def work(self, until: str | None = None) -> int:
         """Run, or go on with, the recipe; returns the exit code of a run that ended well.
 
-        Raises what `Run.go` raises, after the instrument is safe and the summary is written.
+        One that is done gets its results again, if it died while they were made. Raises what `Run.go` raises, after the
+        instrument is safe and the summary is written.
         """
         if self._model != NO_MODEL:
             core = core_command(self._model, self.folder.labels)
             self._follower = Follower(core, log_file=self.folder.root / "core.log")
             self._follower.start()  # it loads its network while the server builds the instrument
+        if state_of(self.journal) == "done":
+            self._label_the_rest()
+            self._results()
+            return DONE
         self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
         description: Description = self._remote.describe()
         self._virtual = description.virtual
@@ -103,7 +112,8 @@ class Session:
             with self._live:
                 ended = self._run.go()
         finally:
-            self._results()
+            if self._run.state != "new":
+                self._results()
         return DONE if ended == "done" else STOPPED
 
     # -- private ------------------------------------------------------------------------------------------------------
@@ -151,14 +161,20 @@ class Session:
             threshold=refill.when if refill is not None else None,
         )  # fmt: skip
 
+    def _label_the_rest(self) -> None:
+        """Have the slices labelled that a run had not got its labels for when it ended."""
+        self._virtual = bool((self.journal.meta("instrument") or {}).get("virtual", False))
+        evidence = Labels(self.folder, self._follower, self.recipe.fillable)
+        for act in self.journal.acts("slice/", kind="frame"):
+            if act.key.endswith("/image"):
+                evidence.submit(f"s{act.key.split('/')[1]}", FrameRef.model_validate(act.result))
+
     def _results(self) -> None:
         """Wait for the last labels; write summary, volume, report; name the files."""
-        if self._run is None:
-            return
-        missing = self._run.labels()
+        missing = [] if self._follower is None else self._follower.close(_LABELS_S)
         if missing:
             log.warning("no labels for %s", ", ".join(missing))
-        self._show("done" if self._run.state == "done" else self._run.state, None)
+        self._show(state_of(self.journal), None)
         made = [self.folder.recipe, self.folder.journal, self.folder.slices, self.folder.labels]
         summary = results.summarise(self.folder, self.journal)
         self.folder.write_summary(summary, virtual=self._virtual)

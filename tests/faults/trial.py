@@ -67,8 +67,7 @@ class Result:
     doses_wrong: list[str] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
     face_off_m: float = 0.0
-    planes_off_m: list[float] = field(default_factory=list)
-    uncertain_m: list[float] = field(default_factory=list)
+    misplaced: list[float] = field(default_factory=list)
 
     @property
     def ended(self) -> str:
@@ -113,16 +112,20 @@ class Ended:
         x, y = np.abs(block.x) < 5e-6, (block.y > 1e-6) & (block.y < 6e-6)
         return np.asarray(block.maps.face[np.ix_(y, x)])
 
-    def planes(self) -> dict[str, tuple[float, float]]:
-        """Return by slice where its plane truly lies and how uncertain its measured place is said to be (m)."""
-        found = {}
+    def misplaced(self) -> list[float]:
+        """Return by slice how far its plane lies from where it is said to lie, in its stated uncertainties.
+
+        All planes count from the first face, whose own error they share: their median is taken off.
+        """
+        off, sigma = [], []
         for act in self.acts:
             if act.kind == "measure" and act.key.startswith("slice/") and act.key.endswith("/plane"):
-                name = f"s{act.key.split('/')[1]}"
-                meta = Frame.load(self.folder.frame_path("slices", name)).meta
+                meta = Frame.load(self.folder.frame_path("slices", f"s{act.key.split('/')[1]}")).meta
                 truth = json.loads((self.folder.truth / f"{meta.uid}.json").read_text())
-                found[name] = (float(truth["z_m"]), float(act.result["sigma_m"]))
-        return found
+                off.append(float(act.result["z_m"]) - float(truth["z_m"]))
+                sigma.append(float(act.result["sigma_m"]))
+        shares = np.abs(np.array(off) - np.median(off)) / np.array(sigma)
+        return [float(share) for share in shares]
 
 
 def undisturbed(root: Path) -> float:
@@ -243,10 +246,7 @@ def _compare(result: Result, run: Ended, oracle: Ended) -> None:
             if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
                 result.doses_wrong.append(act.key)
     result.face_off_m = float(np.abs(run.face - oracle.face).max())
-    ours, theirs = run.planes(), oracle.planes()
-    for name in sorted(set(ours) & set(theirs)):
-        result.planes_off_m.append(abs(ours[name][0] - theirs[name][0]))
-        result.uncertain_m.append(float(np.hypot(ours[name][1], theirs[name][1])))
+    result.misplaced = run.misplaced()
 
 
 def _doubled_frames(run: Ended) -> int:

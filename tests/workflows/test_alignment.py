@@ -153,7 +153,7 @@ def test_the_beam_is_shifted_onto_the_mark_once_until_something_moves() -> None:
     assert scope.looks == 2
     aligner.ensure(milling(layout, PoseName.ROCK_PLUS, current=15e-9))
     assert scope.looks == 3
-    assert [kind for kind, _ in notes] == ["look"] * 3
+    assert [kind for kind, _ in notes].count("look") == 3
 
 
 def test_a_mark_out_of_reach_holds() -> None:

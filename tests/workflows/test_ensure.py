@@ -9,7 +9,7 @@ import pytest
 from instrument.errors import NotReached
 from instrument.settings import Beam, BeamSettings, Device, GasSetting, GasState, Setup, StagePosition, State
 from tests.workflows.frames import still
-from workflows.ensure import Ensurer
+from workflows.ensure import Ensurer, Stood
 
 
 class Table:
@@ -108,21 +108,34 @@ def test_a_small_step_is_made_and_a_foreign_hand_is_seen() -> None:
     assert table.calls == ["stage ['r', 't', 'x', 'y', 'z']"]
 
 
-def test_a_new_process_leaves_a_stage_that_stands_well_enough() -> None:
+def test_a_new_process_that_remembers_leaves_the_stage_alone() -> None:
+    table = Table()
+    kept: list[Stood] = []
+    Ensurer(table, moved=kept.append).ensure(MILL)
+    table.calls.clear()
+    Ensurer(table, kept[-1]).ensure(MILL)
+    assert table.calls == []
+    Ensurer(table, kept[-1]).ensure(MILL.replace(stage=MILL.stage.replace(y=1.0005e-3)))
+    assert table.calls == ["stage ['y']"]
+
+
+def test_a_new_process_that_knows_nothing_sends_the_stage() -> None:
+    """It stood half a micron from where it is wanted: nearer than stages repeat, and yet another place."""
     table = Table()
     Ensurer(table).ensure(MILL)
     table.calls.clear()
-    Ensurer(table).ensure(MILL)
-    assert table.calls == []
+    Ensurer(table).ensure(MILL.replace(stage=MILL.stage.replace(y=1.0005e-3)))
+    assert table.calls == ["stage ['r', 't', 'x', 'y', 'z']"]
 
 
 def test_turning_is_compared_round_the_circle() -> None:
     table = Table()
     turned = MILL.replace(stage=MILL.stage.replace(r=math.pi))
-    Ensurer(table).ensure(turned)
+    ensurer = Ensurer(table)
+    ensurer.ensure(turned)
     table.now = table.now.replace(stage=table.now.stage.replace(r=-math.pi))
     table.calls.clear()
-    Ensurer(table).ensure(turned)
+    ensurer.ensure(turned)
     assert table.calls == []
 
 
