@@ -298,7 +298,7 @@ def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float =
     command = [sys.executable, "-m", "instrument.server", url, "--state", str(state), "--lease", str(lease_s)]
     with (state / "server.log").open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_detached()
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **detached()
         )  # fmt: skip
     _STARTED.append(process)
     deadline = time.monotonic() + timeout_s
@@ -426,7 +426,8 @@ def _token(state: Path, role: str) -> str:
     return path.read_text(encoding="ascii")
 
 
-def _detached() -> dict[str, Any]:
+def detached() -> dict[str, Any]:
+    """Return what `subprocess.Popen` needs for a process that outlives this one and gets none of its Ctrl-C."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
     return {"start_new_session": True}

@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:  # the server's part alone is installed
     raise SystemExit(f"kintsugi: the package {error.name!r} is missing: install kintsugi with [all]") from error
 
-from workflows import commands_analysis, commands_run
+from workflows import commands_analysis, commands_night, commands_run
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, say, say_json
 
 PACKAGES = ("instrument", "simulator", "workflows", "analysis")
@@ -132,7 +132,7 @@ def export(
         say(str(path))
 
 
-for _command in (*commands_run.COMMANDS, *commands_analysis.COMMANDS):
+for _command in (*commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS):
     app.command()(_command)
 
 

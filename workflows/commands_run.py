@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -200,7 +199,7 @@ def _run(recipe: Recipe, path: Path, url: str, out: Path | None, until: str | No
     _known_step(recipe, until)
     if is_simulator(url):
         console().print("VIRTUAL: a simulated microscope", style="bold red", highlight=False)
-    target = out or Path("runs") / f"{_file_name(recipe.name)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    target = out or RunFolder.named(recipe.name)
     _refuse(_plan(recipe, hydra(), target), path)
     folder = RunFolder.create(target)
     folder.write_recipe(dump(recipe))
@@ -209,8 +208,3 @@ def _run(recipe: Recipe, path: Path, url: str, out: Path | None, until: str | No
         Session(folder, journal, recipe, model=model) as session,
     ):
         return session.work(until)
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-    return "-".join(part for part in kept.split("-") if part)[:40] or "run"

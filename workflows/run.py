@@ -22,6 +22,7 @@ from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
 from instrument.settings import Description, StagePosition
 from instrument.wire import Command, Result, WritePattern
+from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
 from workflows.alignment import Aligner
 from workflows.ensure import Stood
@@ -100,6 +101,7 @@ class Run:
         self._ended = threading.Event()
         self._acts: Acts | None = None
         self._slice_began: tuple[float, float] | None = None
+        self._doing = ""
 
     @property
     def state(self) -> str:
@@ -234,6 +236,7 @@ class Run:
         return None if answer is None else str(answer)
 
     def _tell(self, telling: Telling, done: str | None) -> None:
+        self._doing = f"{telling.step}, slice {telling.slice_k}, {telling.doing}"
         if done is not None:
             self._time(done)
         self._told(telling, done)
@@ -264,8 +267,12 @@ class Run:
         raise Interrupted(msg, pause=asked.what == "pause")
 
     def _watch(self) -> None:
-        """See requests that can't wait for a boundary: the pattern in hand is ended early."""
+        """Give signs of life, and see requests that can't wait for a boundary: the pattern in hand is ended early."""
+        beaten = -heartbeat.EVERY_S
         while not self._ended.wait(_WATCH_S):
+            if time.monotonic() - beaten >= heartbeat.EVERY_S:
+                heartbeat.beat(self.folder.root, "running", self._doing)
+                beaten = time.monotonic()
             asked = self.folder.asked()
             if asked is not None and asked.after == "now" and self._asked is None:
                 self._stop_now(asked)
@@ -307,6 +314,7 @@ class Run:
             msg = f"{self.folder.root} is {now} and can't become {to}"
             raise Refused(msg, rule="run-state", field="state", value=now, limit=", ".join(CHANGES.get(now, ())))
         self.journal.note("state", {"to": to, **(data or {})})
+        heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")))
 
     def _safe(self) -> None:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from instrument.durable import FileLock
 from workflows.journal import Journal
+from workflows.plan import Plan
+from workflows.results import fills
 from workflows.store import RunFolder
 
 
@@ -13,14 +15,15 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
     """Return where a run stands as plain values; reads only, so it may be asked at any time.
 
     Keys: run, state (running, done, stopped, paused, held, failed, interrupted), why, step, slices_acquired,
-    slices_labelled, infiltrations, unsettled (keys of acts without outcome), last_act, request, pid, started, virtual.
+    slices_planned, slices_labelled, infiltrations, acts, unsettled (keys of acts without outcome), last_act, request,
+    pid, started, armed_until, virtual.
     Raises JournalDamaged, JournalTooNew.
     """
     with Journal(folder.journal, read_only=True) as journal:
         states = journal.events(kind="state")
         steps = journal.events(kind="step")
         acts = journal.acts()
-        meta = {key: journal.meta(key) for key in ("run_id", "created", "instrument", "armed_until")}
+        meta = {key: journal.meta(key) for key in ("run_id", "created", "instrument", "armed_until", "plan")}
     last = states[-1].data if states else {}
     held = FileLock.is_held(folder.lock)
     state = str(last.get("to", "new"))
@@ -34,7 +37,9 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         "why": str(last.get("why", "")),
         "step": str(steps[-1].data) if steps else "",
         "slices_acquired": len(folder.slice_names()),
+        "slices_planned": _planned(meta["plan"]),
         "slices_labelled": len(folder.label_names()),
+        "infiltrations": len(fills(acts)),
         "acts": len(acts),
         "unsettled": [act.key for act in acts if not act.has_outcome],
         "last_act": acts[-1].key if acts else "",
@@ -46,13 +51,22 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
     }
 
 
+def _planned(plan: dict[str, Any] | None) -> int | None:
+    """Return how many images the kept plan is for, None before there is one."""
+    return None if plan is None else Plan.model_validate(plan).images_planned
+
+
 def sentences(status: dict[str, Any]) -> list[str]:
     """Return the status as lines for a person."""
     lines = [f"{status['folder']}: {status['state']}" + (f" ({status['why']})" if status["why"] else "")]
     if status["virtual"]:
         lines.insert(0, "VIRTUAL: a simulated microscope")
     lines.append(f"step {status['step'] or '-'}, last act {status['last_act'] or '-'}")
-    lines.append(f"{status['slices_acquired']} slices, {status['slices_labelled']} of them labelled")
+    planned = f" of {status['slices_planned']}" if status["slices_planned"] else ""
+    lines.append(
+        f"{status['slices_acquired']}{planned} slices, {status['slices_labelled']} of them labelled; "
+        f"{status['infiltrations']} fills"
+    )
     if status["unsettled"]:
         lines.append(f"without outcome yet: {', '.join(status['unsettled'])}")
     if status["request"]:

@@ -101,6 +101,13 @@ class RunFolder:
         return folder
 
     @staticmethod
+    def named(name: str) -> Path:
+        """Return where a new run of a recipe of this name goes unless told otherwise: runs/NAME-DATE."""
+        kept = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+        plain = "-".join(part for part in kept.split("-") if part)[:40] or "run"
+        return Path("runs") / f"{plain}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+    @staticmethod
     def is_run(root: Path) -> bool:
         """Tell whether `root` holds a run."""
         return (root / "recipe.yaml").exists() and (root / "journal.sqlite").exists()

@@ -133,7 +133,7 @@ def undisturbed(root: Path) -> float:
     began = time.monotonic()
     code, output = _kintsugi("run", RECIPE, "--model", "none", "--out", root, env=dict(os.environ))
     assert code == DONE, output
-    _end_server(root)
+    end_server(root)
     return time.monotonic() - began
 
 
@@ -169,10 +169,22 @@ def tried(wanted: Strike, root: Path, oracle: Ended, draw: random.Random) -> Res
             code, result.output = _kintsugi(*arguments, "--model", "none", env=dict(os.environ))
             result.codes.append(code)
     finally:
-        _end_server(root)
+        end_server(root)
     if result.ended == "done":
         _compare(result, Ended(root), oracle)
     return result
+
+
+def end_server(root: Path) -> None:
+    """End a run's server, which would linger for ten minutes, and wait for its end."""
+    place = root / "instrument" / "server.json"
+    try:
+        os.kill(int(json.loads(place.read_text())["pid"]), signal.SIGTERM)
+    except (OSError, ValueError, KeyError):
+        return
+    deadline, pause = time.monotonic() + SAFE_S, threading.Event()
+    while place.exists() and time.monotonic() < deadline:
+        pause.wait(0.02)
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
@@ -220,18 +232,6 @@ def _unsafe(root: Path, wanted: Strike) -> float:
 def _emptied(root: Path) -> Path:
     """Return the folder, for a run that died before it was one: as a person would, they take a new folder."""
     return root if not root.exists() or not any(root.iterdir()) else root.with_name(root.name + "-again")
-
-
-def _end_server(root: Path) -> None:
-    """End a run's server, which would linger for ten minutes, and wait for its end."""
-    place = root / "instrument" / "server.json"
-    try:
-        os.kill(int(json.loads(place.read_text())["pid"]), signal.SIGTERM)
-    except (OSError, ValueError, KeyError):
-        return
-    deadline, pause = time.monotonic() + SAFE_S, threading.Event()
-    while place.exists() and time.monotonic() < deadline:
-        pause.wait(0.02)
 
 
 def _compare(result: Result, run: Ended, oracle: Ended) -> None:

@@ -1,0 +1,82 @@
+"""Signs of life for an outside watcher: a computer that is dead sends no message, so its silence is the alarm.
+
+A run writes `heartbeat.json` into its folder every few seconds; whoever watches (another computer, on a shared
+folder) raises the alarm when it grows old before the run has ended. A URL can be called as well, for services that
+send the alarm themselves when nothing calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instrument import durable
+
+log = logging.getLogger(__name__)
+
+NAME = "heartbeat.json"
+#: How often a run beats, s; how long a call of a URL may take, s.
+EVERY_S, CALL_S = 10.0, 10.0
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a watcher finds: how old the last sign of life is (s, None: there never was one), and what it said."""
+
+    age_s: float | None
+    state: str
+    telling: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended, so that silence is right."""
+        return self.state not in ("", "running")
+
+    def alarm(self, late_s: float) -> str | None:
+        """Return why a person should look now, None where all is well."""
+        if self.state in ("held", "failed"):
+            return f"the run is {self.state}: {self.telling}"
+        if self.ended:
+            return None
+        if self.age_s is None:
+            return "there is no sign of life"
+        if self.age_s > late_s:
+            return f"the last sign of life is {self.age_s:.0f} s old, and {late_s:.0f} s are allowed: {self.telling}"
+        return None
+
+
+def beat(folder: Path, state: str, telling: str = "") -> None:
+    """Write a sign of life into a run's folder; a disk that refuses is logged, for a full disk must not end a run."""
+    value = {"at": time.time(), "state": state, "telling": telling}
+    try:
+        durable.atomic_write_bytes(folder / NAME, json.dumps(value).encode(), sync=False)
+    except OSError as error:
+        log.warning("heartbeat: %s", error)
+
+
+def pulse(place: Path) -> Pulse:
+    """Return the last sign of life in a run's folder, or in the file itself."""
+    path = place / NAME if place.is_dir() else place
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Pulse(max(0.0, time.time() - float(value["at"])), str(value["state"]), str(value.get("telling", "")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Pulse(None, "", "")
+
+
+def call(url: str) -> bool:
+    """Call a watcher's URL (http or https) once; False where it did not answer well."""
+    if not url.startswith(("http://", "https://")):
+        return False
+    try:
+        with urllib.request.urlopen(url, timeout=CALL_S) as answer:  # noqa: S310 - checked above
+            return 200 <= int(answer.status) < 300
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        log.warning("heartbeat: %s", error)
+        return False

@@ -1,0 +1,250 @@
+"""A night: a run that is started, and resumed when its process died or failed, within a budget and while it is armed.
+
+The supervisor does no work of its own on the instrument: the run is a process beside it, and what it knows is what the
+run's folder says. It tells people of milestones and problems, and calls the watcher's URL while the run beats.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from instrument.server import detached
+from workflows import heartbeat
+from workflows.journal import Journal, JournalDamaged, JournalTooNew
+from workflows.live import duration
+from workflows.notify import Messenger
+from workflows.status import status_of
+from workflows.store import Request, RunFolder
+from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG
+
+log = logging.getLogger(__name__)
+
+#: Waits before a run is resumed, s: the first, the second, ...; the last one for all that follow.
+PAUSES_S = (5.0, 30.0, 120.0, 300.0)
+#: A run that dies so many times without getting on is not resumed again.
+FRUITLESS = 2
+#: How often the folder is looked at, s; how often the watcher's URL is called, s.
+LOOK_S, CALL_EVERY_S = 2.0, 60.0
+#: A run that hasn't beaten for so long isn't reported alive to the watcher, s.
+SILENT_S = 120.0
+#: Milestones are told at these shares of the slices.
+_QUARTERS = 4
+
+Verdict = Literal["done", "stopped", "held", "resume", "given up"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often a run may be resumed in one night by itself."""
+
+    restarts: int = 5
+
+    def verdict(self, code: int, *, armed: bool, restarts: int, fruitless: int) -> tuple[Verdict, str]:
+        """Return what is done after a run's process ended, and why.
+
+        Parameters
+        ----------
+        code : its exit code, negative for a signal
+        armed : whether a person's leave to go on alone still holds
+        restarts, fruitless : how often it was resumed; how often in a row without a new act
+        """
+        ended: dict[int, tuple[Verdict, str]] = {
+            DONE: ("done", ""),
+            STOPPED: ("stopped", "somebody asked for it"),
+            HELD: ("held", "a person must look"),
+            WRONG: ("given up", "recipe or arguments are wrong"),
+        }
+        if code in ended:
+            return ended[code]
+        what = f"its process was killed by signal {-code}" if code < 0 else f"it failed (exit code {code})"
+        if not armed:
+            return "given up", f"{what}, and the time for which it was armed is over"
+        if restarts >= self.restarts:
+            return "given up", f"{what}, and it was resumed {restarts} times already"
+        if fruitless >= FRUITLESS:
+            return "given up", f"{what} again and again, without getting on"
+        return "resume", what
+
+
+class Night:
+    """One run under supervision.
+
+    Parameters
+    ----------
+    folder : the run's folder; it need not exist yet
+    begin : arguments of `kintsugi` that begin the run there, for a folder that doesn't exist yet
+    more : arguments of `kintsugi resume`, such as --model
+    messenger : tells people
+    budget : how often it may be resumed
+    watcher : a URL that is called while the run is alive, none by default
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        begin: Sequence[str],
+        messenger: Messenger,
+        *,
+        more: Sequence[str] = (),
+        budget: Budget | None = None,
+        watcher: str = "",
+        pauses_s: Sequence[float] = PAUSES_S,
+    ) -> None:
+        self._folder = folder
+        self._begin = tuple(begin)
+        self._more = tuple(more)
+        self._messenger = messenger
+        self._budget = budget or Budget()
+        self._watcher = watcher
+        self._pauses_s = pauses_s
+        self._stopping = threading.Event()
+        self._told = _Told()
+        self._called = -CALL_EVERY_S
+
+    def work(self) -> int:
+        """Supervise until the run has ended, or can't be helped; returns the exit code of the last process."""
+        restarts, fruitless, acts = 0, 0, 0
+        with self._signals():
+            self._tell("info", "begins", str(self._folder))
+            while True:
+                code = self._process(self._arguments())
+                status = self._status()
+                now = int(status.get("acts", 0))
+                fruitless = 0 if now > acts else fruitless + 1
+                acts = now
+                verdict, why = self._budget.verdict(
+                    code, armed=self._armed(status), restarts=restarts, fruitless=fruitless
+                )
+                if verdict == "resume" and self._stopping.is_set():
+                    verdict, why = "stopped", "the supervisor was told to end"
+                self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
+                if verdict != "resume":
+                    self._end(verdict, why, status)
+                    return FAILED if code < 0 else code
+                pause = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
+                restarts += 1
+                self._tell("warning", f"resumes ({restarts})", f"{why}; it is resumed in {duration(pause)}")
+                self._stopping.wait(pause)
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> tuple[str, ...]:
+        if RunFolder.is_run(self._folder):
+            return ("resume", str(self._folder), *self._more)
+        return self._begin
+
+    def _process(self, arguments: Sequence[str]) -> int:
+        """Run `kintsugi` with these arguments beside this process; returns its exit code."""
+        command = [sys.executable, "-m", "workflows.cli", *arguments]
+        # in a session of its own: a Ctrl-C is for the supervisor, which asks the run to stop
+        with subprocess.Popen(command, **detached()) as process:
+            asked = False
+            while True:
+                try:
+                    return process.wait(LOOK_S)
+                except subprocess.TimeoutExpired:
+                    self._look()
+                if self._stopping.is_set() and not asked and RunFolder.is_run(self._folder):
+                    RunFolder.open(self._folder).ask(Request(what="stop", after="now", by="the night's supervisor"))
+                    asked = True
+
+    def _look(self) -> None:
+        status = self._status()
+        if status:
+            self._milestones(status)
+        found = heartbeat.pulse(self._folder)
+        alive = found.age_s is not None and found.age_s < SILENT_S
+        if self._watcher and alive and time.monotonic() - self._called > CALL_EVERY_S:
+            heartbeat.call(self._watcher)
+            self._called = time.monotonic()
+
+    def _milestones(self, status: dict[str, Any]) -> None:
+        if status["step"] and status["step"] != self._told.step:
+            self._told.step = status["step"]
+            self._tell("info", f"step {status['step']}", f"{status['slices_acquired']} slices so far", picture=True)
+        planned = int(status.get("slices_planned") or 0)
+        if planned:
+            quarter = _QUARTERS * int(status["slices_acquired"]) // planned
+            if quarter > self._told.quarter:
+                self._told.quarter = quarter
+                text = f"{status['slices_acquired']} of {planned} slices"
+                self._tell("info", text, f"{status['infiltrations']} fills", picture=True)
+
+    def _end(self, verdict: Verdict, why: str, status: dict[str, Any]) -> None:
+        slices = f"{status.get('slices_acquired', 0)} slices"
+        if verdict == "done":
+            self._tell("success", "is done", slices, picture=True)
+            return
+        told = status.get("why") or why
+        remedy = f"`kintsugi status {self._folder}` shows it, `kintsugi resume {self._folder}` goes on"
+        kind: Literal["warning", "failure"] = "warning" if verdict == "stopped" else "failure"
+        self._tell(kind, verdict, f"{why}: {told}; {slices}; {remedy}", picture=True)
+
+    def _tell(
+        self, kind: Literal["info", "success", "warning", "failure"], what: str, body: str, *, picture: bool = False
+    ) -> None:
+        self._messenger.send(
+            kind, f"kintsugi {self._folder.name}: {what}", body, self._folder / "latest.png" if picture else None
+        )
+
+    def _status(self) -> dict[str, Any]:
+        """Return where the run stands, empty as long as there is no run."""
+        if not RunFolder.is_run(self._folder):
+            return {}
+        try:
+            return status_of(RunFolder.open(self._folder))
+        except (JournalDamaged, JournalTooNew) as error:
+            log.warning("%s", error)
+            return {}
+
+    @staticmethod
+    def _armed(status: dict[str, Any]) -> bool:
+        """Tell whether the run may be resumed without a person; one that has not come so far may begin again."""
+        until = status.get("armed_until")
+        return until is None or datetime.fromisoformat(until) > datetime.now().astimezone()
+
+    def _keep(self, data: dict[str, Any]) -> None:
+        """Keep what was decided in the run's journal, which nobody else writes while no run goes on."""
+        if not RunFolder.is_run(self._folder):
+            return
+        try:
+            with Journal(RunFolder.open(self._folder).journal) as journal:
+                journal.note("night", data)
+        except (JournalDamaged, JournalTooNew) as error:
+            log.warning("%s", error)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run cleanly, and then the supervisor."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def caught(_number: int, _frame: object) -> None:
+            self._stopping.set()
+
+        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass
+class _Told:
+    """What people were told already."""
+
+    step: str = ""
+    quarter: int = 0
