@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
-from instrument.errors import BadData, InstrumentError, Refused
+from instrument.errors import BadData, InstrumentError, Refused, Stopped
 from instrument.frame import FrameRef
 from instrument.ledger import Record
 from instrument.settings import Done, EdsScan, PatternJob, Scan, Setup, State
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 _WHOLE = 1.0 - 1e-9
 _FETCHES = 3
 _STUCK = 3
+#: A picture is taken so often at the most because part of it is missing.
+_TAKEN = 2
+#: A beam that fails within a pattern gives less charge than this share of what it should have, and the rest is given.
+_FAILED = 0.8
 
 
 class Held(InstrumentError):
@@ -69,6 +74,8 @@ class Acts:
     journal, folder, instrument : where intents and outcomes go, where frames go, who does it
     ensure : brings a set-up about just before firing
     checkpoint : called with the key before anything fires; raises Interrupted when a request waits
+    mend : told of an act's error, tells whether it was mended so that the act may go on
+    whole : tells whether a picture's file shows all of its scan
     """
 
     def __init__(
@@ -79,12 +86,16 @@ class Acts:
         *,
         ensure: Callable[[Setup], State],
         checkpoint: Callable[[str], None],
+        mend: Callable[[str, InstrumentError], bool] = lambda _key, _error: False,
+        whole: Callable[[Path], bool] = lambda _path: True,
     ) -> None:
         self._journal = journal
         self._folder = folder
         self._instrument = instrument
         self._ensure = ensure
         self._checkpoint = checkpoint
+        self._mend = mend
+        self._whole = whole
         self.clock_s: float | None = None
 
     def pattern(
@@ -114,7 +125,13 @@ class Acts:
             if record is not None and record.state in ("cut", "failed"):
                 done = _cut_short(rest, record) or self._settled(act, rest, record, settle)
             else:
-                done = self._fire(act, command, setup, record).done
+                try:
+                    done = _arrived(rest, self._fire(act, command, setup, record).done)
+                except InstrumentError as error:
+                    if self._hopeless(key, error):
+                        raise
+                    old = True  # what happened is the ledger's to say
+                    continue
             if done is None:
                 msg = f"{key}: the server can't say how much of this pattern was given before it ended"
                 raise Held(msg, key=key, action_id=act.action_id)
@@ -144,16 +161,25 @@ class Acts:
         if act.has_outcome:
             return FrameRef.model_validate(act.result)
         command: Command = AcquireEds(scan=scan) if isinstance(scan, EdsScan) else Acquire(scan=scan)
-        record = self._instrument.lookup(act.action_id) if old else None
-        if record is not None and record.state in ("cut", "failed"):
-            log.warning("%s was cut short; the face is as it was, so it is taken again", key)
-            self._journal.cut(key, {"fraction": record.fraction}, clock_s=self.clock_s)
-            act, record = self._journal.again(key, clock_s=self.clock_s), None
-        spooled = self._fire(act, command, setup, record).frame
-        if spooled is None:
-            msg = f"{key}: the server gave no frame"
-            raise Held(msg, key=key, action_id=act.action_id)
-        self._fetch(spooled, act)
+        while True:
+            record = self._instrument.lookup(act.action_id) if old else None
+            if record is not None and record.state in ("cut", "failed"):
+                act, record = self._taken_again(key, "it was cut short"), None
+            try:
+                spooled = self._fire(act, command, setup, record).frame
+            except InstrumentError as error:
+                if self._hopeless(key, error):
+                    raise
+                old = True
+                continue
+            if spooled is None:
+                msg = f"{key}: the server gave no frame"
+                raise Held(msg, key=key, action_id=act.action_id)
+            self._fetch(spooled, act)
+            if act.attempt > _TAKEN or self._whole(target):
+                break
+            target.rename(target.with_name(f"broken-{act.attempt}-{target.name}"))
+            act, old = self._taken_again(key, "part of it is missing"), False
         kept = spooled.replace(name=self._folder.relative(target))
         self._done(key, kept.model_dump(mode="json"))
         self._instrument.release_frame(spooled)
@@ -182,6 +208,16 @@ class Acts:
             self._checkpoint(key)
             return self._journal.again(key, clock_s=self.clock_s), False
         return act, old is not None
+
+    def _hopeless(self, key: str, error: InstrumentError) -> bool:
+        """Tell whether an act's error is nothing that can be mended here and now."""
+        return isinstance(error, Held | Interrupted | Stopped) or not self._mend(key, error)
+
+    def _taken_again(self, key: str, why: str) -> Act:
+        """Intend a picture anew; the face is as it was."""
+        log.warning("%s: %s; it is taken again", key, why)
+        self._journal.cut(key, {"why": why}, clock_s=self.clock_s)
+        return self._journal.again(key, clock_s=self.clock_s)
 
     def _fire(self, act: Act, command: Command, setup: Setup, record: Record | None) -> Result:
         if record is None:
@@ -225,6 +261,17 @@ class Acts:
 
     def _done(self, key: str, result: Any) -> Act:
         return self._journal.done(key, result, clock_s=self.clock_s)
+
+
+def _arrived(rest: PatternJob, done: Done | None) -> Done | None:
+    """Return an outcome as far as charge arrived: a source that died within a pattern gave only its beginning."""
+    if done is None or done.fraction <= rest.from_fraction:
+        return done
+    share = done.charge_c / (rest.dose_c * (done.fraction - rest.from_fraction))
+    if share >= _FAILED:
+        return done
+    fraction = rest.from_fraction + share * (done.fraction - rest.from_fraction)
+    return done.replace(fraction=fraction, stopped=True)
 
 
 def _cut_short(rest: PatternJob, record: Record) -> Done | None:

@@ -65,6 +65,18 @@ _CURRENT_TOLERANCE = 0.05
 Note = Callable[[str, Any], object]
 
 
+class SourceOff(DeviceFault):
+    """A column's source gives nothing: it is relit, or a person looks."""
+
+    symptom = "source-off"
+
+
+class CurrentOff(NotReached):
+    """A beam's measured current is not what was asked for."""
+
+    symptom = "current-off"
+
+
 class Aligner:
     """Brings set-ups about on one instrument in one session.
 
@@ -191,13 +203,13 @@ class Aligner:
             now = state.beam(beam)
             if not now.source_on:
                 msg = f"the {beam} source is off; relight it and go on with `kintsugi resume`"
-                raise DeviceFault(msg, beam=str(beam))
+                raise SourceOff(msg, beam=str(beam))
             if abs(now.measured_current_a - wanted.current_a) > _CURRENT_TOLERANCE * wanted.current_a:
                 msg = (
                     f"the {beam} beam's measured current is {now.measured_current_a * 1e9:.3g} nA and "
                     f"{wanted.current_a * 1e9:.3g} nA is asked for (5 % allowed); check source and aperture"
                 )
-                raise NotReached(msg, measured_a=now.measured_current_a, wanted_a=wanted.current_a)
+                raise CurrentOff(msg, measured_a=now.measured_current_a, wanted_a=wanted.current_a)
 
     def _on_mark(self, setup: Setup, state: State) -> None:
         """Correct the ion beam's shift so that the mark is seen where it lies."""

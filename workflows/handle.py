@@ -45,6 +45,8 @@ UNMEASURED_M = 25e-9
 #: The strip across the cap: from this many cap heights above the electrode to this many below; pixel (m), dwell (s).
 STRIP, STRIP_BELOW, STRIP_PIXEL_M, STRIP_DWELL_S = 1.4, 0.4, 40e-9, 1e-6
 _STAGE_ERROR_M = 1.5e-6
+#: The ion beam's species; rates, spots and working points are Xenon's (protocol.md).
+SPECIES = "Xenon"
 
 
 class Evidence(Protocol):
@@ -148,7 +150,11 @@ class Handle:
             pose=str(pose),
             stage=self.layout.stage(at),
             ion=BeamSettings(
-                voltage_v=voltage, current_a=current, scan_rotation_rad=at.ion_scan_rotation, **_shift(on_mark)
+                voltage_v=voltage,
+                current_a=current,
+                species=SPECIES,
+                scan_rotation_rad=at.ion_scan_rotation,
+                **_shift(on_mark),
             ),
             retracted=tuple(self.description.devices),
             register_on_mark=on_mark,
@@ -255,7 +261,7 @@ class Handle:
         )  # fmt: skip
         at = self.layout.pose(pose)
         settings = BeamSettings(
-            voltage_v=voltage, current_a=current,
+            voltage_v=voltage, current_a=current, species=SPECIES if beam is Beam.ION else None,
             scan_rotation_rad=at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation,
             **_shift(on_mark),
         )  # fmt: skip
@@ -329,7 +335,8 @@ class Handle:
         view = self.layout.view(at, beam)
         scan = look_scan(self.description, beam, view.field((0.0, 0.0, self.layout.trim)), field_m)
         turned = at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation
-        settings = BeamSettings(voltage_v=voltage, current_a=current, scan_rotation_rad=turned)
+        species = SPECIES if beam is Beam.ION else None
+        settings = BeamSettings(voltage_v=voltage, current_a=current, species=species, scan_rotation_rad=turned)
         setup = Setup(
             pose=str(pose), stage=self.layout.stage(at), retracted=tuple(self.description.devices),
             ion=settings if beam is Beam.ION else None, electron=settings if beam is Beam.ELECTRON else None,

@@ -12,6 +12,8 @@ from workflows.tracking import SAME_PLANE, alike
 
 #: More of a picture than this at black or white is clipped too far to mean a phase.
 MOST_CLIPPED = 0.35
+#: A picture whose last rows, this share of it, are all zero in all detectors has broken off.
+LEAST_LOST = 0.05
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
 
@@ -54,6 +56,12 @@ def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float)
     if abs(off_m) > MOST_OFF * spacing_m:
         found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
     return found
+
+
+def whole(frame: Frame) -> bool:
+    """Tell whether a picture shows all of its scan: one that broke off has nothing at all in its last rows."""
+    rows = max(2, round(LEAST_LOST * frame.pixels.shape[1]))
+    return bool((frame.pixels[:, -rows:] != 0).any())
 
 
 def _finding(symptom: str, what: str, remedy: str) -> Finding:

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from typing import Literal
 
-Action = Literal["note", "retry", "hold", "stop"]
+from instrument.errors import InstrumentError, Refused
 
-#: note: kept in journal and report; retry: done again where harmless; hold: a person looks, blanked and safe until
-#: then; stop: ended safe.
+Action = Literal["note", "retry", "recover", "hold", "stop"]
+
+#: note: kept in journal and report; retry: done again where harmless; recover: mended first, then done again (what
+#: mends it is in `mending`); hold: a person looks, blanked and safe until then; stop: ended safe.
 POLICY: dict[str, Action] = {
+    # of pictures and planes
     "identical": "hold",
     "nothing-milled": "hold",
     "blank": "hold",
     "saturated": "note",
     "plane-off": "note",
-    "refused": "stop",
+    # of the instrument
+    "source-off": "recover",
+    "current-off": "recover",
+    "device-fault": "retry",
+    "timed-out": "retry",
+    "bad-data": "hold",
     "not-reached": "hold",
-    "timed-out": "hold",
     "connection-lost": "stop",
     "not-in-control": "stop",
-    "device-fault": "hold",
-    "bad-data": "hold",
     "unsafe": "stop",
+    # of the guard, by the rule that refused
+    "current-as-asked": "recover",
+    "vacuum-recovered": "recover",
+    "stage-needs-devices-out": "retry",
+    "refused": "hold",
 }
+
+
+def symptom_of(error: InstrumentError) -> str:
+    """Return what is looked up for an error: the guard's rule where the table has it, else the error's symptom."""
+    if isinstance(error, Refused) and error.rule in POLICY:
+        return error.rule
+    return error.symptom
 
 
 def action(symptom: str) -> Action:

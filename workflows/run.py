@@ -29,10 +29,12 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
+from workflows.health import whole
 from workflows.journal import Journal, ReplayMismatch
 from workflows.layout import Layout
+from workflows.mending import Mender
 from workflows.plan import Plan
-from workflows.policy import action
+from workflows.policy import action, symptom_of
 from workflows.recipe import Block, ElementMap, Finish, Infiltrate, Protect, Recipe, Slice
 from workflows.steps import block, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
@@ -137,7 +139,7 @@ class Run:
                 raise
             except InstrumentError as error:
                 self._safe()
-                held = isinstance(error, Held) or action(error.symptom) == "hold"
+                held = isinstance(error, Held) or action(symptom_of(error)) != "stop"
                 self._change("held" if held else "failed", {"why": error.message, "symptom": error.symptom})
                 if held and not isinstance(error, Held):
                     raise Held(error.message, **{**error.evidence, "symptom": error.symptom}) from error
@@ -210,9 +212,11 @@ class Run:
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
         looks = self.journal.events(kind="look")
         aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else 0.0
+        earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
         acts = Acts(
             self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,
-            checkpoint=self._checkpoint,
+            checkpoint=self._checkpoint, mend=Mender(self.instrument, aligner, self.journal.note, earlier).mend,
+            whole=lambda path: whole(Frame.load(path)),
         )  # fmt: skip
         self._acts = acts
         return Handle(
