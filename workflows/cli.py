@@ -134,6 +134,8 @@ def export(
 
 for _command in (*commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS):
     app.command()(_command)
+for _name, _group in commands_night.GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def shadowed() -> str:

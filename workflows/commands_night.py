@@ -1,14 +1,19 @@
-"""Commands for nights: a run under supervision, and the watcher of its signs of life."""
+"""Commands for nights: a run under supervision, the watcher of its signs of life, the queue and its worker."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workflows.terminal import DONE, FAILED, Wrong, complain, say, say_json
+
+if TYPE_CHECKING:
+    from workflows.schedule import Entry, Queue
 
 Notify = Annotated[
     list[str] | None, typer.Option("--notify", metavar="URL", help="Tell somebody (an apprise URL); may be repeated.")
@@ -32,7 +37,7 @@ def night(
     from workflows.night import Budget, Night
     from workflows.notify import messenger
     from workflows.recipe import load
-    from workflows.store import RunFolder
+    from workflows.store import RunFolder, keep_message
 
     if restarts < 0:
         msg = f"--restarts is {restarts}; it can't be negative"
@@ -47,7 +52,7 @@ def night(
         folder = out or RunFolder.named(load(what).name)
         more = () if instrument is None else ("--instrument", instrument)
         begin = ("run", str(what), "--out", str(folder), "--model", model, *more)
-    tell = messenger(notify or (), lambda message: kept(folder, message))
+    tell = messenger(notify or (), lambda message: keep_message(folder, message))
     return Night(
         folder, begin, tell, more=("--model", model), budget=Budget(restarts), watcher=watcher
     ).work()  # fmt: skip
@@ -89,14 +94,169 @@ def heartbeat(
     return DONE
 
 
-COMMANDS = (night, heartbeat)
+schedule = typer.Typer(help="Nights to come: add, list, remove, and the worker that does them.", no_args_is_help=True)
+QueueFile = Annotated[Path | None, typer.Option("--queue", help="The queue's file; this user's own by default.")]
 
 
-def kept(folder: Path, message: dict[str, object]) -> None:
-    """Keep a message in the run's journal, once there is one."""
-    from workflows.journal import Journal
-    from workflows.store import RunFolder
+@schedule.command()
+def add(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, YAML.")],
+    start: Annotated[str, typer.Option(metavar="TIME", help="now, 20:00, or 2026-11-26 20:00.")] = "now",
+    finish_by: Annotated[str | None, typer.Option(metavar="TIME", help="By when it must have ended.")] = None,
+    shorten: Annotated[bool, typer.Option("--shorten", help="Take fewer images if not all fit.")] = False,
+    armed: Annotated[bool, typer.Option("--armed", help="I have looked: it may begin without me.")] = False,
+    out: Out = None,
+    model: Annotated[str, typer.Option(help="Folder of the segmentation model; none: no labels.")] = "package",
+    restarts: Annotated[int, typer.Option(help="How often it may be resumed by itself.")] = 5,
+    notify: Notify = None,
+    watcher: Annotated[str, typer.Option(metavar="URL", help="Called every minute while the run is alive.")] = "",
+    queue: QueueFile = None,
+) -> int:
+    """Add a night, if its recipe fits the window; what doesn't is said now."""
+    from instrument.hydra import hydra
+    from workflows.launch import instrument_url, is_simulator
+    from workflows.notify import messenger
+    from workflows.recipe import load
+    from workflows.schedule import Queue, fits, next_time
+    from workflows.store import RunFolder, free_bytes
+    from workflows.worker import local_now
 
-    if RunFolder.is_run(folder):
-        with Journal(RunFolder.open(folder).journal) as journal:
-            journal.note("message", message)
+    recipe = load(recipe_file)
+    instrument_url(recipe)
+    messenger(notify or ())  # refuses a target that can't be used
+    try:
+        begins = next_time(start, local_now())
+        ends = None if finish_by is None else next_time(finish_by, begins)
+    except ValueError as error:
+        msg = f"--start {start} --finish-by {finish_by}: {error}"
+        raise Wrong(msg) from error
+    folder = out or RunFolder.named(recipe.name)
+    fit = fits(recipe, hydra(), begins, ends, shorten=shorten, free_bytes=free_bytes(folder))
+    if fit.problems:
+        raise Wrong("\n".join(f"{recipe_file}: {problem}" for problem in fit.problems))
+    options = {
+        "model": model, "notify": list(notify or ()), "watcher": watcher, "restarts": restarts, "shorten": shorten,
+    }  # fmt: skip
+    try:
+        entry = _queue(queue, Queue).add(
+            recipe_file, folder, begins, ends, armed=armed, images=fit.images, options=options
+        )
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+    say(_line(entry))
+    if fit.images is not None:
+        say(f"shortened to {fit.images} images, so that it ends by {ends:%H:%M}")
+    if not armed and not is_simulator(recipe.instrument):
+        say("it is not armed: it will not begin without a person; add it again with --armed after a last look")
+    return DONE
+
+
+@schedule.command(name="list")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help="What is over as well.")] = False,
+    queue: QueueFile = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the nights that wait or run."""
+    from dataclasses import asdict
+
+    from workflows.schedule import Queue
+
+    entries = _queue(queue, Queue).entries(all_=everything)
+    if as_json:
+        hidden = {"options": {"notify": "not shown"}}  # a target may hold a password
+        say_json([{**{name: _plain(value) for name, value in asdict(one).items()}, **hidden} for one in entries])
+        return DONE
+    for entry in entries:
+        say(_line(entry))
+    if not entries:
+        say("no night waits")
+    return DONE
+
+
+@schedule.command()
+def remove(number: Annotated[int, typer.Argument(metavar="N", help="Its number.")], queue: QueueFile = None) -> int:
+    """Take a night out that has not begun."""
+    from workflows.schedule import Queue
+
+    try:
+        entry = _queue(queue, Queue).remove(number)
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+    say(f"removed: {_line(entry)}")
+    return DONE
+
+
+@schedule.command()
+def work(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is due.")] = False, queue: QueueFile = None
+) -> int:
+    """Do nights as they come due, and go on with one that a reboot has ended; what a service runs."""
+    import signal
+    import threading
+
+    from instrument.durable import AlreadyLocked, FileLock
+    from workflows.schedule import Queue
+    from workflows.worker import work as do
+
+    stopping = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: stopping.set())
+    nights = _queue(queue, Queue)
+    try:
+        with FileLock(nights.path.with_suffix(".lock")):
+            do(nights, stopping, once=once)
+    except AlreadyLocked as error:
+        msg = f"another worker does the nights of {nights.path}: {error}"
+        raise Wrong(msg) from error
+    return DONE
+
+
+def service(
+    system: Annotated[str, typer.Argument(metavar="systemd|windows", help="What starts it after a reboot.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+) -> int:
+    """Write what makes the worker come back after a reboot, and say how to install it."""
+    import sys
+
+    from workflows.service import how_to, unit
+
+    if system == "systemd":
+        text, name = unit("systemd", sys.executable, Path.cwd()), "kintsugi.service"
+    elif system == "windows":
+        text, name = unit("windows", sys.executable, Path.cwd()), "kintsugi-task.xml"
+    else:
+        msg = f"{system!r} is no system; write systemd or windows"
+        raise Wrong(msg)
+    file = out or Path(name)
+    file.write_text(text, encoding="utf-16" if system == "windows" else "utf-8")
+    say(f"wrote {file}; install it with:")
+    say(how_to("windows" if system == "windows" else "systemd", file))
+    return DONE
+
+
+COMMANDS = (night, heartbeat, service)
+GROUPS = {"schedule": schedule}
+
+# -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _queue(file: Path | None, make: Callable[[Path], Queue]) -> Queue:
+    from platformdirs import user_state_path
+
+    return make(file or user_state_path("kintsugi") / "nights.sqlite")
+
+
+def _line(entry: Entry) -> str:
+    until = "" if entry.ends is None else f" to {entry.ends:%Y-%m-%d %H:%M}"
+    images = "" if entry.images is None else f", {entry.images} images"
+    why = f": {entry.why}" if entry.why else ""
+    armed = ", armed" if entry.armed else ""
+    return (
+        f"{entry.id}  {entry.begins:%Y-%m-%d %H:%M}{until}  {entry.recipe.name} -> {entry.folder}{images}{armed}  "
+        f"{entry.state}{why}"
+    )
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path | datetime) else value

@@ -77,14 +77,18 @@ def run(
     out: Out = None,
     without: Without = None,
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    images: Annotated[int | None, typer.Option(metavar="N", help="Take at most so many images.")] = None,
     model: Model = "package",
     fault: Fault = None,
     faults: Faults = None,
 ) -> int:
     """Run a recipe on its instrument."""
     from workflows.launch import instrument_url
+    from workflows.recipe import at_most
 
     recipe = _recipe(recipe_file, without)
+    if images is not None:
+        recipe = at_most(recipe, images)
     url = instrument_url(recipe, instrument, fault or (), faults)
     return _run(recipe, recipe_file, url, out, until, model)
 

@@ -186,6 +186,31 @@ def without(recipe: Recipe, what: str) -> Recipe:
     return changed
 
 
+def at_most(recipe: Recipe, images: int) -> Recipe:
+    """Return a recipe that takes at most so many images; element maps of images that don't come are left out.
+
+    Raises
+    ------
+    RecipeProblem
+        When it takes none, or when what is left can't be run.
+    """
+    if recipe.slicing is None or images < 1:
+        allowed = "from 1, of a recipe that slices"
+        raise RecipeProblem([Problem("--images", "can't be taken", str(images), allowed, "change it")])
+    if recipe.slicing.images <= images:
+        return recipe
+    slicing = recipe.slicing
+    eds = slicing.eds
+    if eds is not None and eds.at is not None:
+        at = tuple(image for image in eds.at if image <= images)
+        eds = eds.replace(at=at) if at else None
+    shorter = slicing.replace(until=slicing.until.replace(images=images, depth=None), eds=eds)
+    steps = tuple(step if step.slice is None else step.replace(slice=shorter) for step in recipe.steps)
+    changed = recipe.replace(steps=steps)
+    check(changed)
+    return changed
+
+
 # -- private ----------------------------------------------------------------------------------------------------------
 
 

@@ -239,6 +239,15 @@ def free_bytes(place: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def keep_message(root: Path, message: dict[str, Any]) -> None:
+    """Keep a message to people in a run's journal, once there is one."""
+    from workflows.journal import Journal
+
+    if RunFolder.is_run(root):
+        with Journal(RunFolder.open(root).journal) as journal:
+            journal.note("message", message)
+
+
 class _IsoFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instrument.errors import ConnectionLost, DeviceFault, Refused
+from instrument.errors import ConnectionLost, DeviceFault, Refused, TimedOut
 from instrument.frame import FrameRef, reference
 from instrument.ledger import Record
 from instrument.settings import DetectorSettings, Done, PatternJob, Rectangle, Scan, Setup, State
@@ -127,11 +128,11 @@ def make(tmp_path: Path, server: Server) -> Iterator[Make]:
     Journal.create(folder.journal, run_id="r").close()
     opened: list[Journal] = []
 
-    def build(checkpoint: Callable[[str], None] = lambda _key: None) -> Acts:
+    def build(checkpoint: Callable[[str], None] = lambda _key: None, **more: Any) -> Acts:
         for journal in opened:
             journal.close()
         opened[:] = [Journal(folder.journal)]
-        return Acts(opened[0], folder, server, ensure=ensure, checkpoint=checkpoint)
+        return Acts(opened[0], folder, server, ensure=ensure, checkpoint=checkpoint, **more)
 
     def ensure(_setup: Setup) -> State:
         server.step()
@@ -345,3 +346,83 @@ def test_the_likeliest_lies_between_the_bounds(one: float, other: float, measure
         assert found == pytest.approx(0.5 * (low + high), abs=0.02)
     if low < measured < high and 20 * sigma < min(measured - low, high - measured):
         assert found == pytest.approx(measured, abs=2 * sigma + 1e-6)
+
+
+def test_a_fault_that_is_mended_does_not_end_the_act(server: Server, make: Callable[..., Acts]) -> None:
+    asked: list[tuple[str, str]] = []
+    server.error_next = DeviceFault("the needle does not move")
+    acts = make(mend=lambda key, error: asked.append((key, error.message)) or True)
+    assert acts.pattern("a", JOB, SETUP).charge_c == pytest.approx(1e-7)
+    assert server.dose["face"] == pytest.approx(1e-7)
+    server.error_next = TimedOut("no answer")
+    assert acts.frame("f", SCAN, SETUP, "slices", "s0001").uid == "u1"
+    assert asked == [("a", "the needle does not move"), ("f", "no answer")]
+
+
+def test_a_fault_within_a_pattern_is_settled_before_the_rest_is_given(
+    server: Server, make: Callable[..., Acts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source dies at an unknown place; the ledger has bounds, and nothing is given twice."""
+    do = server.do
+
+    def dies(command: Command) -> Record:
+        monkeypatch.setattr(server, "do", do)
+        server.dose["face"] = 0.5e-7
+        return Record("failed", None, None, DeviceFault("source off", at_least=0.5, at_most=0.5))
+
+    monkeypatch.setattr(server, "do", dies)
+    perform = server.perform
+
+    def told(action_id: str, command: Command) -> Result:
+        known = server.ledger.setdefault(action_id, server.do(command)) if action_id not in server.ledger else (
+            server.ledger[action_id]
+        )  # fmt: skip
+        if known.error is not None:
+            raise known.error
+        return perform(action_id, command)
+
+    monkeypatch.setattr(server, "perform", told)
+    done = make(mend=lambda _key, _error: True).pattern("a", JOB, SETUP, settle=given_again)
+    assert server.dose["face"] == pytest.approx(1e-7)
+    assert done.charge_c == pytest.approx(1e-7)
+
+
+def test_a_beam_that_dies_within_a_pattern_leaves_the_rest_to_be_given(
+    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pattern ran to its end, but only 30 % of its charge arrived."""
+    do = server.do
+
+    def weak(command: Command) -> Record:
+        monkeypatch.setattr(server, "do", do)
+        server.dose["face"] = 0.3e-7
+        return Record("done", 1.0, Result(done=Done(fraction=1.0, elapsed_s=100.0, charge_c=0.3e-7)))
+
+    monkeypatch.setattr(server, "do", weak)
+    done = make().pattern("a", JOB, SETUP)
+    assert server.dose["face"] == pytest.approx(1e-7)
+    assert done.charge_c == pytest.approx(1e-7)
+    assert done.fraction == 1.0
+
+
+def test_a_picture_that_broke_off_is_kept_aside_and_taken_again(
+    server: Server, make: Callable[..., Acts], tmp_path: Path
+) -> None:
+    judged: list[str] = []
+
+    def whole(path: Path) -> bool:
+        judged.append(path.name)
+        return len(judged) > 1
+
+    ref = make(whole=whole).frame("f", SCAN, SETUP, "slices", "s0001")
+    assert ref.uid == "u2"
+    assert judged == ["s0001.ome.tif"] * 2
+    kept = sorted(path.name for path in (tmp_path / "RUN" / "slices").iterdir())
+    assert kept == ["broken-1-s0001.ome.tif", "s0001.ome.tif"]
+    assert RunFolder(tmp_path / "RUN").slice_names() == ["s0001"]
+
+
+def test_a_picture_that_always_breaks_off_is_taken_so_often_and_no_more(
+    server: Server, make: Callable[..., Acts]
+) -> None:
+    assert make(whole=lambda _path: False).frame("f", SCAN, SETUP, "slices", "s0001").uid == "u3"

@@ -1,0 +1,264 @@
+"""The queue of nights: which recipe begins when, by when it must have ended, and whether a person armed it.
+
+One SQLite file of this user; any process may add, list and remove, one worker does what is due, one night at a time.
+What doesn't fit its window is said when it is added, by evening, and not found out at three in the morning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from instrument import durable
+from instrument.settings import Description
+from workflows.plan import Plan, plan
+from workflows.recipe import Recipe
+
+_BUSY_S = 10.0
+_SCHEMA = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS nights (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, recipe TEXT NOT NULL, folder TEXT NOT NULL UNIQUE, begins TEXT NOT NULL,
+    ends TEXT, images INTEGER, armed INTEGER NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL, why TEXT NOT NULL,
+    added TEXT NOT NULL
+);
+"""
+
+
+class NightState(StrEnum):
+    """Where an entry of the queue stands; only a waiting one can be removed."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    HELD = "held"
+    FAILED = "failed"
+    MISSED = "missed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A night of the queue.
+
+    recipe, folder : absolute paths; begins, ends : with time zone, no end: as long as it takes
+    images : at most so many, None: as the recipe says; armed : whether a person has said that it may begin alone
+    options : model, notify, watcher, restarts of `kintsugi night`
+    """
+
+    id: int
+    recipe: Path
+    folder: Path
+    begins: datetime
+    ends: datetime | None
+    images: int | None
+    armed: bool
+    options: dict[str, Any]
+    state: NightState
+    why: str
+    added: datetime
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a recipe fits a window: `problems` empty means that it does, with so many images."""
+
+    problems: tuple[str, ...]
+    images: int | None
+    plan: Plan
+
+
+def fits(
+    recipe: Recipe,
+    description: Description,
+    begins: datetime,
+    ends: datetime | None,
+    *,
+    shorten: bool,
+    free_bytes: int | None = None,
+) -> Fit:
+    """Plan a recipe for a window; with `shorten` fewer images are taken rather than none.
+
+    Parameters
+    ----------
+    recipe, description : what is to be done on what; free_bytes : what the disk has free
+    begins, ends : the window; no end: any length fits
+    """
+    whole = plan(recipe, description, free_bytes=free_bytes, options=False)
+    if whole.problems or ends is None:
+        return Fit(whole.problems, None, whole)
+    window = (ends - begins).total_seconds()
+    if whole.total_s <= window:
+        return Fit((), None, whole)
+    left = window - whole.prelude_s
+    shorter = None if left <= 0 else plan(
+        recipe, description, finish_by=f"{left / 3600:.4f} h", free_bytes=free_bytes, options=False
+    )  # fmt: skip
+    images = 0 if shorter is None else shorter.images_planned
+    told = f"{recipe.name} takes {_hours(whole.total_s)} and the window from {begins:%H:%M} to {ends:%H:%M} has "
+    told += f"{_hours(window)}: {images} of {whole.images_planned} images fit"
+    if shorter is None or images < 1:
+        return Fit((f"{told}; begin earlier, or end later",), None, whole)
+    if not shorten:
+        return Fit((f"{told}; --shorten takes these, or begin earlier, or end later",), images, whole)
+    return Fit(shorter.problems, images, shorter)
+
+
+def next_time(text: str, after: datetime) -> datetime:
+    """Return a time written as "20:00" (the next one), "now", or "2026-11-26 20:00" (local).
+
+    Raises
+    ------
+    ValueError
+        When it is none of these, or lies before `after`.
+    """
+    if text == "now":
+        return after
+    if found := re.fullmatch(r"(\d{1,2}):(\d{2})", text):
+        hour, minute = int(found[1]), int(found[2])
+        if hour > 23 or minute > 59:
+            msg = f"{text!r} is no time of day"
+            raise ValueError(msg)
+        at = after.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        return at if at >= after else at + timedelta(days=1)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is no time; write 20:00, or 2026-11-26 20:00"
+        raise ValueError(msg) from error
+    at = at.astimezone() if at.tzinfo is None else at
+    if at < after:
+        msg = f"{text} is over already"
+        raise ValueError(msg)
+    return at
+
+
+class Queue:
+    """The nights of one user.
+
+    Parameters
+    ----------
+    path : the SQLite file; made with its folder when missing
+    """
+
+    def __init__(self, path: Path) -> None:
+        durable.make_dir(path.parent)
+        self.path = path
+        with self._open() as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            found = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if found > _SCHEMA:
+                msg = f"{path} was written by a newer kintsugi (schema {found}): install that one"
+                raise ValueError(msg)
+            db.executescript(_TABLE)
+            db.execute(f"PRAGMA user_version={_SCHEMA}")
+
+    def add(
+        self,
+        recipe: Path,
+        folder: Path,
+        begins: datetime,
+        ends: datetime | None,
+        *,
+        armed: bool,
+        images: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Entry:
+        """Add a night; ValueError where its folder is another night's."""
+        row = (
+            str(recipe.absolute()), str(folder.absolute()), begins.isoformat(), None if ends is None else
+            ends.isoformat(), images, int(armed), json.dumps(options or {}), NightState.WAITING, "",
+            datetime.now().astimezone().isoformat(),
+        )  # fmt: skip
+        try:
+            with self._open() as db:
+                cursor = db.execute(
+                    "INSERT INTO nights (recipe, folder, begins, ends, images, armed, options, state, why, added)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+                return self._one(db, int(cursor.lastrowid or 0))
+        except sqlite3.IntegrityError as error:
+            msg = f"{folder} is another night's folder already"
+            raise ValueError(msg) from error
+
+    def entries(self, *, all_: bool = False) -> list[Entry]:
+        """Return what waits and runs, by its beginning; with `all_` also what is over."""
+        with self._open() as db:
+            found = [_entry(row) for row in db.execute(f"SELECT {_COLUMNS} FROM nights ORDER BY begins, id")]  # noqa: S608
+        return [one for one in found if all_ or one.state in (NightState.WAITING, NightState.RUNNING)]
+
+    def remove(self, number: int) -> Entry:
+        """Take a waiting night out; ValueError where there is none of this number, or it has begun."""
+        with self._open() as db:
+            changed = db.execute(
+                "UPDATE nights SET state = ? WHERE id = ? AND state = ?",
+                (NightState.REMOVED, number, NightState.WAITING),
+            ).rowcount
+            if not changed:
+                state = db.execute("SELECT state FROM nights WHERE id = ?", (number,)).fetchone()
+                msg = f"night {number} is {state[0]}; only one that waits can be removed" if state else (
+                    f"there is no night {number}"
+                )  # fmt: skip
+                raise ValueError(msg)
+            return self._one(db, number)
+
+    def due(self, now: datetime) -> Entry | None:
+        """Return what is to be done now: a night that was running when its worker died, else the first that is due."""
+        waiting = self.entries()
+        running = [one for one in waiting if one.state is NightState.RUNNING]
+        return next(iter(running or [one for one in waiting if one.begins <= now]), None)
+
+    def put(self, number: int, state: NightState, why: str = "") -> None:
+        """Write down where a night stands."""
+        with self._open() as db:
+            db.execute("UPDATE nights SET state = ?, why = ? WHERE id = ?", (state, why, number))
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=_BUSY_S)
+        try:
+            db.execute("PRAGMA synchronous=FULL")
+            with db:
+                yield db
+        finally:
+            db.close()
+
+    @staticmethod
+    def _one(db: sqlite3.Connection, number: int) -> Entry:
+        return _entry(db.execute(f"SELECT {_COLUMNS} FROM nights WHERE id = ?", (number,)).fetchone())  # noqa: S608
+
+
+_COLUMNS = ", ".join(Entry.__dataclass_fields__)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    values = dict(zip(Entry.__dataclass_fields__, row, strict=True))
+    return Entry(
+        id=values["id"],
+        recipe=Path(values["recipe"]),
+        folder=Path(values["folder"]),
+        begins=datetime.fromisoformat(values["begins"]),
+        ends=None if values["ends"] is None else datetime.fromisoformat(values["ends"]),
+        images=values["images"],
+        armed=bool(values["armed"]),
+        options=json.loads(values["options"]),
+        state=NightState(values["state"]),
+        why=values["why"],
+        added=datetime.fromisoformat(values["added"]),
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"
