@@ -7,7 +7,6 @@ let in no farther than `REACH_M` ahead of the face, so layers that are made late
 from __future__ import annotations
 
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ from simulator.topside import Feature
 from simulator.volume import Volume, build
 
 Float32 = NDArray[np.float32]
-_Layers = tuple[Volume, NDArray[np.uint8]]
 
 #: So far ahead of the face layers are there at least, and so far behind it at most, metres.
 REACH_M, BEHIND_M = 8e-6, 2.5e-6
@@ -44,8 +42,6 @@ class Slab:
         self._model = model_of(electrode)
         self.texture: Float32 = self._texture()
         self._held: tuple[int, NDArray[np.uint8]] = (0, np.empty((0, 0, 0), np.uint8))
-        self._pool = ThreadPoolExecutor(1, "slab")
-        self._ahead: tuple[int, int, Future[_Layers]] | None = None
 
     @property
     def length(self) -> int:
@@ -72,14 +68,14 @@ class Slab:
     def make(self, first: int, last: int, features: tuple[Feature, ...]) -> tuple[Volume, Top]:
         """Return layers `first` to `last` with what stands on them."""
         electrode = self.electrode
-        ahead = self._ahead
-        made = ahead[2].result() if ahead is not None and ahead[:2] == (first, last) else self._layers(first, last)
-        volume, after = made
-        rows, low = after.shape[1], max(0, first - self._margin)
+        volume = build(electrode, first, last, model=self._model)
+        reach = margin(electrode.voxel_m, electrode.layer_m)
+        low, high = max(0, first - reach), min(electrode.shape[0], last + reach)
+        rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
         start, held = self._held
         known = start <= low < first == start + len(held)
         before = held[low - start :] if known else self._head(low, first, rows)
-        head = np.concatenate([before, volume.labels[:, :rows], after], axis=0)
+        head = np.concatenate([before, volume.labels[:, :rows], self._head(last, high, rows)], axis=0)
         self._held = (low, head[: last - low])  # as built: what follows looks back at it
         over = bridged(head, electrode.voxel_m, electrode.layer_m)
         top = Top(volume, over[first - low : first - low + (last - first)])
@@ -93,6 +89,8 @@ class Slab:
         The volume given is used up.
         """
         last = volume.first_layer + volume.labels.shape[0]
+        if first >= last:  # a cut of many microns at once: nothing of it is left
+            return self.make(first, first + self.length, features)
         drop = first - volume.first_layer
         fresh, fresh_top = self.make(last, first + self.length, features)
         labels, keep = volume.labels, max(0, volume.labels.shape[0] - drop)
@@ -100,27 +98,10 @@ class Slab:
             piece = slice(start, min(keep, start + drop))
             labels[piece] = labels[piece.start + drop : piece.stop + drop]
         labels[keep:] = fresh.labels
-        self._make_ahead(first + self.length)
         x, y, _ = self.electrode.origin_m
         origin = (x, y, self.electrode.origin_m[2] + first * self.electrode.layer_m)
         whole = Volume(labels, origin, volume.voxel, volume.layer, volume.electrode, volume.grain, first)
         return whole, top.joined(whole, fresh_top, drop)
-
-    def _make_ahead(self, first: int) -> None:
-        """Begin with the layers that will be wanted next, beside what else is done until then."""
-        last = min(first + self._stride, self.electrode.shape[0])
-        self._ahead = (first, last, self._pool.submit(self._layers, first, last)) if last > first else None
-
-    def _layers(self, first: int, last: int) -> _Layers:
-        """Return layers as built, and the uppermost rows of those after them."""
-        electrode = self.electrode
-        rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
-        high = min(electrode.shape[0], last + self._margin)
-        return build(electrode, first, last, model=self._model), self._head(last, high, rows)
-
-    @property
-    def _margin(self) -> int:
-        return margin(self.electrode.voxel_m, self.electrode.layer_m)
 
     def _head(self, first: int, last: int, rows: int) -> NDArray[np.uint8]:
         """Return the uppermost rows of layers, as built."""
