@@ -30,8 +30,9 @@ HALO = 0.1
 #: A film leaves platinum no deeper than so many times its thickness and this, metres: walls of a pore of width d grow
 #: by 0.3 of it at the mouth and by 1/e of that every 1.2 d (physics.md 3.2), and no pore is wider than some microns.
 FILM_REACHES, FILM_REACH_M = 4.0, 0.8e-6
-#: A cut face is even to this, metres; what stands before or behind it is the flank of an uncut part.
-EVEN_M = 1.5e-6
+#: A cut face is even to this, metres, and its middle part (shares) to less: what stands this much before or behind that
+#: is the flank of an uncut part.
+EVEN_M, MIDDLE_PART, BESIDE_M = 1.5e-6, (0.02, 0.98), 0.3e-6
 #: Deviation of a film's nodular surface, as far as the maps' grid can show it (physics.md 3.1, 8.3), metres.
 NODULES_M = 1.5e-9
 #: Columns that have gone back this much further than the face are no part of it: trenches.
@@ -189,6 +190,9 @@ class Block:
         laid = np.minimum(self.maps.pending, self.film)
         # its thin halo lets nothing in; nor do the slopes beside the cut, which no picture shows
         counts = (laid > HALO * laid.max()) & (np.abs(self.maps.face - self.middle_z()) < EVEN_M)
+        if counts.any():
+            low, high = np.quantile(self.maps.face[counts], MIDDLE_PART)
+            counts &= (self.maps.face > low - BESIDE_M) & (self.maps.face < high + BESIDE_M)
         film = np.where(counts, laid, np.float32(0))
         part = self._reached(film)
         infill = infiltrate(part, self.x, self.y, self.maps.face, film, before, beam=self.film_beam)

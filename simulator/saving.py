@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,14 @@ from simulator.block import Block, Maps, block_again
 from simulator.condition import Condition
 from simulator.options import Options
 
-STATE, FORM = "state.json", 1
+STATE, FORM = "state.json", 2
 
 
 class Store:
     """A state folder.
 
     `state.json` is replaced whole and names what belongs to it: how many files of changed voxels, and which file of
-    maps. Those are written once and never changed; maps that nothing names any more are deleted. It outlives its
+    each map. Those are written once and never changed; maps that nothing names any more are deleted. It outlives its
     process; it does not wait for the disk, as a real machine does not wait for its own.
     """
 
@@ -32,7 +31,7 @@ class Store:
         durable.make_dir(folder)
         self._written = 0
         self._maps: dict[str, NDArray[np.float32]] = {}
-        self._number = 0
+        self._numbers: dict[str, int] = {}
 
     def save(self, options: Options, now: Condition, block: Block) -> Condition:
         """Make the machine's state durable; return the condition as saved."""
@@ -43,39 +42,45 @@ class Store:
             durable.atomic_write_bytes(self.folder / f"change-{self._written + 1:04d}.npz", data.getvalue(), sync=False)
             self._written += 1
             block.changes.pop(0)
-        old = self._number
+        old = dict(self._numbers)
         self._save_maps(block.maps)
         now = now.replace_fast(changes=self._written, features=block.features, film_beam=block.film_beam)
         state = {
-            "form": FORM, "maps": self._number, "options": options.model_dump(mode="json"),
-            "condition": now.model_dump(mode="json"),
+            "form": FORM, "maps": self._numbers, "shape": block.maps.surface.shape,
+            "options": options.model_dump(mode="json"), "condition": now.model_dump(mode="json"),
         }  # fmt: skip
         durable.atomic_write_bytes(self.folder / STATE, json.dumps(state).encode(), sync=False)
-        if old != self._number:
-            self._maps_path(old).unlink(missing_ok=True)
+        for name, number in old.items():
+            if number and self._numbers[name] != number:
+                self._map_path(name, number).unlink(missing_ok=True)
         return now
 
     def _save_maps(self, maps: Maps) -> None:
-        """Write the maps where one has changed: they are replaced as wholes, so that identity tells."""
+        """Write the maps that have changed: they are replaced as wholes, so that identity tells; 0 is all zero."""
         arrays = maps.copies()
-        if all(self._maps.get(name) is array for name, array in arrays.items()):
-            return
-        data = io.BytesIO()
-        held: dict[str, Any] = {name: array for name, array in arrays.items() if array.any()}
-        np.savez(data, shape=np.array(maps.surface.shape), **held)
-        self._number += 1
-        durable.atomic_write_bytes(self._maps_path(self._number), data.getvalue(), sync=False)
+        for name, array in arrays.items():
+            if self._maps.get(name) is array:
+                continue
+            number = 0
+            if array.any():
+                number = max(self._numbers.values(), default=0) + 1
+                data = io.BytesIO()
+                np.save(data, array)
+                durable.atomic_write_bytes(self._map_path(name, number), data.getvalue(), sync=False)
+            self._numbers[name] = number
         self._maps = arrays
 
-    def _maps_path(self, number: int) -> Path:
-        return self.folder / f"maps-{number:05d}.npz"
+    def _map_path(self, name: str, number: int) -> Path:
+        return self.folder / f"map-{name}-{number:06d}.npy"
 
-    def _load_maps(self, number: int) -> Maps:
-        with np.load(self._maps_path(number)) as held:
-            shape = tuple(int(side) for side in held["shape"])
-            nothing = np.zeros(shape, np.float32)
-            maps = Maps(**{name: held.get(name, nothing) for name in ("surface", "face", "relief", "pending", "dose")})
-        self._number, self._maps = number, maps.copies()
+    def _load_maps(self, numbers: dict[str, int], shape: tuple[int, int]) -> Maps:
+        nothing = np.zeros(shape, np.float32)
+        held = {
+            name: np.load(self._map_path(name, number)) if number else nothing.copy()
+            for name, number in numbers.items()
+        }
+        maps = Maps(**held)
+        self._numbers, self._maps = dict(numbers), maps.copies()
         return maps
 
     def load(self, options: Options) -> tuple[Condition, Block] | None:
@@ -90,7 +95,10 @@ class Store:
             state = json.loads(path.read_text(encoding="utf-8"))
             saved = Options.model_validate(state["options"])
             now = Condition.model_validate(state["condition"])
-            maps = self._load_maps(int(state["maps"]))
+            if state["form"] != FORM:
+                msg = f"it was saved by another version of the virtual microscope (form {state['form']}, here {FORM})"
+                raise ValueError(msg)
+            maps = self._load_maps(state["maps"], tuple(state["shape"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} cannot be read as the state of a virtual microscope: {error}"
             raise BadData(msg, path=str(path)) from error

@@ -140,6 +140,10 @@ class Aligner:
             self._gas_flows(setup)
         return self._instrument.state()
 
+    def state(self) -> State:
+        """Return the instrument's state as it is now."""
+        return self._instrument.state()
+
     def _gas_flows(self, setup: Setup) -> None:
         """Open the set-up's valves; no beam without the rise of pressure that proves a flow."""
         before = self._instrument.state()

@@ -134,6 +134,7 @@ def export(
 
 for _command in (*commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS):
     app.command()(_command)
+app.command(name="set")(commands_run.set_)
 for _name, _group in commands_night.GROUPS.items():
     app.add_typer(_group, name=_name)
 

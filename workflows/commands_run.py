@@ -10,6 +10,7 @@ import typer
 from workflows.terminal import DONE, Wrong, console, say, say_json
 
 if TYPE_CHECKING:
+    from workflows.handover import Choice
     from workflows.plan import Plan
     from workflows.recipe import Recipe
 
@@ -97,6 +98,9 @@ def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
     model: Model = "package",
+    adopt: Annotated[
+        bool | None, typer.Option("--adopt/--restore", help="Keep what a person set by eye meanwhile, or set it back.")
+    ] = None,
 ) -> int:
     """Go on with a run that was stopped, paused, held, or whose process died."""
     from workflows.journal import Journal
@@ -111,8 +115,78 @@ def resume(
         raise Wrong(msg)
     recipe = load(folder.recipe)
     _known_step(recipe, until)
-    with Journal(folder.journal) as journal, Session(folder, journal, recipe, model=model) as session:
+    hands: Choice | None = None if adopt is None else "adopt" if adopt else "restore"
+    with Journal(folder.journal) as journal, Session(folder, journal, recipe, model=model, hands=hands) as session:
         return session.work(until)
+
+
+def mark(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    number: Annotated[int, typer.Argument(metavar="SLICE", help="Its number.")],
+    verdict: Annotated[str, typer.Argument(metavar="bad|good", help="What to say of it.")],
+    why: Annotated[str, typer.Option(help="What is wrong with it.")] = "",
+) -> int:
+    """Mark a slice bad, or good again; it is kept, and said in summary and report."""
+    from workflows.journal import Journal
+    from workflows.store import RunFolder
+
+    folder = RunFolder.open(directory)
+    names = folder.slice_names()
+    if verdict not in ("bad", "good"):
+        msg = f"the mark is {verdict!r}; it can be bad or good"
+        raise Wrong(msg)
+    if f"s{number:04d}" not in names:
+        msg = f"there is no slice {number}; {directory} has {len(names)}, the last is {names[-1] if names else 'none'}"
+        raise Wrong(msg)
+    with Journal(folder.journal) as journal:
+        journal.note("mark", {"slice": number, "as": verdict, "why": why})
+    say(f"slice {number} is marked {verdict}")
+    return DONE
+
+
+def set_(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    change: Annotated[str, typer.Argument(metavar="PATH=VALUE", help='As in a recipe: slice.until.depth="30 um".')],
+) -> int:
+    """Change what lies ahead of a run; it is taken up after the slice in hand, and what was cut is as it was."""
+    from workflows.amendments import all_amendments, amended, parsed
+    from workflows.journal import Journal
+    from workflows.recipe import load
+    from workflows.store import RunFolder
+
+    folder = RunFolder.open(directory)
+    path, value = parsed(change)
+    with Journal(folder.journal) as journal:
+        amended(load(folder.recipe), [*all_amendments(journal), (path, value)])
+        journal.note("amended", {"path": path, "value": value})
+    say(f"{path} is {value} from the next slice on")
+    return DONE
+
+
+def do(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    what: Annotated[str, typer.Argument(metavar="infiltrate|eds|image", help="What to do after the slice in hand.")],
+) -> int:
+    """Ask a run for a fill, an element map or another picture now, after the slice in hand."""
+    from workflows.amendments import WISHES
+    from workflows.journal import Journal
+    from workflows.recipe import load
+    from workflows.store import RunFolder
+
+    if what not in WISHES:
+        msg = f"{what!r} can't be asked for; it can be {', '.join(WISHES)}"
+        raise Wrong(msg)
+    folder = RunFolder.open(directory)
+    slicing = load(folder.recipe).slicing
+    if slicing is None or (what == "eds" and slicing.eds is None) or (what == "infiltrate" and slicing.refill is None):
+        msg = (
+            f"the recipe of {directory} does not say how: it has no slice.{'refill' if what == 'infiltrate' else what}"
+        )
+        raise Wrong(msg)
+    with Journal(folder.journal) as journal:
+        journal.note("do", {"what": what})
+    say(f"{what} is done after the slice in hand")
+    return DONE
 
 
 def answer(
@@ -152,7 +226,7 @@ def serve(
     return int(main(arguments) or 0)
 
 
-COMMANDS = (check, dry_run, run, resume, answer, serve)
+COMMANDS = (check, dry_run, run, resume, answer, mark, do, serve)
 
 
 # -- private ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from instrument.settings import (
 from instrument.units import show
 from workflows.acts import Acts, Held
 from workflows.alignment import Aligner, look_scan
+from workflows.amendments import Asked
 from workflows.layout import RULER_WIDTH_M, Layout
 from workflows.limits import film_current
 from workflows.planes import DOSE_FACTOR, Planes
@@ -88,6 +89,8 @@ class Handle:
     boundary : called with cut, slice or fill where a request may be honoured
     told : called after each change of `telling`, and with a name after each slice
     answer : returns what a person answered to a question ("yes", "no"), None while there is no answer
+    free_bytes : returns what the run folder's disk has free
+    asked : returns what people have asked for after an event's number
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Handle:
         boundary: Callable[[str], None],
         told: Callable[[Telling, str | None], None],
         answer: Callable[[str], str | None],
+        free_bytes: Callable[[], int],
+        asked: Callable[[int], Asked],
     ) -> None:
         self.recipe = recipe
         self.description = description
@@ -114,6 +119,8 @@ class Handle:
         self.telling = Telling()
         self._told = told
         self._answer = answer
+        self.free_bytes = free_bytes
+        self.asked = asked
         self.planes: Planes | None = None
         self.detectors: tuple[DetectorSettings, ...] = ()
         self.layout = layout

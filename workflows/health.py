@@ -1,4 +1,4 @@
-"""Judges frames: whether a picture is what a slice should look like, and whether anything was milled at all."""
+"""Judges: before a slice, whether it may be cut; after it, whether its picture shows what it should."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instrument.frame import Frame
+from instrument.settings import State
 from workflows.policy import Action, action
 from workflows.tracking import SAME_PLANE, alike
 
@@ -14,6 +15,8 @@ from workflows.tracking import SAME_PLANE, alike
 MOST_CLIPPED = 0.35
 #: A picture whose last rows, this share of it, are all zero in all detectors has broken off.
 LEAST_LOST = 0.05
+#: What is to come may take this much more than forecast, and so many bytes are left for labels and report.
+RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
 
@@ -26,6 +29,25 @@ class Finding:
     what: str
     remedy: str
     action: Action
+
+
+def gate(state: State, *, free_bytes: int, needed_bytes: float) -> list[Finding]:
+    """Return what keeps the next slice from being cut.
+
+    Parameters
+    ----------
+    state : of the instrument
+    free_bytes, needed_bytes : what the disk has free, and what all that is still to come will take
+    """
+    found = []
+    if free_bytes < needed_bytes * RESERVE + RESERVE_BYTES:
+        what = f"{free_bytes / 1e9:.2f} GB are free and what is to come takes {needed_bytes / 1e9:.2f} GB and a reserve"
+        found.append(_finding("disk-short", what, "make room on the run folder's disk, then `kintsugi resume`"))
+    if not state.stage_homed:
+        found.append(
+            _finding("not-homed", "the stage has lost its reference", "home it with nothing under the pole piece")
+        )
+    return found
 
 
 def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float) -> list[Finding]:

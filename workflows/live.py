@@ -74,6 +74,18 @@ class Live:
         """Print a line that stays."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def ask(self, question: str) -> bool:
+        """Ask the person at the terminal; True for yes."""
+        from rich.prompt import Confirm
+
+        if self._status is not None:
+            self._status.stop()
+        try:
+            return Confirm.ask(question, console=self._console)
+        finally:
+            if self._status is not None:
+                self._status.start()
+
     def update(
         self,
         step: str,

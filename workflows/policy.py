@@ -17,6 +17,9 @@ POLICY: dict[str, Action] = {
     "blank": "hold",
     "saturated": "note",
     "plane-off": "note",
+    # before a slice
+    "disk-short": "hold",
+    "not-homed": "hold",
     # of the instrument
     "source-off": "recover",
     "current-off": "recover",

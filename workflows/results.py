@@ -11,6 +11,7 @@ from importlib import metadata
 from statistics import fmean, median
 from typing import Any
 
+from workflows.happenings import happenings
 from workflows.journal import Act, Journal
 from workflows.store import RunFolder
 
@@ -51,7 +52,7 @@ def summarise(folder: RunFolder, journal: Journal) -> dict[str, Any]:
         "fills": fill_rows(journal),
         "slices": rows,
         "unsettled": [act.key for act in acts if not act.has_outcome],
-        "notes": [event.data for event in journal.events(kind="note")],
+        "happenings": happenings(journal),
         "versions": versions(),
     }
 
@@ -62,6 +63,7 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
     after_fill: float | None = None
     zero = ruler_zero(journal)
     refilled = {int(row["after_slice"]) for row in fill_rows(journal)}
+    marked = {int(event.data["slice"]): event.data for event in journal.events(kind="mark")}
     for act in journal.acts("slice/", kind="frame"):
         if not act.has_outcome or not act.key.endswith("/image"):
             continue
@@ -90,6 +92,8 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
             "fill_before": fill_before,
             "fill_age_m": z - after_fill,
             "health": [one["what"] for one in (health.result if health is not None and health.has_outcome else [])],
+            "marked": marked[k]["as"] if k in marked else None,
+            "marked_why": marked[k]["why"] if k in marked else "",
             "time_s": act.done_at,
         })  # fmt: skip
     return rows

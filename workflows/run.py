@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,15 +21,17 @@ from instrument.durable import FileLock
 from instrument.errors import InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
-from instrument.settings import Description, StagePosition
+from instrument.settings import Description, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
 from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
 from workflows.alignment import Aligner
+from workflows.amendments import asked
 from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
+from workflows.handover import Change, Choice, changes, restore
 from workflows.health import whole
 from workflows.journal import Journal, ReplayMismatch
 from workflows.layout import Layout
@@ -74,6 +77,7 @@ class Run:
     description : of the instrument
     follower : the segmentation core's process, None to go without labels
     told : told where the run stands, and the name of each slice that has come
+    choose : asked, where the instrument stands otherwise than the run left it, whether that is adopted or restored
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Run:
         *,
         told: Told,
         until: str | None = None,
+        choose: Callable[[list[Change]], Choice] = lambda _changes: "restore",
     ) -> None:
         self.folder = folder
         self.journal = journal
@@ -98,6 +103,7 @@ class Run:
         self.follower = follower
         self.until = until
         self._told = told
+        self._choose = choose
         self._asked: Request | None = None
         self._milling = threading.Event()
         self._ended = threading.Event()
@@ -122,11 +128,14 @@ class Run:
         began = time.monotonic()
         with FileLock(self.folder.lock), self.folder.logging():
             self.folder.answered()
+            left = self._left()
             self._change("running", {"pid": os.getpid()})
             watch = threading.Thread(target=self._watch, name="requests", daemon=True)
             watch.start()
             try:
                 with self._signals():
+                    if left is not None:
+                        self._take_back(left)
                     ended = self._steps()
                 self._change(ended)
             except Interrupted as error:
@@ -223,6 +232,7 @@ class Run:
             self.recipe, layout, self.description, acts, aligner,
             Labels(self.folder, self.follower, self.recipe.fillable),
             load=self._load, boundary=self._boundary, told=self._tell, answer=self._answered,
+            free_bytes=self.folder.free_bytes, asked=partial(asked, self.journal),
         )  # fmt: skip
 
     def _stood(self) -> Stood | None:
@@ -324,8 +334,27 @@ class Run:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
         try:
             self.instrument.make_safe()
+            self.journal.note("left", self.instrument.state().model_dump(mode="json"))
         except InstrumentError as error:
             log.error("make safe: %s", error.message)
+
+    def _left(self) -> State | None:
+        """Return how this run left the instrument, None when it never did, or died."""
+        events = self.journal.events(kind="left")
+        if not events or self.state not in ("paused", "stopped", "held", "failed"):
+            return None
+        return State.model_validate(events[-1].data)
+
+    def _take_back(self, left: State) -> None:
+        """See what somebody has changed since the run left the instrument, and adopt or restore it."""
+        found = changes(left, self.instrument.state())
+        if not found:
+            return
+        choice = self._choose(found)
+        log.warning("changed since the run left it, %s: %s", choice, "; ".join(map(str, found)))
+        self.journal.note("taken back", {"choice": choice, "changes": [str(one) for one in found]})
+        if choice == "restore":
+            restore(self.instrument, left)
 
 
 class _Watched:

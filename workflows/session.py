@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +14,12 @@ from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
 from instrument.settings import Description
 from workflows import results, showing
+from workflows.amendments import all_amendments, amended
 from workflows.envelope import envelope
 from workflows.evidence import Labels
 from workflows.follower import Follower, core_command
 from workflows.handle import Telling
+from workflows.handover import Change, Choice
 from workflows.journal import Journal
 from workflows.launch import is_simulator, remote_for
 from workflows.layout import Layout
@@ -44,13 +47,23 @@ class Session:
     ----------
     folder, journal, recipe : the run
     model : folder of the segmentation model, "package" for our own, "none" for no labels
+    hands : whether what a person changed meanwhile is adopted or restored; None: asked where there is a terminal
     """
 
-    def __init__(self, folder: RunFolder, journal: Journal, recipe: Recipe, *, model: str = "package") -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        journal: Journal,
+        recipe: Recipe,
+        *,
+        model: str = "package",
+        hands: Choice | None = None,
+    ) -> None:
         self.folder = folder
         self.journal = journal
         self.recipe = recipe
         self._model = model
+        self._hands = hands
         self._remote: Any = None
         self._follower: Follower | None = None
         self._live = Live(console())
@@ -100,13 +113,14 @@ class Session:
         self.journal.set_meta("plan", planned.model_dump(mode="json"))
         armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
         self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
-        layout = Layout.nominal(self.recipe)
-        self._remote.claim(envelope(self.journal.run_id, self.recipe, layout, planned, description))
+        ahead = amended(self.recipe, all_amendments(self.journal))
+        more = planned if ahead == self.recipe else plan(ahead, description, options=False)
+        self._remote.claim(envelope(self.journal.run_id, ahead, Layout.nominal(ahead), more, description))
         if self.journal.meta("clock_start") is None:
             self.journal.set_meta("clock_start", self._remote.state().time_s)
         self._run = Run(
             self.folder, self.journal, self.recipe, planned, self._remote, description, self._follower,
-            told=self._tell, until=until,
+            told=self._tell, until=until, choose=self._choose,
         )  # fmt: skip
         try:
             with self._live:
@@ -117,6 +131,15 @@ class Session:
         return DONE if ended == "done" else STOPPED
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _choose(self, found: list[Change]) -> Choice:
+        """Show what a person has changed, and ask what becomes of it; nobody there to ask: it is restored."""
+        self._live.say("changed since the run left the microscope:")
+        for one in found:
+            self._live.say(f"  {one}")
+        if self._hands is None and sys.stdin.isatty() and console().is_terminal:
+            self._hands = "adopt" if self._live.ask("adopt what was set by eye?") else "restore"
+        return self._hands or "restore"
 
     def _tell(self, telling: Telling, done: str | None) -> None:
         left = self._seconds_left(telling)

@@ -171,7 +171,7 @@ def tried(wanted: Strike, root: Path, oracle: Ended, draw: random.Random) -> Res
     finally:
         end_server(root)
     if result.ended == "done":
-        _compare(result, Ended(root), oracle)
+        compare(result, Ended(root), oracle)
     return result
 
 
@@ -185,6 +185,22 @@ def end_server(root: Path) -> None:
     deadline, pause = time.monotonic() + SAFE_S, threading.Event()
     while place.exists() and time.monotonic() < deadline:
         pause.wait(0.02)
+
+
+def compare(result: Result, run: Ended, oracle: Ended) -> None:
+    """Fill in how an ended run differs from the undisturbed one."""
+    result.settled = run.settled
+    result.slices_lost = len(set(oracle.slices) - set(run.slices))
+    result.slices_doubled = len(set(run.slices) - set(oracle.slices)) + _doubled_frames(run)
+    result.fired_twice = _fired_twice(run)
+    doubtful = {one["key"] for one in run.settled}
+    for act in run.acts:
+        if act.kind in ("mill", "deposit") and act.key not in doubtful:
+            share = act.result["charge_c"] / act.args["dose_c"]
+            if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
+                result.doses_wrong.append(act.key)
+    result.face_off_m = float(np.abs(run.face - oracle.face).max())
+    result.misplaced = run.misplaced()
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
@@ -232,21 +248,6 @@ def _unsafe(root: Path, wanted: Strike) -> float:
 def _emptied(root: Path) -> Path:
     """Return the folder, for a run that died before it was one: as a person would, they take a new folder."""
     return root if not root.exists() or not any(root.iterdir()) else root.with_name(root.name + "-again")
-
-
-def _compare(result: Result, run: Ended, oracle: Ended) -> None:
-    result.settled = run.settled
-    result.slices_lost = len(set(oracle.slices) - set(run.slices))
-    result.slices_doubled = len(set(run.slices) - set(oracle.slices)) + _doubled_frames(run)
-    result.fired_twice = _fired_twice(run)
-    doubtful = {one["key"] for one in run.settled}
-    for act in run.acts:
-        if act.kind in ("mill", "deposit") and act.key not in doubtful:
-            share = act.result["charge_c"] / act.args["dose_c"]
-            if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
-                result.doses_wrong.append(act.key)
-    result.face_off_m = float(np.abs(run.face - oracle.face).max())
-    result.misplaced = run.misplaced()
 
 
 def _doubled_frames(run: Ended) -> int:

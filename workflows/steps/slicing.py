@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from instrument.frame import FrameRef
+from instrument.process import frame_bytes
 from workflows.acts import Held
+from workflows.amendments import Asked, amended
 from workflows.handle import Handle, Plane
-from workflows.health import judge
+from workflows.health import gate, judge
 from workflows.plan import seconds_until
 from workflows.planes import Planes
-from workflows.recipe import Slice
+from workflows.recipe import Refill, Slice
 from workflows.refill import Fill, decide
 from workflows.steps.infiltrate import fill
 
@@ -30,10 +32,21 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
     fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
     before: FrameRef | None = None
-    for k in range(1, images + 1):
+    taken = Asked()
+    k = 0
+    while k < images:
+        k += 1
         if not _in_time(handle, settings, k):
             break
+        _ready(handle, settings, k, images)
         before = _slice(handle, settings, k, before)
+        taken = _asked(handle, k, taken.upto)
+        if taken.amended:
+            handle.recipe = amended(handle.recipe, taken.amended)
+            settings = handle.recipe.slicing or settings
+            images = max(k, settings.images)
+            handle.telling.slice_n = images
+        _wishes(handle, settings, k, taken, before, fills)
         _refill(handle, settings, k, images, before, fills)
         handle.tell(done=f"s{k:04d}", slice_k=k)
         handle.boundary("slice")
@@ -73,6 +86,22 @@ def _planes(handle: Handle) -> Planes:
         msg = "slice: there is no face yet"
         raise Held(msg, step="slice")
     return handle.planes
+
+
+def _ready(handle: Handle, settings: Slice, k: int, images: int) -> None:
+    """Look before a slice is cut whether its picture could be kept, and whether the stage knows where it is."""
+
+    def compute() -> list[dict[str, Any]]:
+        _, scan = handle.image_scan(settings.image, _planes(handle).target)
+        needed = (images - k + 1) * frame_bytes(scan)
+        found = gate(handle.aligner.state(), free_bytes=handle.free_bytes(), needed_bytes=needed)
+        if found:
+            first = found[0]
+            msg = f"slice {k} is not cut: {first.what}; {first.remedy}"
+            raise Held(msg, image=k, symptom=first.symptom)
+        return []
+
+    handle.value(f"slice/{k:04d}/ready", "measure", {"image": k}, compute)
 
 
 def _healthy(handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, target: float) -> None:
@@ -115,10 +144,31 @@ def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameR
     handle.tell("decision", slice_k=k)
     args = {"image": k, "when": rule.when, "fills": [one.after_image for one in fills]}
     decided = handle.value(f"slice/{k:04d}/decide", "decide", args, compute)
-    if not decided["fill"] or k == images:
-        return
+    if decided["fill"] and k < images:
+        _fill(handle, settings, rule, Fill(k, decided["value"]), newest, fills)
+
+
+def _asked(handle: Handle, k: int, since: int) -> Asked:
+    """Take up what people have asked for since the slice before."""
+    value = handle.value(f"slice/{k:04d}/asked", "answer", {"since": since}, lambda: handle.asked(since).model_dump())
+    return Asked.model_validate(value)
+
+
+def _wishes(handle: Handle, settings: Slice, k: int, taken: Asked, newest: FrameRef, fills: list[Fill]) -> None:
+    """Do what was asked for now: a picture, an element map, a fill."""
+    name, plane = f"asked-{k:04d}", _planes(handle).target
+    if "image" in taken.do:
+        handle.picture(f"slice/{k:04d}/asked-image", "pairs", name, settings.image, plane)
+    if "eds" in taken.do and settings.eds is not None:
+        handle.element_map(f"slice/{k:04d}/asked-eds", name, settings.eds, settings.image, plane)
+    if "infiltrate" in taken.do and settings.refill is not None:
+        _fill(handle, settings, settings.refill, Fill(k), newest, fills)
+
+
+def _fill(handle: Handle, settings: Slice, rule: Refill, made: Fill, newest: FrameRef, fills: list[Fill]) -> None:
+    """Fill, as one of the run's numbered refills."""
     number = len([one for one in fills if one.after_image > 0]) + 1
-    fills.append(Fill(k, decided["value"]))
+    fills.append(made)
     fill(handle, f"refill-{number:02d}", rule, settings, before=newest)
 
 

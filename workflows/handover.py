@@ -1,0 +1,109 @@
+"""The microscope handed to a person and taken back: what stands otherwise than the run left it, adopted or restored.
+
+What an act needs is ensured just before it fires, whoever moved it. What is compared here is what acts leave alone and
+a person sets by eye: stigmators, focus, the beams' shifts, and beyond these what shows that a hand was there at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from instrument.microscope import Microscope
+from instrument.settings import Beam, BeamSettings, State
+from instrument.units import show
+
+Choice = Literal["adopt", "restore"]
+
+#: What a person sets by eye: kept when it is adopted, set back when it is restored.
+BY_EYE = ("stigmator_x", "stigmator_y", "working_distance_m")
+_BEAM_FIELDS: dict[str, str] = {
+    "voltage_v": "voltage", "current_a": "current", "working_distance_m": "length", "shift_x_m": "length",
+    "shift_y_m": "length", "scan_rotation_rad": "angle", "stigmator_x": "", "stigmator_y": "", "species": "",
+    "lens": "",
+}  # fmt: skip
+_AXES = {"x": "length", "y": "length", "z": "length", "r": "angle", "t": "angle"}
+#: Readings of a stage that stands still differ by less, m and rad; other values by less than this share.
+_STILL_M, _STILL_RAD, _SAME = 0.5e-6, 1e-5, 1e-6
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that stands otherwise than it was left: its name, how it was left, how it is now, as people read it."""
+
+    name: str
+    left: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.left} -> {self.now}"
+
+
+def changes(left: State, now: State) -> list[Change]:
+    """Return what differs between the state that a run has left and the one it finds.
+
+    Blanking, valves and needles don't count: whoever left made safe.
+    """
+    found: list[Change] = []
+    for axis, kind in _AXES.items():
+        one, other = getattr(left.stage, axis), getattr(now.stage, axis)
+        limit = _STILL_RAD if kind == "angle" else _STILL_M
+        if one is not None and other is not None and abs(one - other) > limit:
+            found.append(Change(f"stage {axis}", show(one, kind, 6), show(other, kind, 6)))
+    for beam in Beam:
+        before, after = left.beam(beam), now.beam(beam)
+        for field, kind in _BEAM_FIELDS.items():
+            one, other = getattr(before.settings, field), getattr(after.settings, field)
+            if not _same(one, other):
+                found.append(Change(f"{beam} beam, {_words(field)}", _shown(one, kind), _shown(other, kind)))
+        if before.source_on != after.source_on:
+            found.append(Change(f"{beam} source", _on(before.source_on), _on(after.source_on)))
+    found += [
+        Change(str(device), _in(was), _in(now.devices.get(device, False)))
+        for device, was in left.devices.items()
+        if str(device) != "needle" and was != now.devices.get(device, False)
+    ]
+    return found
+
+
+def restore(instrument: Microscope, left: State) -> None:
+    """Set back what people set by eye and acts leave alone; all else is ensured before it is needed."""
+    now = instrument.state()
+    for beam in Beam:
+        before, after = left.beam(beam).settings, now.beam(beam).settings
+        back = {
+            field: getattr(before, field)
+            for field in BY_EYE
+            if getattr(before, field) is not None and not _same(getattr(before, field), getattr(after, field))
+        }
+        if back:
+            instrument.set_beam(beam, BeamSettings(**back))
+
+
+# -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float | int) and isinstance(other, float | int) and not isinstance(one, bool):
+        return abs(one - other) <= max(1e-12, _SAME * max(abs(one), abs(other)))
+    return bool(one == other)
+
+
+def _shown(value: Any, kind: str) -> str:
+    if value is None:
+        return "-"
+    return show(value, kind, 5) if kind and isinstance(value, float | int) else str(value)
+
+
+def _words(field: str) -> str:
+    return field.rsplit("_", 1)[0].replace("_", " ") if field.rsplit("_", 1)[-1] in ("v", "a", "m", "rad") else (
+        field.replace("_", " ")
+    )  # fmt: skip
+
+
+def _on(on: bool) -> str:
+    return "on" if on else "off"
+
+
+def _in(inserted: bool) -> str:
+    return "in" if inserted else "out"
