@@ -42,6 +42,8 @@ ION_DWELL_S, ELECTRON_DWELL_S = 100e-9, 300e-9
 FLOW_RISE = 1.5
 #: Vacuum after gas: it is waited for while it falls by more than 3 % in 10 s, five minutes at the most.
 PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
+#: Pixels of the pictures that show drift: a part of the face is enough.
+SETTLE_PX = (384, 332)
 #: Longest time for drift to die down, time between two quick pictures (night.md 14), s; drift far above the limit is
 #: looked at again after up to so many times that.
 SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
@@ -406,7 +408,11 @@ class Aligner:
         x0, y0, x1, y1 = layout.image
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
         scan = look_scan(
-            self._description, Beam.ELECTRON, view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane)), 0.8 * (y1 - y0)
+            self._description,
+            Beam.ELECTRON,
+            view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane)),
+            0.6 * (y1 - y0),
+            SETTLE_PX,
         )
         first = self._instrument.acquire(scan)
         began, rate, waits = first.meta.started_s, float("inf"), SETTLE_EVERY_S
