@@ -6,15 +6,20 @@ seldom, and never too wide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+_Part = tuple[slice, ...]
 
 _ROUNDS = 2
 _LEAST = 0.8  # of a step that a ball's reach shrinks by: between city-block and straight distances
+_SWEEPS = ((0, False), (1, False), (1, True), (2, False), (2, True), (0, True))  # axis, backward
+_TOGETHER = 2  # parts of the other axes that are swept at a time: their lines don't meet
 
 
 def passages(seeds: Float32, own: Float32) -> Float32:
@@ -26,11 +31,14 @@ def passages(seeds: Float32, own: Float32) -> Float32:
     own : width of the cell itself, 0 in solids
     """
     reached = np.minimum(seeds, own)
-    for _ in range(_ROUNDS):
-        for axis, backward in ((0, False), (1, False), (1, True), (2, False), (2, True), (0, True)):
-            for here, before in _pairs(own.shape[axis], backward):
-                at, there = _plane(axis, here), _plane(axis, before)
-                np.maximum(reached[at], np.minimum(reached[there], own[at]), out=reached[at])
+
+    def sweep(part: _Part, axis: int, backward: bool) -> None:
+        mine, way = reached[part], own[part]
+        for here, before in _pairs(own.shape[axis], backward):
+            at, there = _plane(axis, here), _plane(axis, before)
+            np.maximum(mine[at], np.minimum(mine[there], way[at]), out=mine[at])
+
+    _swept(own.shape, sweep)
     return reached
 
 
@@ -47,17 +55,29 @@ def spread(width: Float32, size: tuple[float, float, float]) -> Float32:
     best = width.copy()
     reach = 0.5 * width
     solid = width <= 0
-    for _ in range(_ROUNDS):
-        for axis, backward in ((0, False), (1, False), (1, True), (2, False), (2, True), (0, True)):
-            step = np.float32(_LEAST * size[axis])
-            slack = np.float32(-0.6 * size[axis])
-            for here, before in _pairs(width.shape[axis], backward):
-                at, there = _plane(axis, here), _plane(axis, before)
-                left = reach[there] - step
-                better = (left >= slack) & (best[there] > best[at]) & ~solid[at]
-                np.copyto(best[at], best[there], where=better)
-                np.copyto(reach[at], left, where=better)
+
+    def sweep(part: _Part, axis: int, backward: bool) -> None:
+        step, slack = np.float32(_LEAST * size[axis]), np.float32(-0.6 * size[axis])
+        mine, far, closed = best[part], reach[part], solid[part]
+        for here, before in _pairs(width.shape[axis], backward):
+            at, there = _plane(axis, here), _plane(axis, before)
+            left = far[there] - step
+            better = (left >= slack) & (mine[there] > mine[at]) & ~closed[at]
+            np.copyto(mine[at], mine[there], where=better)
+            np.copyto(far[at], left, where=better)
+
+    _swept(width.shape, sweep)
     return best
+
+
+def _swept(shape: tuple[int, ...], sweep: Callable[[_Part, int, bool], None]) -> None:
+    """Sweep along every axis, both ways; lines along an axis are independent, so halves are swept side by side."""
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        for axis, backward in _SWEEPS * _ROUNDS:
+            across = 1 if axis == 0 else 0
+            edges = np.linspace(0, shape[across], _TOGETHER + 1).astype(int)
+            parts = [(slice(None),) * across + (slice(int(a), int(b)),) for a, b in pairwise(edges)]
+            list(pool.map(lambda part, axis=axis, backward=backward: sweep(part, axis, backward), parts))
 
 
 def _pairs(count: int, backward: bool) -> Iterator[tuple[int, int]]:

@@ -180,6 +180,7 @@ class Acts:
                 break
             target.rename(target.with_name(f"broken-{act.attempt}-{target.name}"))
             act, old = self._taken_again(key, "part of it is missing"), False
+            self._instrument.release_frame(spooled)
         kept = spooled.replace(name=self._folder.relative(target))
         self._done(key, kept.model_dump(mode="json"))
         self._instrument.release_frame(spooled)

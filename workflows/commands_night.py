@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.terminal import DONE, FAILED, Wrong, complain, say, say_json
+from workflows.terminal import DONE, FAILED, Wrong, complain, say, say_json, stop_on_signals
 
 if TYPE_CHECKING:
     from workflows.schedule import Entry, Queue
@@ -54,7 +54,7 @@ def night(
         begin = ("run", str(what), "--out", str(folder), "--model", model, *more)
     tell = messenger(notify or (), lambda message: keep_message(folder, message))
     return Night(
-        folder, begin, tell, more=("--model", model), budget=Budget(restarts), watcher=watcher
+        folder, begin, tell, stop_on_signals(), more=("--model", model), budget=Budget(restarts), watcher=watcher
     ).work()  # fmt: skip
 
 
@@ -192,20 +192,14 @@ def work(
     once: Annotated[bool, typer.Option("--once", help="End when nothing is due.")] = False, queue: QueueFile = None
 ) -> int:
     """Do nights as they come due, and go on with one that a reboot has ended; what a service runs."""
-    import signal
-    import threading
-
     from instrument.durable import AlreadyLocked, FileLock
     from workflows.schedule import Queue
     from workflows.worker import work as do
 
-    stopping = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stopping.set())
     nights = _queue(queue, Queue)
     try:
         with FileLock(nights.path.with_suffix(".lock")):
-            do(nights, stopping, once=once)
+            do(nights, stop_on_signals(), once=once)
     except AlreadyLocked as error:
         msg = f"another worker does the nights of {nights.path}: {error}"
         raise Wrong(msg) from error

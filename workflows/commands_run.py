@@ -101,6 +101,9 @@ def resume(
     adopt: Annotated[
         bool | None, typer.Option("--adopt/--restore", help="Keep what a person set by eye meanwhile, or set it back.")
     ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", hidden=True, help="By a supervisor: it is armed no longer.")
+    ] = False,
 ) -> int:
     """Go on with a run that was stopped, paused, held, or whose process died."""
     from workflows.journal import Journal
@@ -116,7 +119,10 @@ def resume(
     recipe = load(folder.recipe)
     _known_step(recipe, until)
     hands: Choice | None = None if adopt is None else "adopt" if adopt else "restore"
-    with Journal(folder.journal) as journal, Session(folder, journal, recipe, model=model, hands=hands) as session:
+    with (
+        Journal(folder.journal) as journal,
+        Session(folder, journal, recipe, model=model, hands=hands, alone=alone) as session,
+    ):
         return session.work(until)
 
 

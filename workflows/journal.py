@@ -225,7 +225,7 @@ class Journal:
         Parameters
         ----------
         key : the act's path, unique in the run, such as "slice/0012/mill"
-        kind : what it is: mill, deposit, frame, eds, measure, decide, answer
+        kind : what it is: mill, deposit, frame, eds, measure, decide, answer, asked
         args, setup : plain values; the hash of `args` with `kind` and `replay_version` must be the same at replay
         clock_s : the instrument's clock, seconds
 

@@ -7,13 +7,11 @@ run's folder says. It tells people of milestones and problems, and calls the wat
 from __future__ import annotations
 
 import logging
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +33,7 @@ PAUSES_S = (5.0, 30.0, 120.0, 300.0)
 #: A run that dies so many times without getting on is not resumed again.
 FRUITLESS = 2
 #: How often the folder is looked at, s; how often the watcher's URL is called, s.
-LOOK_S, CALL_EVERY_S = 2.0, 60.0
+LOOK_S, CALL_EVERY_S = 10.0, 60.0
 #: A run that hasn't beaten for so long isn't reported alive to the watcher, s.
 SILENT_S = 120.0
 #: Milestones are told at these shares of the slices.
@@ -86,6 +84,8 @@ class Night:
     begin : arguments of `kintsugi` that begin the run there, for a folder that doesn't exist yet
     more : arguments of `kintsugi resume`, such as --model
     messenger : tells people
+    stopping : set from outside: the run is asked to stop now, and the night is over
+    by_hand : whether a person begins it now; else a run that exists already goes on only as long as it is armed
     budget : how often it may be resumed
     watcher : a URL that is called while the run is alive, none by default
     """
@@ -95,7 +95,9 @@ class Night:
         folder: Path,
         begin: Sequence[str],
         messenger: Messenger,
+        stopping: threading.Event,
         *,
+        by_hand: bool = True,
         more: Sequence[str] = (),
         budget: Budget | None = None,
         watcher: str = "",
@@ -108,40 +110,42 @@ class Night:
         self._budget = budget or Budget()
         self._watcher = watcher
         self._pauses_s = pauses_s
-        self._stopping = threading.Event()
+        self._stopping = stopping
+        self._by_hand = by_hand
         self._told = _Told()
         self._called = -CALL_EVERY_S
 
     def work(self) -> int:
         """Supervise until the run has ended, or can't be helped; returns the exit code of the last process."""
         restarts, fruitless, acts = 0, 0, 0
-        with self._signals():
-            self._tell("info", "begins", str(self._folder))
-            while True:
-                code = self._process(self._arguments())
-                status = self._status()
-                now = int(status.get("acts", 0))
-                fruitless = 0 if now > acts else fruitless + 1
-                acts = now
-                verdict, why = self._budget.verdict(
-                    code, armed=self._armed(status), restarts=restarts, fruitless=fruitless
-                )
-                if verdict == "resume" and self._stopping.is_set():
-                    verdict, why = "stopped", "the supervisor was told to end"
-                self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
-                if verdict != "resume":
-                    self._end(verdict, why, status)
-                    return FAILED if code < 0 else code
-                pause = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
-                restarts += 1
-                self._tell("warning", f"resumes ({restarts})", f"{why}; it is resumed in {duration(pause)}")
-                self._stopping.wait(pause)
+        alone = not self._by_hand and RunFolder.is_run(self._folder)
+        if alone and not self._armed(self._status()):
+            self._end("given up", "the time for which it was armed is over", self._status())
+            return HELD
+        self._tell("info", "begins" if not alone else "goes on", str(self._folder))
+        while True:
+            code = self._process(self._arguments(alone=alone))
+            status = self._status()
+            now = int(status.get("acts", 0))
+            fruitless = 0 if now > acts else fruitless + 1
+            acts = now
+            verdict, why = self._budget.verdict(code, armed=self._armed(status), restarts=restarts, fruitless=fruitless)
+            if verdict == "resume" and self._stopping.is_set():
+                verdict, why = "stopped", "the supervisor was told to end"
+            self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
+            if verdict != "resume":
+                self._end(verdict, why, status)
+                return FAILED if code < 0 else code
+            pause = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
+            restarts, alone = restarts + 1, True
+            self._tell("warning", f"resumes ({restarts})", f"{why}; it is resumed in {duration(pause)}")
+            self._stopping.wait(pause)
 
     # -- private ----------------------------------------------------------------------------------------------------
 
-    def _arguments(self) -> tuple[str, ...]:
+    def _arguments(self, *, alone: bool) -> tuple[str, ...]:
         if RunFolder.is_run(self._folder):
-            return ("resume", str(self._folder), *self._more)
+            return ("resume", str(self._folder), *self._more, *(("--alone",) if alone else ()))
         return self._begin
 
     def _process(self, arguments: Sequence[str]) -> int:
@@ -223,23 +227,6 @@ class Night:
                 journal.note("night", data)
         except (JournalDamaged, JournalTooNew) as error:
             log.warning("%s", error)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run cleanly, and then the supervisor."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def caught(_number: int, _frame: object) -> None:
-            self._stopping.set()
-
-        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass

@@ -48,6 +48,7 @@ class Session:
     folder, journal, recipe : the run
     model : folder of the segmentation model, "package" for our own, "none" for no labels
     hands : whether what a person changed meanwhile is adopted or restored; None: asked where there is a terminal
+    alone : begun by a supervisor, so that the run stays armed only for as long as a person has armed it
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Session:
         *,
         model: str = "package",
         hands: Choice | None = None,
+        alone: bool = False,
     ) -> None:
         self.folder = folder
         self.journal = journal
         self.recipe = recipe
         self._model = model
         self._hands = hands
+        self._alone = alone
         self._remote: Any = None
         self._follower: Follower | None = None
         self._live = Live(console())
@@ -111,8 +114,9 @@ class Session:
             raise Wrong("\n".join(planned.problems))
         self._plan = planned
         self.journal.set_meta("plan", planned.model_dump(mode="json"))
-        armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
-        self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
+        if not self._alone:
+            armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
+            self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
         ahead = amended(self.recipe, all_amendments(self.journal))
         more = planned if ahead == self.recipe else plan(ahead, description, options=False)
         self._remote.claim(envelope(self.journal.run_id, ahead, Layout.nominal(ahead), more, description))

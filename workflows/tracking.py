@@ -203,7 +203,7 @@ def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
     """Return the correlation (-1..1) of two pictures of one shape, noise smoothed away: near 1, nothing was milled."""
     from scipy import ndimage
 
-    a, b = (ndimage.uniform_filter(image.astype(float), 5)[::3, ::3].ravel() for image in (first, second))
+    a, b = (ndimage.uniform_filter(image.astype(np.float32), 5)[::3, ::3].ravel() for image in (first, second))
     if a.std() == 0 or b.std() == 0:
         return 1.0 if np.array_equal(a, b) else 0.0
     return float(np.corrcoef(a, b)[0, 1])

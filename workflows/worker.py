@@ -36,15 +36,18 @@ def work(queue: Queue, stopping: threading.Event, *, once: bool = False, now: No
     while not stopping.is_set():
         entry = queue.due(now())
         if entry is not None:
-            begin(queue, entry, now())
+            begin(queue, entry, now(), stopping)
         elif once:
             return
         else:
             stopping.wait(LOOK_S)
 
 
-def begin(queue: Queue, entry: Entry, now: datetime) -> None:
-    """Do one night that is due, or write down why it can't be done."""
+def begin(queue: Queue, entry: Entry, now: datetime, stopping: threading.Event) -> None:
+    """Do one night that is due, or write down why it can't be done.
+
+    One that ends because the worker was told to end is still running for the queue: the next worker goes on with it.
+    """
     tell = messenger(entry.options.get("notify", ()), lambda message: keep_message(entry.folder, message))
     problem, images = (None, None) if RunFolder.is_run(entry.folder) else _preflight(entry, now)
     if problem is not None:
@@ -58,9 +61,11 @@ def begin(queue: Queue, entry: Entry, now: datetime) -> None:
     if images is not None:
         begin_with += ["--images", str(images)]
     code = Night(
-        entry.folder, begin_with, tell, more=("--model", model), budget=Budget(int(entry.options.get("restarts", 5))),
-        watcher=str(entry.options.get("watcher", "")),
+        entry.folder, begin_with, tell, stopping, by_hand=False, more=("--model", model),
+        budget=Budget(int(entry.options.get("restarts", 5))), watcher=str(entry.options.get("watcher", "")),
     ).work()  # fmt: skip
+    if stopping.is_set() and code == STOPPED:
+        return
     queue.put(entry.id, _ENDS.get(code, NightState.FAILED), f"exit code {code}" if code not in _ENDS else "")
 
 

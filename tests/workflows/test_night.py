@@ -15,8 +15,10 @@ import pytest
 from instrument.errors import Refused
 from workflows import heartbeat
 from workflows.cli import run_command
-from workflows.night import Budget
+from workflows.journal import Journal
+from workflows.night import Budget, Night
 from workflows.notify import Messenger, messenger
+from workflows.store import RunFolder
 
 
 @pytest.mark.parametrize(
@@ -152,3 +154,14 @@ def test_a_url_is_called_only_where_it_is_one(receiver: Receiver) -> None:
     assert not heartbeat.call(url)
     assert not heartbeat.call("file:///etc/passwd")
     assert receiver.calls == 2
+
+
+def test_a_run_that_is_no_longer_armed_is_not_begun_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder.create(tmp_path / "RUN")
+    folder.write_recipe("kintsugi: 1\n")
+    Journal.create(folder.journal, armed_until="2020-01-01T00:00:00+00:00").close()
+    kept: list[dict[str, Any]] = []
+    night = Night(folder.root, (), Messenger(None, kept.append), threading.Event(), by_hand=False)
+    monkeypatch.setattr(night, "_process", lambda _arguments: pytest.fail("it was begun"))
+    assert night.work() == 5
+    assert "armed is over" in kept[-1]["body"]

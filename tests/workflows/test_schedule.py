@@ -123,7 +123,9 @@ def test_a_real_instrument_begins_only_when_it_is_armed(
     armed: bool, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[str, ...]] = []
-    monkeypatch.setattr(worker, "Night", lambda _folder, begin, _tell, **_: begun.append(tuple(begin)) or _Over())
+    monkeypatch.setattr(
+        worker, "Night", lambda _folder, begin, _tell, _stopping, **_: begun.append(tuple(begin)) or _Over()
+    )
     recipe = tmp_path / "real.yaml"
     recipe.write_text(FIRST.read_text().replace("simulator:", "pyro://hydra:4711?token_file=T#"))
     assert "pyro:" in recipe.read_text()
@@ -133,6 +135,30 @@ def test_a_real_instrument_begins_only_when_it_is_armed(
     assert entry.state is (NightState.DONE if armed else NightState.MISSED)
     assert bool(begun) is armed
     assert armed or "armed" in entry.why
+
+
+@pytest.mark.parametrize(
+    ("code", "told_to_end", "expected"), [(3, True, "running"), (3, False, "stopped"), (0, True, "done")]
+)
+def test_a_night_that_ends_with_its_worker_is_gone_on_with(
+    code: int, told_to_end: bool, expected: str, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = threading.Event()
+
+    class Ends:
+        def __init__(self, *_: object, **more: object) -> None:
+            assert more["by_hand"] is False
+
+        def work(self) -> int:
+            if told_to_end:
+                stopping.set()
+            return code
+
+    monkeypatch.setattr(worker, "Night", Ends)
+    queue.add(FIRST, tmp_path / "RUN", EVENING, None, armed=True)
+    worker.work(queue, stopping, once=True, now=lambda: EVENING)
+    (entry,) = queue.entries(all_=True)
+    assert entry.state == expected
 
 
 class _Over:

@@ -150,7 +150,7 @@ def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameR
 
 def _asked(handle: Handle, k: int, since: int) -> Asked:
     """Take up what people have asked for since the slice before."""
-    value = handle.value(f"slice/{k:04d}/asked", "answer", {"since": since}, lambda: handle.asked(since).model_dump())
+    value = handle.value(f"slice/{k:04d}/asked", "asked", {"since": since}, lambda: handle.asked(since).model_dump())
     return Asked.model_validate(value)
 
 
