@@ -8,14 +8,17 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import Pyro5.api
 import Pyro5.errors
 import Pyro5.serializers
+import Pyro5.socketutil
 from pydantic import ValidationError
 from Pyro5.configure import global_config as config
 
+from instrument.certificates import role_of
 from instrument.errors import ConnectionLost, DeviceFault, InstrumentError, NotInControl, Refused, from_plain
 
 OBJECT = "kintsugi.instrument"
@@ -27,8 +30,11 @@ HANDSHAKE_S = 10.0
 _OPERATE, _OBSERVE = "operate", "observe"
 
 
-def configure() -> None:
-    """Set Pyro5 up for this process; harmless when done again."""
+def configure(certificates: Path | None = None) -> None:
+    """Set Pyro5 up for this process; harmless when done again.
+
+    With a folder of certificates every connection of this process speaks two-way TLS.
+    """
     config.SERIALIZER = "msgpack"
     config.MAX_MESSAGE_SIZE = MOST_BYTES
     config.COMPRESSION = False
@@ -38,6 +44,8 @@ def configure() -> None:
     config.THREADPOOL_SIZE = 40
     config.LOGWIRE = False
     config.POLLTIMEOUT = 0.5  # how soon an accepting loop sees that it should end
+    if certificates is not None:
+        _speak_tls(certificates)
     for name in ("serpent", "marshal", "json"):
         found = Pyro5.serializers.serializers.pop(name, None)
         if found is not None:
@@ -45,25 +53,48 @@ def configure() -> None:
     Pyro5.serializers.MarshalSerializer.serializer_id = Pyro5.serializers.MsgpackSerializer.serializer_id
 
 
-class TokenDaemon(Pyro5.api.Daemon):
-    """A daemon that lets nobody in without a token, and remembers who may operate."""
+def _speak_tls(folder: Path) -> None:
+    """Give Pyro5 our own contexts: those that it makes itself let in whomever the operating system trusts."""
+    from instrument.certificates import client_context, server_context
 
-    def __init__(self, tokens: Mapping[str, str], port: int = 0) -> None:
+    config.SSL = True
+    if (folder / "server-key.pem").exists():
+        config.SSL_SERVERCERT = str(folder / "server.pem")
+        setattr(Pyro5.socketutil, "__ssl_server_context", server_context(folder))
+    setattr(Pyro5.socketutil, "__ssl_client_context", client_context(folder))
+
+
+class TokenDaemon(Pyro5.api.Daemon):
+    """A daemon that lets nobody in without a token, and remembers who may operate.
+
+    Over TLS the token must be one that the client's certificate is for.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], port: int = 0, host: str = LOOPBACK) -> None:
         config.COMMTIMEOUT = HANDSHAKE_S  # of new connections; each client sets its own
         start: Any = super().__init__  # Pyro5 has no types
-        start(host=LOOPBACK, port=port)
+        start(host=host, port=port)
         self._tokens = dict(tokens)
+        if config.SSL:  # else one silent client keeps the loop that accepts from all others
+            self.sock.do_handshake_on_connect = False
 
     def validateHandshake(self, conn: Any, data: Any) -> str:  # noqa: N802 - Pyro's name
         """Return the role of a token; PermissionError refuses the connection."""
         given = str(data.get("token", "")) if isinstance(data, dict) else ""
         for role, token in self._tokens.items():
             if hmac.compare_digest(given.encode(), token.encode()):
+                if config.SSL and not _may(role, role_of(conn.getpeercert())):
+                    break
                 conn.kintsugi_role = role
                 conn.sock.settimeout(None)  # may be silent from now on: a run that waits for a person is
                 return role
         msg = "rejected: no valid token"
         raise PermissionError(msg)
+
+
+def _may(role: str, certified: str) -> bool:
+    """Tell whether a certificate is good for a role: one to operate is good for looking too."""
+    return certified == _OPERATE or (certified == _OBSERVE and role == _OBSERVE)
 
 
 def may_operate() -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from instrument.errors import BadData, ConnectionLost, InstrumentError, NotInControl, Refused, TimedOut
 from instrument.frame import Frame, FrameRef, sha256_of
 from instrument.ledger import Record, record_from_plain
-from instrument.link import Line
+from instrument.link import Line, configure
 from instrument.microscope import Microscope, Watch, unwatched
 from instrument.settings import (
     Beam,
@@ -354,9 +354,9 @@ def open_url(url: str, state: Path | None = None) -> RemoteMicroscope:
 
 
 def at_url(url: str, run: str = "") -> RemoteMicroscope:
-    """Return the microscope of `pyro://host:port?token_file=FILE`; nothing is claimed yet.
+    """Return the microscope of `pyro://host:port?token_file=FILE[&certificates=DIR]`; nothing is claimed yet.
 
-    Raises Refused for a URL without port or token file.
+    With certificates this process speaks two-way TLS from now on. Raises Refused for a URL without port or token file.
     """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
@@ -368,4 +368,6 @@ def at_url(url: str, run: str = "") -> RemoteMicroscope:
     except OSError as error:
         msg = f"{options['token_file']} can't be read: {error.strerror}"
         raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
+    if "certificates" in options:
+        configure(Path(options["certificates"]))
     return RemoteMicroscope(parts.hostname or "127.0.0.1", parts.port, token, run)

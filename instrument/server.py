@@ -3,7 +3,7 @@
     python -m instrument.server URL --state DIR
 
 In DIR: server.json (where it listens), tokens of their own, ledger.jsonl, audit.log, spool/, and for the simulator its
-saved state. It binds to the loopback only; from elsewhere use `ssh -L`.
+saved state. It binds to the loopback; elsewhere only over two-way TLS (`--certificates`), or use `ssh -L`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from instrument import durable
 from instrument.actions import Actions
-from instrument.errors import ConnectionLost, InstrumentError, NotInControl, TimedOut, Unsafe, from_plain
+from instrument.errors import ConnectionLost, InstrumentError, NotInControl, Refused, TimedOut, Unsafe, from_plain
 from instrument.guard import Guarded
 from instrument.lease import Lease
 from instrument.ledger import Ledger
@@ -251,20 +251,24 @@ def exposed(server: Server) -> Any:
 
 def serve(
     microscope: Microscope, state: Path, *, url: str = "", port: int = 0, lease_s: float = LEASE_S,
-    linger_s: float = LINGER_S, stopping: threading.Event | None = None,
+    linger_s: float = LINGER_S, stopping: threading.Event | None = None, host: str = "",
+    certificates: Path | None = None,
 ) -> None:  # fmt: skip
-    """Serve a microscope until nobody has controlled it for `linger_s` (0: for ever), or `stopping` is set."""
+    """Serve a microscope until nobody has controlled it for `linger_s` (0: for ever), or `stopping` is set.
+
+    Elsewhere than on the loopback only over two-way TLS, with a folder of certificates.
+    """
     from instrument import link
 
-    link.configure()
+    link.configure(certificates)
     durable.make_dir(state)
     tokens = {role: _token(state, role) for role in ("operate", "observe")}
     server = Server(microscope, state, lease_s=lease_s)
-    daemon: Any = link.TokenDaemon(tokens, port)
+    daemon: Any = link.TokenDaemon(tokens, port, host or link.LOOPBACK)
     daemon.register(exposed(server), link.OBJECT)
     stop = stopping or threading.Event()
     where = {
-        "host": link.LOOPBACK, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
+        "host": host or link.LOOPBACK, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
         "lease_s": lease_s, "tokens": {role: str(_token_file(state, role).name) for role in tokens},
     }  # fmt: skip
     durable.atomic_write_json(state / "server.json", where)
@@ -341,10 +345,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--linger", type=float, default=LINGER_S, help="seconds without a lease until it ends; 0: never"
     )
+    parser.add_argument("--host", default="", help="address to listen on; elsewhere than the loopback with TLS only")
+    parser.add_argument("--certificates", type=Path, help="folder of certificates: two-way TLS")
     parser.add_argument("--watched", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     durable.make_dir(options.state)
+    if options.certificates is None and not _loopback(options.host):
+        msg = f"--host {options.host} is reached from other computers: that needs --certificates, or use ssh -L"
+        return _failed(options.state, Refused(msg, rule="loopback-or-tls", field="--host", value=options.host))
     if not options.watched:
         from instrument.watchdog import watch
 
@@ -390,12 +399,16 @@ def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:
     try:
         serve(
             microscope, options.state, url=options.url, port=options.port, lease_s=options.lease,
-            linger_s=options.linger, stopping=stopping,
+            linger_s=options.linger, stopping=stopping, host=options.host, certificates=options.certificates,
         )  # fmt: skip
     except InstrumentError as error:
         log.critical("%s", error.message)
         return 1
     return 0
+
+
+def _loopback(host: str) -> bool:
+    return host in ("", "localhost") or host.startswith("127.") or host == "::1"
 
 
 def _failed(state: Path, error: InstrumentError) -> int:

@@ -220,15 +220,33 @@ def answer(
 
 
 def serve(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The instrument, such as simulator:3.")],
-    state: Annotated[Path, typer.Option(help="Folder for ledger, audit log, spool and token files.")],
-    port: Annotated[int, typer.Option(help="On the loopback; 0 takes a free one.")] = 0,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The instrument, such as simulator:3.")] = "",
+    state: Annotated[Path | None, typer.Option(help="Folder for ledger, audit log, spool and token files.")] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
     lease: Annotated[float, typer.Option(help="Seconds without a heartbeat until it makes safe.")] = 10.0,
+    host: Annotated[str, typer.Option(help="Address to listen on; the loopback by default.")] = "",
+    certificates: Annotated[Path | None, typer.Option(help="Folder of certificates: two-way TLS.")] = None,
+    make_certificates: Annotated[
+        bool, typer.Option("--make-certificates", help="Make them in that folder, for the hosts given, and end.")
+    ] = False,
+    for_: Annotated[list[str] | None, typer.Option("--for", metavar="HOST", help="Name or address of the PC.")] = None,
 ) -> int:
     """Hold an instrument for runs to come: the instrument server, in the foreground."""
     from instrument.server import main
 
+    if make_certificates:
+        from instrument.certificates import make
+
+        for path in make(certificates or Path("certificates"), for_ or ()):
+            say(str(path))
+        say("the server keeps server*.pem and ca.pem; a client gets ca.pem and operate*.pem or observe*.pem, safely")
+        return DONE
+    if not url or state is None:
+        msg = "serve needs an instrument and --state DIR, as in `kintsugi serve simulator:3 --state STATE`"
+        raise Wrong(msg)
     arguments: list[str] = [url, "--state", str(state), "--port", str(port), "--lease", str(lease), "--linger", "0"]
+    arguments += ["--host", host] if host else []
+    arguments += ["--certificates", str(certificates)] if certificates is not None else []
     return int(main(arguments) or 0)
 
 

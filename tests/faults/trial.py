@@ -89,6 +89,7 @@ class Ended:
         with Journal(self.folder.journal, read_only=True) as journal:
             self.acts = journal.acts()
             self.settled = [event.data for event in journal.events(kind="counted")]
+            self.mended = [str(event.data["symptom"]) for event in journal.events(kind="mended")]
             self.url = str(journal.meta("url"))
         self.slices = self.folder.slice_names()
 
@@ -111,6 +112,38 @@ class Ended:
         block = saved[1]
         x, y = np.abs(block.x) < 5e-6, (block.y > 1e-6) & (block.y < 6e-6)
         return np.asarray(block.maps.face[np.ix_(y, x)])
+
+    @property
+    def doubled_frames(self) -> int:
+        """Return how many slices were taken more than once and kept so by the server."""
+        taken = Counter(
+            strike.key_of(line["id"])
+            for line in self.ledger
+            if line["event"] == "end" and line["state"] == "done" and "/image#" in line["id"]
+        )
+        return sum(count - 1 for count in taken.values())
+
+    @property
+    def fired_twice(self) -> int:
+        """Return how many ids were started twice, or acts of which more than the whole was surely given."""
+        starts = Counter(line["id"] for line in self.ledger if line["event"] == "start")
+        twice = sum(count - 1 for count in starts.values())
+        given: Counter[str] = Counter()
+        begun: dict[str, dict[str, Any]] = {}
+        for line in self.ledger:
+            if line["event"] == "start" and line["command"]["verb"] == "pattern":
+                begun[line["id"]] = line["command"]["job"]
+            elif line["event"] == "end" and line["id"] in begun and line["fraction"] is not None:
+                surely = line["fraction"] - begun[line["id"]]["from_fraction"]
+                given[strike.key_of(line["id"])] += surely
+        return twice + sum(1 for share in given.values() if share > 1 + 1e-3)
+
+    @property
+    def cut_without_picture(self) -> int:
+        """How many slices were cut, and their face cut away after that, without a picture."""
+        seen = {act.key.split("/")[1] for act in self.acts if act.key.endswith("/image") and act.has_outcome}
+        cut = sorted({act.key.split("/")[1] for act in self.acts if "/cut-" in act.key and act.key[6:10].isdigit()})
+        return len(set(cut[:-1]) - seen)
 
     def misplaced(self) -> list[float]:
         """Return by slice how far its plane lies from where it is said to lie, in its stated uncertainties.
@@ -191,8 +224,8 @@ def compare(result: Result, run: Ended, oracle: Ended) -> None:
     """Fill in how an ended run differs from the undisturbed one."""
     result.settled = run.settled
     result.slices_lost = len(set(oracle.slices) - set(run.slices))
-    result.slices_doubled = len(set(run.slices) - set(oracle.slices)) + _doubled_frames(run)
-    result.fired_twice = _fired_twice(run)
+    result.slices_doubled = len(set(run.slices) - set(oracle.slices)) + run.doubled_frames
+    result.fired_twice = run.fired_twice
     doubtful = {one["key"] for one in run.settled}
     for act in run.acts:
         if act.kind in ("mill", "deposit") and act.key not in doubtful:
@@ -248,28 +281,3 @@ def _unsafe(root: Path, wanted: Strike) -> float:
 def _emptied(root: Path) -> Path:
     """Return the folder, for a run that died before it was one: as a person would, they take a new folder."""
     return root if not root.exists() or not any(root.iterdir()) else root.with_name(root.name + "-again")
-
-
-def _doubled_frames(run: Ended) -> int:
-    """Return how many slices were taken more than once and kept so by the server."""
-    taken = Counter(
-        strike.key_of(line["id"])
-        for line in run.ledger
-        if line["event"] == "end" and line["state"] == "done" and "/image#" in line["id"]
-    )
-    return sum(count - 1 for count in taken.values())
-
-
-def _fired_twice(run: Ended) -> int:
-    """Return how many ids were started twice, or acts of which more than the whole was surely given."""
-    starts = Counter(line["id"] for line in run.ledger if line["event"] == "start")
-    twice = sum(count - 1 for count in starts.values())
-    given: Counter[str] = Counter()
-    begun: dict[str, dict[str, Any]] = {}
-    for line in run.ledger:
-        if line["event"] == "start" and line["command"]["verb"] == "pattern":
-            begun[line["id"]] = line["command"]["job"]
-        elif line["event"] == "end" and line["id"] in begun and line["fraction"] is not None:
-            surely = line["fraction"] - begun[line["id"]]["from_fraction"]
-            given[strike.key_of(line["id"])] += surely
-    return twice + sum(1 for share in given.values() if share > 1 + 1e-3)
