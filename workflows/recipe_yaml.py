@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from workflows.recipe_errors import Problem, RecipeProblem
@@ -33,7 +34,11 @@ class Document:
         if len(text) > _LARGEST:
             raise self._bad(f"has {len(text)} characters", None, "a recipe is a page of text; give the right file")
         try:
-            self._tree = YAML(typ="rt", pure=True).load(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", ReusedAnchorWarning)
+                self._tree = YAML(typ="rt", pure=True).load(text)
+        except ReusedAnchorWarning as error:
+            raise self._bad("has an anchor (&name) twice", None, "give each anchor once") from error
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = " ".join(str(error.problem or error.context or error).split())

@@ -22,7 +22,7 @@ def recipe() -> Recipe:
 
 
 def test_values_are_read_as_in_a_recipe(recipe: Recipe) -> None:
-    changed = amended(recipe, [("slice.until.images", "30"), ("slice.refill.when", "35 %")])
+    changed = amended(recipe, [("slice.until.images", "30"), ("slice.refill.when", "unfilled pores > 35 %")])
     assert changed.slicing is not None
     assert changed.slicing.images == 30
     assert changed.slicing.refill is not None
