@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, Wrong, console, say, say_json
+from workflows.terminal import DONE, Wrong, complain, console, say, say_json
 
 if TYPE_CHECKING:
     from workflows.store import RunFolder
@@ -124,10 +124,13 @@ def report(
     from workflows.journal import Journal
     from workflows.reporting import write_report, write_volume
     from workflows.results import summarise
+    from workflows.soundness import set_aside_damaged
 
     folder = _folder(directory)
     other = None if compare is None else _folder(compare)
-    with Journal(folder.journal, read_only=True) as journal:
+    with Journal(folder.journal) as journal:
+        for name in set_aside_damaged(folder, journal):
+            complain(f"{name} is damaged or missing; it is set aside, and the report goes on without it")
         virtual = bool((journal.meta("instrument") or {}).get("virtual", False))
         folder.write_summary(summarise(folder, journal), virtual=virtual)
         say(f"  {folder.summary}")

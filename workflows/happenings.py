@@ -7,7 +7,7 @@ from typing import Any
 from workflows.journal import Event, Journal
 
 #: Kinds of events that are told, each as a sentence.
-KINDS = ("note", "mark", "amended", "do", "night", "mended", "counted", "taken back")
+KINDS = ("note", "mark", "amended", "do", "damaged", "night", "mended", "counted", "taken back")
 
 
 def happenings(journal: Journal) -> list[str]:
@@ -25,6 +25,10 @@ def _sentence(event: Event) -> str:
             return f"slice {data['slice']} was marked {data['as']}" + (f": {data['why']}" if data["why"] else "")
         case "amended":
             return f"{data['path']} was set to {data['value']}"
+        case "damaged":
+            return f"{data['file']} was found damaged or missing" + (
+                f"; set aside as {data['kept_as']}" if data["kept_as"] else ""
+            )
         case "do":
             return f"{data['what']} was asked for"
         case "night" if data["verdict"] != "done":

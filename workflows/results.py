@@ -34,6 +34,9 @@ def summarise(folder: RunFolder, journal: Journal) -> dict[str, Any]:
         "state": str(states[-1].data["to"]) if states else "new",
         "slices_acquired": len(rows),
         "slices_labelled": len(labelled),
+        "slices_damaged": sorted(
+            {event.data["file"] for event in journal.events(kind="damaged") if event.data["file"].startswith("slices/")}
+        ),
         "infiltrations": len(fills(acts)),
         "refills": len([one for one in fills(acts) if one.startswith("refill")]),
         "element_maps": len(_done(acts, "eds")),
@@ -68,6 +71,8 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
         if not act.has_outcome or not act.key.endswith("/image"):
             continue
         k = int(act.key.split("/")[1])
+        if not folder.frame_path("slices", f"s{k:04d}").exists():
+            continue  # set aside: what was damaged is told apart
         measured = journal.find(f"slice/{k:04d}/plane")
         plane = measured.result if measured is not None and measured.has_outcome else {}
         by = plane.get("by", "line")

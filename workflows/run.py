@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from instrument.durable import FileLock
-from instrument.errors import InstrumentError, Refused
+from instrument.errors import BadData, InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
 from instrument.settings import Description, StagePosition, State
@@ -243,7 +243,11 @@ class Run:
         return Stood(**{name: StagePosition.model_validate(at) for name, at in moves[-1].data.items()})
 
     def _load(self, ref: FrameRef) -> Frame:
-        return Frame.load(self.folder.root / ref.name)
+        path = self.folder.root / ref.name
+        if not path.exists():
+            msg = f"{ref.name} is missing"
+            raise BadData(msg, path=str(path))
+        return Frame.load(path)
 
     def _answered(self, what: str) -> str | None:
         answer = self.journal.meta(f"answer/{what}")

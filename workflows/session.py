@@ -27,6 +27,7 @@ from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
 from workflows.run import Run, state_of
+from workflows.soundness import set_aside_damaged
 from workflows.store import RunFolder
 from workflows.terminal import DONE, STOPPED, Wrong, console
 
@@ -99,6 +100,8 @@ class Session:
             core = core_command(self._model, self.folder.labels)
             self._follower = Follower(core, log_file=self.folder.root / "core.log")
             self._follower.start()  # it loads its network while the server builds the instrument
+        for name in set_aside_damaged(self.folder, self.journal):
+            self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
         if state_of(self.journal) == "done":
             self._label_the_rest()
             self._results()

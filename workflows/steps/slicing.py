@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from instrument.errors import BadData
 from instrument.frame import FrameRef
 from instrument.process import frame_bytes
 from workflows.acts import Held
@@ -108,7 +109,10 @@ def _healthy(handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, p
     """Judge the newest frame against the one before; what can't be lived with holds the run."""
 
     def compute() -> list[dict[str, Any]]:
-        earlier = None if before is None else handle.load(before)
+        try:
+            earlier = None if before is None else handle.load(before)
+        except BadData:
+            earlier = None  # damaged since, and set aside
         found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing)
         return [asdict(one) for one in found]
 
