@@ -245,13 +245,16 @@ class Aligner:
 
         The first mark is looked for from afar as well, if it has a spare to be told from.
         """
-        near = (SEARCH_MARGIN_M, 2 * SEARCH_MARGIN_M)
-        if any(self._shifted(self._look(view, mark, reach, state), seen) for reach in near):
+        near = SEARCH_MARGIN_M
+        if self._shifted(self._look(view, mark, near, state), seen):
             return True
+        # what a wider picture finds is looked at again from near: its pixels are coarser
+        if self._shifted(self._look(view, mark, 2 * near, state), seen):
+            return self._shifted(self._look(view, mark, near, state), seen)
         if mark is not self.marks[0] or len(self.marks) < 2:
             return False
         afar = self._look_wide(view, mark, self.marks[1], state)
-        return self._shifted(afar, seen) and self._shifted(self._look(view, mark, near[0], state), seen)
+        return self._shifted(afar, seen) and self._shifted(self._look(view, mark, near, state), seen)
 
     def _look_wide(self, view: View, mark: Mark, spare: Mark, state: State) -> tracking.Found:
         """Look for a mark from afar, together with the spare: after hours of gas the sample may be many microns off."""

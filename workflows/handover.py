@@ -16,7 +16,9 @@ from instrument.units import show
 Choice = Literal["adopt", "restore"]
 
 #: What a person sets by eye: kept when it is adopted, set back when it is restored.
-BY_EYE = ("stigmator_x", "stigmator_y", "working_distance_m")
+BY_EYE = ("stigmator_x", "stigmator_y", "working_distance_m", "shift_x_m", "shift_y_m")
+#: A run moves the electron beam's shift by less between two pictures; more is a hand's doing, m.
+HAND_M = 1.5e-6
 _BEAM_FIELDS: dict[str, str] = {
     "voltage_v": "voltage", "current_a": "current", "working_distance_m": "length", "shift_x_m": "length",
     "shift_y_m": "length", "scan_rotation_rad": "angle", "stigmator_x": "", "stigmator_y": "", "species": "",
@@ -37,6 +39,16 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.left} -> {self.now}"
+
+
+def a_hand(left: State, now: State) -> list[Change]:
+    """Return what tells of a hand even where `left` is the state of an old picture: acts don't set it, or by less."""
+    found = [one for one in changes(left, now) if "stigmator" in one.name]
+    one, other = left.electron.settings, now.electron.settings
+    moved = ((one.shift_x_m or 0.0) - (other.shift_x_m or 0.0), (one.shift_y_m or 0.0) - (other.shift_y_m or 0.0))
+    if max(map(abs, moved)) > HAND_M:
+        found += [one for one in changes(left, now) if one.name.startswith("electron beam, shift")]
+    return found
 
 
 def changes(left: State, now: State) -> list[Change]:

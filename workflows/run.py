@@ -31,9 +31,9 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
-from workflows.handover import Change, Choice, changes, restore
+from workflows.handover import Change, Choice, a_hand, changes, restore
 from workflows.health import whole
-from workflows.journal import Journal, ReplayMismatch
+from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.layout import Layout
 from workflows.mending import Mender
 from workflows.plan import Plan
@@ -128,14 +128,14 @@ class Run:
         began = time.monotonic()
         with FileLock(self.folder.lock), self.folder.logging():
             self.folder.answered()
-            left = self._left()
+            take_back = self._left()
             self._change("running", {"pid": os.getpid()})
             watch = threading.Thread(target=self._watch, name="requests", daemon=True)
             watch.start()
             try:
                 with self._signals():
-                    if left is not None:
-                        self._take_back(left)
+                    if take_back is not None:
+                        take_back()
                     ended = self._steps()
                 self._change(ended)
             except Interrupted as error:
@@ -342,16 +342,24 @@ class Run:
         except InstrumentError as error:
             log.error("make safe: %s", error.message)
 
-    def _left(self) -> State | None:
-        """Return how this run left the instrument, None when it never did, or died."""
-        events = self.journal.events(kind="left")
-        if not events or self.state not in ("paused", "stopped", "held", "failed"):
+    def _left(self) -> Callable[[], None] | None:
+        """Return what takes the instrument back from whoever had it in hand since, None where there is nothing to."""
+        if self.state in ("paused", "stopped", "held", "failed"):
+            events = self.journal.events(kind="left")
+            return partial(self._take_back, State.model_validate(events[-1].data), changes) if events else None
+        pictures = [act for act in self.journal.acts(kind="frame") if act.has_outcome and _face_on(act)]
+        if self.state != "running" or not pictures:
             return None
-        return State.model_validate(events[-1].data)
+        # it died and could not say how it left: what no act sets stands in its newest picture
+        try:
+            newest = self._load(FrameRef.model_validate(pictures[-1].result)).meta.state
+        except BadData:
+            return None
+        return partial(self._take_back, newest, a_hand)
 
-    def _take_back(self, left: State) -> None:
+    def _take_back(self, left: State, differing: Callable[[State, State], list[Change]]) -> None:
         """See what somebody has changed since the run left the instrument, and adopt or restore it."""
-        found = changes(left, self.instrument.state())
+        found = differing(left, self.instrument.state())
         if not found:
             return
         choice = self._choose(found)
@@ -359,6 +367,11 @@ class Run:
         self.journal.note("taken back", {"choice": choice, "changes": [str(one) for one in found]})
         if choice == "restore":
             restore(self.instrument, left)
+
+
+def _face_on(act: Act) -> bool:
+    """Tell whether a frame is a picture of the face."""
+    return act.setup is not None and act.setup.get("focus_z_m") is not None
 
 
 class _Watched:

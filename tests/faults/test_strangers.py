@@ -41,7 +41,7 @@ def stranger(root: Path) -> None:
             BeamSettings(voltage_v=10e3, current_a=6.4e-9, working_distance_m=4.3e-3, stigmator_x=0.2, shift_x_m=5e-6),
         )
         remote.set_beam(Beam.ELECTRON, BeamSettings(scan_rotation_rad=0.3))
-        remote.insert(Device.CBS)
+        remote.insert(Device.NEEDLE)
 
 
 @pytest.mark.slow

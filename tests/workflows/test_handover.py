@@ -9,7 +9,7 @@ import pytest
 from instrument.settings import Beam, BeamSettings, Device, State
 from tests.workflows.frames import still
 from workflows.cli import run_command
-from workflows.handover import changes, restore
+from workflows.handover import a_hand, changes, restore
 from workflows.happenings import happenings
 from workflows.journal import Journal
 from workflows.store import RunFolder
@@ -105,3 +105,12 @@ def test_what_happened_is_told_in_sentences(folder: RunFolder) -> None:
         "b: between 10 and 90 % was given when it ended; counted as 50 % (the ruler)",
         "changed by hand meanwhile, adopted: stigmator x: 0 -> 1",
     ]
+
+
+def test_an_old_picture_tells_of_a_hand_but_not_of_the_run_itself() -> None:
+    def with_electron(**changed: float) -> State:
+        return LEFT.replace(electron=LEFT.electron.replace(settings=LEFT.electron.settings.replace(**changed)))
+
+    assert a_hand(LEFT, with_electron(shift_x_m=0.4e-6, working_distance_m=4.1e-3)) == []
+    assert [one.name for one in a_hand(LEFT, with_electron(shift_x_m=5e-6))] == ["electron beam, shift x"]
+    assert [one.name for one in a_hand(LEFT, with_electron(stigmator_y=0.1))] == ["electron beam, stigmator y"]
