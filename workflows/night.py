@@ -87,6 +87,7 @@ class Night:
     stopping : set from outside: the run is asked to stop now, and the night is over
     by_hand : whether a person begins it now; else a run that exists already goes on only as long as it is armed
     budget : how often it may be resumed
+    ends : when its window ends: it is not resumed after that
     watcher : a URL that is called while the run is alive, none by default
     """
 
@@ -100,6 +101,7 @@ class Night:
         by_hand: bool = True,
         more: Sequence[str] = (),
         budget: Budget | None = None,
+        ends: datetime | None = None,
         watcher: str = "",
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
@@ -108,6 +110,7 @@ class Night:
         self._more = tuple(more)
         self._messenger = messenger
         self._budget = budget or Budget()
+        self._ends = ends
         self._watcher = watcher
         self._pauses_s = pauses_s
         self._stopping = stopping
@@ -212,11 +215,10 @@ class Night:
             log.warning("%s", error)
             return {}
 
-    @staticmethod
-    def _armed(status: dict[str, Any]) -> bool:
+    def _armed(self, status: dict[str, Any]) -> bool:
         """Tell whether the run may be resumed without a person; one that has not come so far may begin again."""
-        until = status.get("armed_until")
-        return until is None or datetime.fromisoformat(until) > datetime.now().astimezone()
+        now, until = datetime.now().astimezone(), status.get("armed_until")
+        return (until is None or datetime.fromisoformat(until) > now) and (self._ends is None or self._ends > now)
 
     def _keep(self, data: dict[str, Any]) -> None:
         """Keep what was decided in the run's journal, which nobody else writes while no run goes on."""

@@ -62,7 +62,8 @@ def begin(queue: Queue, entry: Entry, now: datetime, stopping: threading.Event) 
         begin_with += ["--images", str(images)]
     code = Night(
         entry.folder, begin_with, tell, stopping, by_hand=False, more=("--model", model),
-        budget=Budget(int(entry.options.get("restarts", 5))), watcher=str(entry.options.get("watcher", "")),
+        budget=Budget(int(entry.options.get("restarts", 5))), ends=entry.ends,
+        watcher=str(entry.options.get("watcher", "")),
     ).work()  # fmt: skip
     if stopping.is_set() and code == STOPPED:
         return

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -156,12 +157,18 @@ def test_a_url_is_called_only_where_it_is_one(receiver: Receiver) -> None:
     assert receiver.calls == 2
 
 
-def test_a_run_that_is_no_longer_armed_is_not_begun_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("armed_until", "ends"),
+    [("2020-01-01T00:00:00+00:00", None), ("2999-01-01T00:00:00+00:00", datetime(2020, 1, 1, tzinfo=UTC))],
+)
+def test_a_run_that_is_no_longer_armed_is_not_begun_by_itself(
+    armed_until: str, ends: datetime | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = RunFolder.create(tmp_path / "RUN")
     folder.write_recipe("kintsugi: 1\n")
-    Journal.create(folder.journal, armed_until="2020-01-01T00:00:00+00:00").close()
+    Journal.create(folder.journal, armed_until=armed_until).close()
     kept: list[dict[str, Any]] = []
-    night = Night(folder.root, (), Messenger(None, kept.append), threading.Event(), by_hand=False)
+    night = Night(folder.root, (), Messenger(None, kept.append), threading.Event(), by_hand=False, ends=ends)
     monkeypatch.setattr(night, "_process", lambda _arguments: pytest.fail("it was begun"))
     assert night.work() == 5
     assert "armed is over" in kept[-1]["body"]
