@@ -40,6 +40,7 @@ LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
 LOCK_S = 120.0
 MOST_WAIT_S = 2.0
 _EVENTS = 1000
+_TOKEN_BYTES = 32
 #: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
 _STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -430,13 +431,21 @@ def _token_file(state: Path, role: str) -> Path:
 
 
 def _token(state: Path, role: str) -> str:
-    """Return the token of a role; made once, readable by this user alone."""
+    """Return the token of a role; made once, readable by this user alone, and again where a power cut has torn it."""
     path = _token_file(state, role)
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-    return path.read_text(encoding="ascii")
+    try:
+        kept = path.read_text(encoding="ascii")
+    except (FileNotFoundError, UnicodeDecodeError):
+        kept = ""
+    if len(kept) == 2 * _TOKEN_BYTES:
+        return kept
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(made := secrets.token_hex(_TOKEN_BYTES))
+        durable.fsync_file(file)
+    durable.fsync_dir(state)
+    return made
 
 
 def detached() -> dict[str, Any]:

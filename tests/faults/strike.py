@@ -52,17 +52,15 @@ def synced(root: Path) -> Path:
 
 def strike(root: Path, victim: str) -> bool:
     """Kill at once, this process last if it is among them; False where there was nothing to kill."""
-    run, server = _pid(root / "run.lock"), _pid(root / "instrument" / "server.json")
     doomed = {
-        "run": [run],
-        "server": [server],
-        "power": [run, _parent(server), server],
-    }[victim]
-    alive = [pid for pid in doomed if pid and _parent(pid)]
-    if not alive:
+        "run": lambda: _processes("workflows.cli", root),
+        "server": lambda: [pid for pid in _processes("instrument.server", root) if _is_child(pid)],
+        "power": lambda: _processes("workflows.cli", root) + _processes("instrument.server", root),
+    }[victim]()
+    if not doomed:
         return False
     struck(root).write_text(victim)
-    for pid in sorted(alive, key=lambda pid: pid == os.getpid()):
+    for pid in sorted(doomed, key=lambda pid: pid == os.getpid()):
         _kill(pid)
     return True
 
@@ -185,20 +183,27 @@ def key_of(action_id: str) -> str:
     return action_id.partition("/")[2].partition("#")[0]
 
 
-def _pid(place: Path) -> int:
-    try:
-        return int(json.loads(place.read_text())["pid"])
-    except (OSError, ValueError, KeyError):
-        return 0
+def _processes(module: str, root: Path) -> list[int]:
+    """Return the processes that run a module on this run's folder (Linux), parents first."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if not place.name.isdigit():
+            continue
+        try:
+            words = (place / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        if module in words and (str(root) in words or str(root / "instrument") in words):
+            found.append(int(place.name))
+    return sorted(found)
 
 
-def _parent(pid: int) -> int:
-    """Return a living process's parent (Linux), 0 where there is no such process."""
+def _is_child(pid: int) -> bool:
+    """Tell whether a server's process is the one with the connection, not its watchdog."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return b"--watched" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[1])
+        return False
 
 
 def _kill(pid: int) -> None:

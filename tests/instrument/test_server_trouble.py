@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instrument import durable
+from instrument import durable, server
 from instrument.errors import DeviceFault, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
@@ -146,3 +146,13 @@ def test_a_late_answer_to_an_old_heartbeat_is_no_loss(place: Path, monkeypatch: 
 def test_a_run_has_a_name(remote: RemoteMicroscope, run: object) -> None:
     with pytest.raises((Refused, NotInControl)):
         remote._call("claim", run, None)
+
+
+@pytest.mark.parametrize("torn", [b"", b"0123456789abcdef", b"\xff\xfe"])
+def test_a_token_that_a_power_cut_has_torn_is_made_again(tmp_path: Path, torn: bytes) -> None:
+    """An empty token would let everybody in."""
+    (tmp_path / "token-operate").write_bytes(torn)
+    made = server._token(tmp_path, "operate")
+    assert len(made) == 64
+    assert (tmp_path / "token-operate").stat().st_mode & 0o077 == 0
+    assert server._token(tmp_path, "operate") == made
