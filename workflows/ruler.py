@@ -150,7 +150,8 @@ def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, f
         for row, column in np.argwhere(peaks)
         if abs(column + low - at_px) <= reach_px
     ]
-    found = [spot for spot in spots if abs(spot.spread - 1.0) < _SPREAD]
+    # a spot that is bright in its very middle is none
+    found = [spot for spot in spots if spot.contrast > 0.0 and abs(spot.spread - 1.0) < _SPREAD]
     return sorted(found, key=lambda groove: -groove.contrast)[:_MOST_SPOTS]
 
 

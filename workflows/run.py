@@ -157,6 +157,11 @@ class Run:
                 self._safe()
                 self._change("stopped", {"why": "Ctrl-C"})
                 raise
+            except Exception as defect:
+                self._safe()
+                self._change("failed", {"why": f"a defect of the program: {type(defect).__name__}: {defect}"})
+                log.exception("a defect")
+                raise
             finally:
                 self._ended.set()
                 watch.join(5.0)

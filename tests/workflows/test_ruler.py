@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from workflows import ruler
 from workflows.ruler import Reading, read_ruler
 
 PIXEL, SHAPE = 40e-9, (300, 800)
@@ -103,3 +107,14 @@ def test_one_groove_alone_is_no_ruler() -> None:
         half_at_zero_m=2e-6,
     )  # fmt: skip
     assert found is None
+
+
+def test_a_spot_that_is_bright_in_its_middle_is_no_groove(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its contrast is nothing, and nothing can be divided by it."""
+    measured = ruler._measured
+
+    def bright(*args: Any) -> ruler._Groove:
+        return replace(measured(*args), contrast=0.0)
+
+    monkeypatch.setattr(ruler, "_measured", bright)
+    assert ruler_of(drawn_face(6e-6), 6e-6) is None
