@@ -46,7 +46,7 @@ class Document:
             raise self._bad(
                 what.partition(" with value")[0], None if mark is None else mark.line + 1, remedy
             ) from error
-        except (YAMLError, ValueError) as error:
+        except (YAMLError, ValueError, TypeError) as error:  # TypeError: a key that is a mapping itself
             raise self._bad(str(error), None, "write plain YAML 1.2") from error
         if not isinstance(self._tree, CommentedMap):
             raise self._bad("is not a mapping", 1, "begin with `kintsugi: 1`")
