@@ -11,7 +11,6 @@ Nothing that another authority signed is let in, the operating system's own incl
 from __future__ import annotations
 
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -68,13 +67,9 @@ def make(folder: Path, hosts: Sequence[str]) -> list[Path]:
     def write(stem: str, certificate: Any, key: Any) -> list[Path]:
         place, secret = folder / f"{stem}.pem", folder / f"{stem}-key.pem"
         durable.atomic_write_bytes(place, certificate.public_bytes(serialization.Encoding.PEM))
-        handle = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
+        plain = serialization.NoEncryption()
+        data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        durable.write_secret(secret, data)
         return [place, secret]
 
     durable.make_dir(folder)

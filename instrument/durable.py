@@ -135,6 +135,15 @@ def append_line(path: Path, line: str) -> None:
         fsync_dir(path.parent)
 
 
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a new file that only its user can read, durably; FileExistsError when there is one."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        fsync_file(file)
+    fsync_dir(path.parent)
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the complete lines of a file of `append_line`; a torn last one is left out, a missing file is empty."""
     if not path.exists():

@@ -42,6 +42,8 @@ STAGE_M_PER_S, TILT_RAD_PER_S, ROTATION_RAD_PER_S, MOVE_START_S = 1e-3, 3.0 * pi
 DEVICE_S = {Device.CBS: 10.0, Device.EDS: 15.0, Device.NEEDLE: 10.0}
 #: Gas: heating from cold, purging before the beam and pumping after it (physics.md 1.5: 5-15 min, 120 s, 30 s), s.
 HEAT_S, PURGE_S, RECOVERY_S = 600.0, 120.0, 30.0
+#: No source is lit in a vacuum worse than this (physics.md 7), Pa.
+LIT_BELOW_PA = 1e-2
 #: An automatic focus or contrast (physics.md 1.6: 20-40 steps), s.
 TUNE_S = 30.0
 

@@ -440,11 +440,8 @@ def _token(state: Path, role: str) -> str:
     if len(kept) == 2 * _TOKEN_BYTES:
         return kept
     path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(made := secrets.token_hex(_TOKEN_BYTES))
-        durable.fsync_file(file)
-    durable.fsync_dir(state)
+    made = secrets.token_hex(_TOKEN_BYTES)
+    durable.write_secret(path, made.encode("ascii"))
     return made
 
 

@@ -13,6 +13,7 @@ from instrument.microscope import Microscope, Watch, unwatched
 from instrument.process import (
     DEVICE_S,
     HEAT_S,
+    LIT_BELOW_PA,
     PATTERN_START_S,
     PURGE_S,
     RECOVERY_S,
@@ -56,8 +57,6 @@ _STEPPED_S, _PACED_S, _GIVEN_EVERY_S = (2.0, 20.0), 0.25, 20.0
 _BREAK_S = 1800.0
 #: Recoveries: lighting a source; pumping, after air has come in or a valve has stuck; homing (physics.md 7), s.
 _LIGHT_S, _PUMP_S, _PUMP_AIR_S, _HOME_S = 300.0, 60.0, 900.0, 60.0
-#: No source is lit in a vacuum worse than this (physics.md 7), Pa.
-_LIT_BELOW_PA = 1e-2
 #: Where the lower part of a picture is lost, it begins here.
 _WRITTEN_SHARE = 0.6
 
@@ -372,8 +371,8 @@ class SimulatedMicroscope(Machine, Microscope):
             raise DeviceFault(msg, device=str(device))
 
     def _light(self) -> None:
-        if chamber.pressure(self._now, self.clock.now()) > _LIT_BELOW_PA:
-            msg = f"the vacuum is worse than {_LIT_BELOW_PA:g} Pa: no source is lit; pump first"
+        if chamber.pressure(self._now, self.clock.now()) > LIT_BELOW_PA:
+            msg = f"the vacuum is worse than {LIT_BELOW_PA:g} Pa: no source is lit; pump first"
             raise DeviceFault(msg, pressure_pa=chamber.pressure(self._now, self.clock.now()))
         self.clock.wait(_LIGHT_S)
         for beam in Beam:

@@ -13,6 +13,7 @@ from typing import Any
 
 from instrument.errors import InstrumentError
 from instrument.microscope import Microscope
+from instrument.process import LIT_BELOW_PA
 from instrument.settings import Beam, BeamSettings, Recovery
 from workflows.alignment import Aligner
 from workflows.limits import nearest
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 PER_ACT, PER_RUN = 3, 12
 #: Before an act is tried again, s; after a source was lit, until its current is steady (physics.md 7: 5 to 10 min), s.
 RETRY_S, WARM_UP_S = 60.0, 600.0
-#: No source is lit in a vacuum worse than this (physics.md 7), Pa.
-LIT_BELOW_PA = 1e-2
 
 
 class Mender:

@@ -7,7 +7,6 @@ What doesn't fit its window is said when it is added, by evening, and not found 
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -155,7 +154,7 @@ class Queue:
         durable.make_dir(path.parent)
         self.path = path
         if not path.exists():  # targets of messages may hold passwords
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+            durable.write_secret(path, b"")
         with self._open() as db:
             db.execute("PRAGMA journal_mode=WAL")
             found = int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import strike
-from tests.faults.trial import HERE, RECIPE, end_server
+from tests.faults.trial import RECIPE, Strike, doomed, end_server
 from workflows.journal import Journal
 from workflows.store import RunFolder
 
@@ -21,9 +20,7 @@ pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="/proc and POSI
 @pytest.mark.slow
 def test_killed_and_resumed_by_itself(tmp_path: Path) -> None:
     root = tmp_path / "RUN"
-    plan = strike.Plan(str(root), "server", "slice/0002/cut-1@started")
-    path = os.pathsep.join((str(HERE / "killer"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")))
-    env = {**os.environ, "KINTSUGI_KILL": plan.to_text(), "PYTHONPATH": path}
+    env = doomed(Strike("server", "slice/0002/cut-1@started"), root)
     command = [sys.executable, "-m", "workflows.cli", "night", str(RECIPE), "--model", "none", "--out", str(root)]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=env)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from instrument import server
 from instrument.remote import attach
 from instrument.settings import Beam, BeamSettings, Device, StagePosition
 from tests.faults import strike
-from tests.faults.trial import HERE, RECIPE, Ended, Result, Strike, compare, end_server, undisturbed
+from tests.faults.trial import RECIPE, Ended, Result, Strike, compare, doomed, end_server, undisturbed
 from workflows.journal import Journal
 from workflows.store import RunFolder
 
@@ -50,9 +49,7 @@ def test_the_face_is_the_oracles_all_the_same(tmp_path: Path) -> None:
     oracle = Ended(tmp_path / "oracle")
     root = tmp_path / "RUN"
     where = Strike("power", "slice/0003/cut-1@done")
-    path = os.pathsep.join((str(HERE / "killer"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")))
-    plan = strike.Plan(str(root), where.victim, where.point)
-    env = {**os.environ, "KINTSUGI_KILL": plan.to_text(), "PYTHONPATH": path}
+    env = doomed(where, root)
     command = [sys.executable, "-m", "workflows.cli"]
     try:
         subprocess.run([*command, "run", str(RECIPE), "--model", "none", "--out", str(root)], env=env, timeout=240)

@@ -182,12 +182,17 @@ def points_of(oracle: Ended) -> list[str]:
     return found
 
 
+def doomed(wanted: Strike, root: Path) -> dict[str, str]:
+    """Return the environment of processes that are struck where `wanted` says."""
+    plan = strike.Plan(str(root), wanted.victim, wanted.point)
+    path = os.pathsep.join((str(HERE / "killer"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")))
+    return {**os.environ, "KINTSUGI_KILL": plan.to_text(), "PYTHONPATH": path}
+
+
 def tried(wanted: Strike, root: Path, oracle: Ended, draw: random.Random) -> Result:
     """Run, strike, resume, compare."""
     result = Result(wanted)
-    plan = strike.Plan(str(root), wanted.victim, wanted.point)
-    path = os.pathsep.join((str(HERE / "killer"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")))
-    env = {**os.environ, "KINTSUGI_KILL": plan.to_text(), "PYTHONPATH": path}
+    env = doomed(wanted, root)
     try:
         result.codes.append(_struck(wanted, root, env))
         result.crashed = strike.struck(root).exists() and result.codes[0] != DONE
