@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from instrument.frame import Frame
 from workflows import results
+from workflows.happenings import happenings
 from workflows.journal import Act, Journal
 from workflows.recipe import Recipe, load
 from workflows.store import RunFolder
@@ -273,7 +274,7 @@ def _slice_row(folder: RunFolder, row: dict[str, Any], previous: dict[str, Any] 
         confidence=row["confidence"],
         doubt=row["doubt"],
         truth_fractions=None if truth is None else _coating(truth),
-        note="; ".join(row["health"]),
+        note="; ".join([*row["health"], *_mark(row)]),
     )
 
 
@@ -443,8 +444,15 @@ def _checks(folder: RunFolder, journal: Journal, rows: Sequence[dict[str, Any]])
     ]
 
 
+def _mark(row: dict[str, Any]) -> list[str]:
+    """Return what a person has said of a slice."""
+    if row["marked"] is None:
+        return []
+    return [f"marked {row['marked']}" + (f": {row['marked_why']}" if row["marked_why"] else "")]
+
+
 def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
-    notes = [str(event.data) for event in journal.events(kind="note")]
+    notes = happenings(journal)
     dark = [row["name"] for row in rows if row["phase_fractions"] is None]
     if dark:
         notes.append(f"without labels: {', '.join(dark)}")

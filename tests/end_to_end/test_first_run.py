@@ -139,6 +139,17 @@ def test_what_a_run_leaves(resumed: RunFolder) -> None:
     assert maps.sum() > 0
 
 
+def test_the_report_tells_what_people_said(resumed: RunFolder) -> None:
+    assert kintsugi("note", resumed.root, "the door was open").returncode == 0
+    assert kintsugi("mark", resumed.root, 3, "bad", "--why", "charging").returncode == 0
+    ended = kintsugi("report", resumed.root)
+    assert ended.returncode == 0, ended.stderr
+    page = resumed.report.read_text(encoding="utf-8")
+    assert "the door was open" in page
+    assert "slice 3 was marked bad: charging" in page
+    assert "marked bad: charging" in page.replace("slice 3 was marked bad: charging", "")
+
+
 def test_labels_need_no_truth(resumed: RunFolder, tmp_path: Path) -> None:
     one = resumed.frame_path("slices", "s0003")
     made = kintsugi("segment", one, "--out", tmp_path)
