@@ -12,6 +12,13 @@ XENON_30_KV = (
     1e-12, 3e-12, 10e-12, 30e-12, 100e-12, 300e-12, 1e-9, 4e-9, 15e-9, 60e-9, 200e-9, 500e-9, 1000e-9, 2500e-9,
 )  # fmt: skip
 XENON_12_KV = (1.0e-9, 2.5e-9, 8e-9, 20e-9, 70e-9, 120e-9, 360e-9)
+#: The other species, A (physics.md 1.1: argon at 30 kV, all at 12 kV).
+OTHER_SPECIES = {
+    "Argon@30000": (1e-12, 6e-12, 20e-12, 60e-12, 0.2e-9, 0.74e-9, 2e-9, 7.4e-9, 28e-9, 120e-9),
+    "Argon@12000": (1.2e-9, 3.2e-9, 5.8e-9, 14e-9, 50e-9, 150e-9, 250e-9, 700e-9),
+    "Oxygen@12000": (1.5e-9, 2.8e-9, 13e-9, 64e-9, 200e-9, 710e-9),
+    "Nitrogen@12000": (1.2e-9, 6.9e-9, 38e-9, 120e-9, 450e-9),
+}
 #: Electron currents double from step to step, A (physics.md 1.1).
 ELECTRON = (
     6.3e-12, 13e-12, 25e-12, 50e-12, 100e-12, 200e-12, 400e-12, 800e-12,
@@ -25,7 +32,7 @@ def hydra() -> Description:
     Of the voltages between, no current lists are published: 2, 5, 8 and 16 kV take the apertures of 12 kV with currents
     in proportion to the voltage, which is an assumption; a connected instrument's own lists replace it.
     """
-    ion: dict[str, tuple[float, ...]] = {"Xenon@30000": XENON_30_KV, "Xenon@12000": XENON_12_KV}
+    ion: dict[str, tuple[float, ...]] = {"Xenon@30000": XENON_30_KV, "Xenon@12000": XENON_12_KV, **OTHER_SPECIES}
     for voltage in (2000, 5000, 8000, 16000):
         ion[f"Xenon@{voltage}"] = tuple(round(current * voltage / 12000, 13) for current in XENON_12_KV)
     return Description(

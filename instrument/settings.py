@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from itertools import pairwise
+from math import hypot
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -164,6 +165,16 @@ class Line(Model):
 
 
 Pattern = Annotated[Rectangle | CleaningCrossSection | Line, Field(discriminator="kind")]
+
+
+def volume(pattern: Pattern) -> float:
+    """Return what a pattern takes away or lays (m3), in proportion to which a job's patterns share its dose."""
+    if isinstance(pattern, Line):
+        length = hypot(pattern.x1_m - pattern.x0_m, pattern.y1_m - pattern.y0_m) + pattern.line_width_m
+        return length * pattern.line_width_m * pattern.depth_m
+    if isinstance(pattern, CleaningCrossSection):
+        return pattern.width_m * max(abs(pattern.end_y_m - pattern.start_y_m), 1e-9) * pattern.depth_m
+    return pattern.width_m * pattern.height_m * pattern.depth_m
 
 
 class PatternJob(Model):

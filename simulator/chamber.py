@@ -6,6 +6,7 @@ from math import cos, exp, pi, radians, sin
 
 import numpy as np
 
+from instrument.process import HEAT_S
 from instrument.settings import Beam, Device, StagePosition
 from simulator import faults
 from simulator.beams import Sight, Standing
@@ -137,6 +138,15 @@ def astigmatism(options: Options, now: Condition, time_s: float) -> tuple[float,
     walk = [0.1e-6 * min(1.0, options.drift) * walked(options.seed, f"astigmatism {i}", time_s, 3600.0) for i in (0, 1)]
     set_x, set_y = now.electron.stigmator_x or 0.0, now.electron.stigmator_y or 0.0
     return float(start[0]) + walk[0] - 1e-6 * set_x, float(start[1]) + walk[1] - 1e-6 * set_y
+
+
+def warmed(now: Condition, time_s: float) -> Condition:
+    """Return the condition with those gases ready that have been heating for long enough."""
+    hot = [name for name, since in now.heating.items() if now.gases[name].heater_on and time_s - since >= HEAT_S]
+    if not hot:
+        return now
+    gases = {name: gas.replace(ready=True) if name in hot else gas for name, gas in now.gases.items()}
+    return now.replace_fast(gases=gases, heating={n: at for n, at in now.heating.items() if n not in hot})
 
 
 def precursor(now: Condition) -> float:

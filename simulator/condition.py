@@ -45,6 +45,7 @@ class Condition(Model):
     running : the pattern in hand
     counter : actions so far, the key of what pictures draw; patterns : of them, the key of what patterns draw, so that
     a picture more changes nothing that follows; tilts, moves : stage moves with and without rotation or tilt
+    heating : gases whose heaters were switched on without waiting, and when (s)
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
     came : on which side X, Y, R, T were approached last, +1 or -1; lit_s : when the ion source was lit, None: long ago
@@ -67,6 +68,7 @@ class Condition(Model):
     patterning: bool = False
     inserted: tuple[Device, ...] = ()
     gases: dict[str, GasState]
+    heating: dict[str, float] = Field(default_factory=dict)
     shut_at_s: float | None = None
     drift: Drift = Drift()
     cuts: int = 0

@@ -47,7 +47,8 @@ class Machine:
         self._away_s: float | None = away if saved is not None else None
 
     def _read(self) -> State:
-        now, time_s = self._now, self.clock.now()
+        time_s = self.clock.now()
+        now = chamber.warmed(self._now, time_s)
         quiet = now.blanked and not now.patterning
         return State(
             time_s=time_s,
@@ -67,7 +68,8 @@ class Machine:
         """One verb at a time; each has a number of its own, and what it changed is durable when it ends."""
         with self._verb:
             self.clock.stopped.clear()
-            self._now = self._now.replace_fast(counter=self._now.counter + 1)
+            warm = chamber.warmed(self._now, self.clock.now())
+            self._now = warm.replace_fast(counter=self._now.counter + 1)
             try:
                 self._strike(what)
                 yield

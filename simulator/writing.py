@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from instrument.settings import Beam, CleaningCrossSection, Line, Pattern, PatternJob, Rectangle
+from instrument.settings import Beam, CleaningCrossSection, Line, Pattern, PatternJob, Rectangle, volume
 from simulator.beams import Affine, Sight
 from simulator.block import Block
 from simulator.cutting import FaceCut
@@ -60,7 +60,7 @@ class Writer:
     cuts: int
 
     def __post_init__(self) -> None:
-        weights = np.array([_volume(p) for p in self.job.patterns])
+        weights = np.array([volume(p) for p in self.job.patterns])
         self._edges = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
         self._edges[-1] = 1.0
         draw = rng(self.key[0], "cut", self.key[1])
@@ -275,12 +275,3 @@ def _middle(pattern: Pattern) -> tuple[float, float]:
     if isinstance(pattern, Line):
         return (pattern.x0_m + pattern.x1_m) / 2, (pattern.y0_m + pattern.y1_m) / 2
     return _frame(pattern)[:2]
-
-
-def _volume(pattern: Pattern) -> float:
-    """Return what a pattern's share of its job's dose is in proportion to."""
-    if isinstance(pattern, Line):
-        length = float(np.hypot(pattern.x1_m - pattern.x0_m, pattern.y1_m - pattern.y0_m))
-        return (length + pattern.line_width_m) * pattern.line_width_m * pattern.depth_m
-    _, _, width, height = _frame(pattern)
-    return width * height * pattern.depth_m

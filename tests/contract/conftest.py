@@ -1,4 +1,4 @@
-"""The microscopes that keep the contract: the simulator in this process, and behind a server of its own process."""
+"""The microscopes that keep the contract: the simulator in this process, behind a server, and through AutoScript."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from instrument.durable import FileLock
 from instrument.frame import Frame
 from instrument.microscope import Microscope
 from instrument.settings import Beam, BeamSettings, Device
+from tests.contract.emulation import emulated
 from tests.contract.stand import SMALL, Stand, scan
 
 #: Forty instrument seconds a second: what runs while others act must take time on the wall.
@@ -71,7 +72,13 @@ def over_the_wire(
         yield microscope, first_light(microscope)
 
 
-@pytest.fixture(params=["in_process", "over_the_wire"])
+@pytest.fixture(scope="session")
+def over_autoscript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Microscope, list[Frame]]]:
+    with emulated(SMALL, tmp_path_factory.mktemp("autoscript")) as microscope:
+        yield microscope, first_light(microscope)
+
+
+@pytest.fixture(params=["in_process", "over_the_wire", "over_autoscript"])
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
     """Every microscope in turn, neutral; made safe and neutral again afterwards."""
     microscope: Microscope = request.getfixturevalue(request.param)[0]
@@ -94,7 +101,13 @@ def paced_over_the_wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mi
         yield microscope
 
 
-@pytest.fixture(params=["paced_in_process", "paced_over_the_wire"])
+@pytest.fixture(scope="session")
+def paced_over_autoscript() -> Iterator[Microscope]:
+    with emulated(PACED) as microscope:
+        yield microscope
+
+
+@pytest.fixture(params=["paced_in_process", "paced_over_the_wire", "paced_over_autoscript"])
 def paced(request: pytest.FixtureRequest) -> Microscope:
     """Every microscope in turn, its time following the wall's."""
     microscope: Microscope = request.getfixturevalue(request.param)

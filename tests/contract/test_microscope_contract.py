@@ -59,6 +59,18 @@ def test_the_same_is_seen_in_process_and_over_the_wire(
         assert ours.meta.state.stage == theirs.meta.state.stage
 
 
+def test_the_same_is_seen_through_autoscript(
+    in_process: tuple[Microscope, list[Frame]], over_autoscript: tuple[Microscope, list[Frame]]
+) -> None:
+    for ours, theirs in zip(in_process[1], over_autoscript[1], strict=True):
+        assert ours.meta.channels == theirs.meta.channels
+        assert ours.meta.scan == theirs.meta.scan
+        assert theirs.meta.state.stage.t == ours.meta.state.stage.t
+        apart = np.abs(ours.pixels.astype(int) - theirs.pixels.astype(int))
+        assert apart.mean() < 12  # other noise, at other times
+        assert np.corrcoef(ours.pixels.ravel(), theirs.pixels.ravel())[0, 1] > 0.8
+
+
 # -- stage and beams --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,33 @@
+"""Drives a Thermo Fisher dual beam through its AutoScript Python client, 4.13 or newer.
+
+The client's package comes with the microscope and is imported when a URL such as `autoscript://localhost` asks for it.
+What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
+its units, axes and signs, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs ask, `elements.py` is
+the seam to the X-ray system, `microscope.py` has the verbs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instrument.autoscript.microscope import AutoscriptMicroscope
+
+__all__ = ["open"]
+
+
+def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
+    """Open the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
+
+    `elements` is the folder into which the X-ray program exports its maps; without it there are no element maps.
+
+    Raises
+    ------
+    Refused : a URL that can't be read, the client missing or too old
+    ConnectionLost : nothing answers there
+    """
+    from instrument.autoscript.microscope import open_url
+
+    del state  # the microscope itself lasts
+    return open_url(url)

@@ -1,0 +1,973 @@
+"""AutoscriptMicroscope: the verbs of a microscope on the vendor's client."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+
+from instrument import guard_rules as rules
+from instrument.autoscript import values
+from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration, structure
+from instrument.autoscript.description import describe
+from instrument.autoscript.elements import ElementMapper, FolderMapper
+from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in, sources
+from instrument.autoscript.scans import framing
+from instrument.autoscript.writing import draw
+from instrument.errors import (
+    ConnectionLost,
+    DeviceFault,
+    InstrumentError,
+    NotReached,
+    Refused,
+    Stopped,
+    TimedOut,
+    Unsafe,
+)
+from instrument.frame import Frame, FrameMeta
+from instrument.microscope import Clock, Microscope, Watch, unwatched
+from instrument.process import (
+    HEAT_S,
+    PATTERN_START_S,
+    PURGE_S,
+    RECOVERY_S,
+    SPECIES_S,
+    beam_seconds,
+    eds_seconds,
+    frame_seconds,
+    move_seconds,
+)
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    BeamState,
+    Description,
+    DetectorSettings,
+    Device,
+    Done,
+    EdsScan,
+    GasSetting,
+    Lens,
+    PatternJob,
+    Progress,
+    Recovery,
+    Scan,
+    StagePosition,
+    State,
+    Tune,
+    Tuning,
+)
+
+T = TypeVar("T")
+
+#: Views in which the electron column's detectors are shown at once, and the ion column's.
+ELECTRON_VIEWS, ION_VIEWS = (1, 3, 4), (2,)
+#: A wait for something that should take `s` seconds ends after PATIENT * s + CALL_S, on the wall.
+PATIENT = 3.0
+#: Slow ones: homing, lighting a source, pumping, automatic routines, s.
+SLOW_S = {Recovery.HOME_STAGE: 600.0, Recovery.RELIGHT_SOURCE: 1800.0, Recovery.PUMP: 3600.0}
+TUNE_DEADLINE_S = 600.0
+#: Read back otherwise by more than this, a value did not stick: voltage, current (shares), working distance, shift (m),
+#: scan rotation (rad), stage (m, rad).
+VOLTAGE_ROOM, CURRENT_ROOM, DISTANCE_ROOM_M, SHIFT_ROOM_M, TURN_ROOM_RAD = 0.01, 0.05, 0.5e-6, 2e-9, 1e-6
+STAGE_ROOM_M, STAGE_ROOM_RAD = 2e-6, 0.5 * np.pi / 180
+#: How often a running pattern is looked at, s on the wall: soon first, then seldom.
+_POLL_S = (0.02, 0.5)
+#: A pattern that ended by itself within this share of its time was whole.
+_WHOLE = 0.97
+
+
+class WallClock:
+    """The instrument's time where it is that of the wall."""
+
+    def now(self) -> float:
+        """Return seconds on the wall's clock, since some beginning."""
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        threading.Event().wait(max(0.0, seconds))
+
+
+class AutoscriptMicroscope(Microscope):
+    """A Thermo Fisher dual beam through AutoScript.
+
+    It holds three connections: one acts, one reads, one stops, so that neither reading nor stopping queues behind an
+    act. It begins by stopping live scans and blanking both beams.
+
+    Parameters
+    ----------
+    host, port : of the microscope's server
+    elements : the X-ray system; None: none, unless the client brings a virtual one
+    """
+
+    clock: Clock
+
+    def __init__(self, host: str, port: int, elements: ElementMapper | None = None) -> None:
+        version = client_version()
+        self._acts = Connection(host, port, "acts")
+        self._reads = Connection(host, port, "reads")
+        self._stops = Connection(host, port, "stops")
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+        virtual_clock = getattr(self._acts.client, "virtual_clock", None)
+        self.clock = virtual_clock if virtual_clock is not None else WallClock()
+        self._elements = elements if elements is not None else getattr(self._acts.client, "virtual_elements", None)
+        self._gases: Gases = self._do("look at the gases", lambda scope: Gases(scope.gas))
+        self._description = self._do(
+            "describe",
+            lambda scope: describe(
+                scope, version, gases=self._gases.names, elements=self._elements is not None,
+                virtual=virtual_clock is not None,
+            ),
+        )  # fmt: skip
+        self._frames = 0
+        self._session = f"{time.time_ns() // 1_000_000_000}"  # names files: of the wall's calendar
+        self._cbs_in = False
+        self._turned = 0.0
+        self._do("make ready", self._ready)
+
+    @staticmethod
+    def _ready(scope: Any) -> None:
+        for view in (*ELECTRON_VIEWS, *ION_VIEWS):
+            scope.imaging.set_active_view(view)
+            scope.imaging.stop_acquisition()
+        for beam in (scope.beams.electron_beam, scope.beams.ion_beam):
+            beam.blank()
+        scope.specimen.stage.set_default_coordinate_system(enumeration("CoordinateSystem").RAW)
+        scope.specimen.stage.unlink()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        """Return what this instrument is and can do."""
+        return self._description
+
+    def state(self) -> State:
+        """Return all that can be read, in one snapshot."""
+        if self._lock.acquire(blocking=False):  # nothing goes on that a look at CBS could disturb
+            try:
+                self._look_at_cbs()
+            finally:
+                self._lock.release()
+        return self._reads.call("read the state", lambda: self._read(self._reads.client))
+
+    def _read(self, scope: Any) -> State:
+        now = self.clock.now()
+        electron, ion = self._column(scope, Beam.ELECTRON), self._column(scope, Beam.ION)
+        inside = {
+            Device.CBS: self._cbs_in, Device.NEEDLE: needle_is_in(scope.gas),
+            Device.EDS: self._elements is not None and self._elements.is_in(),
+        }  # fmt: skip
+        devices = {device: inside[device] for device in self._description.devices}
+        gases = self._gases.states(now)
+        patterning = str(scope.patterning.state) != "Idle"
+        quiet = electron.blanked and ion.blanked and not patterning
+        return State(
+            time_s=now, stage=values.stage_from_client(_raw(scope), self._turned),
+            stage_homed=bool(scope.specimen.stage.is_homed), electron=electron, ion=ion, devices=devices, gases=gases,
+            pressure_pa=float(scope.vacuum.chamber_pressure.value), patterning=patterning,
+            safe=quiet and not devices[Device.NEEDLE] and not any(one.valve_open for one in gases.values()),
+        )  # fmt: skip
+
+    def _column(self, scope: Any, beam: Beam) -> BeamState:
+        column = _of(scope, beam)
+        settings = self._settings(column, beam)
+        current = settings.current_a or 0.0
+        measured = getattr(column.beam_current, "measured_value", None)
+        on = bool(column.is_on)
+        if beam is Beam.ION and measured is not None:
+            current = float(measured)
+        return BeamState(
+            settings=settings, source_on=on, blanked=bool(column.is_blanked), measured_current_a=current if on else 0.0
+        )
+
+    @staticmethod
+    def _settings(column: Any, beam: Beam) -> BeamSettings:
+        x, y = values.shift_from_client(column.beam_shift.value)
+        stigmator = column.stigmator.value
+        electron = beam is Beam.ELECTRON
+        immersed = electron and str(column.optical_mode.value) == enumeration("OpticalMode").IMMERSION
+        plasma = None if electron else _plasma(column)
+        return BeamSettings(
+            voltage_v=float(column.high_voltage.value), current_a=float(column.beam_current.value),
+            species=None if plasma is None else str(plasma.value), hfw_m=float(column.horizontal_field_width.value),
+            working_distance_m=float(column.working_distance.value), shift_x_m=x, shift_y_m=y,
+            scan_rotation_rad=float(column.scanning.rotation.value), stigmator_x=float(stigmator.x),
+            stigmator_y=float(stigmator.y), source_on=bool(column.is_on),
+            lens=(Lens.IMMERSION if immersed else Lens.FIELD_FREE) if electron else None,
+        )  # fmt: skip
+
+    def _look_at_cbs(self) -> None:
+        """Ask whether CBS is in; the active view and its detector are put back as they were."""
+        if Device.CBS in self._description.devices:
+            self._cbs_in = self._do("look at CBS", _cbs_is_in)
+
+    # -- setting ------------------------------------------------------------------------------------------------------
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
+        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list."""
+        with self._act(f"set the {beam} beam"):
+            now = self._do("read the beam", lambda scope: self._settings(_of(scope, beam), beam))
+            self._possible(beam, now, settings)
+            seconds = SPECIES_S if settings.species not in (None, now.species) else beam_seconds(now, settings)
+            self._do(
+                f"set the {beam} beam", lambda scope: self._put(_of(scope, beam), beam, now, settings),
+                PATIENT * seconds + CALL_S,
+            )  # fmt: skip
+            reached = self._do("read the beam", lambda scope: self._settings(_of(scope, beam), beam))
+            self._stuck(beam, settings, reached)
+            return reached
+
+    def _possible(self, beam: Beam, now: BeamSettings, asked: BeamSettings) -> None:
+        """Refuse what the column lacks, before anything is changed."""
+        described = self._description
+        after = now.replace(**asked.model_dump(exclude_none=True))
+        listed = described.ion_voltages_v if beam is Beam.ION else described.electron_voltages_v
+        if asked.voltage_v is not None and not any(abs(asked.voltage_v - one) <= 1.0 for one in listed):
+            shown = ", ".join(f"{one / 1e3:g}" for one in listed) + " kV"
+            raise _refused(
+                "voltage-listed", f"{beam}.voltage", f"{asked.voltage_v / 1e3:g} kV", shown, "use one of these"
+            )
+        if asked.species is not None and asked.species not in described.species:
+            known = ", ".join(described.species)
+            raise _refused("species-listed", "ion.species", asked.species, known, "use one of these")
+        for name, value in (("shift_x", asked.shift_x_m), ("shift_y", asked.shift_y_m)):
+            if value is not None and abs(value) > described.beam_shift_max_m:
+                limit = f"{described.beam_shift_max_m * 1e6:g} um"
+                raise _refused("beam-shift-range", f"{beam}.{name}", f"{value * 1e6:.2f} um", limit, "move the stage")
+        if asked.current_a is not None:
+            moved = after.voltage_v != now.voltage_v or after.species != now.species
+            self._listed(beam, after, None if moved else now)
+
+    def _listed(self, beam: Beam, wanted: BeamSettings, standing: BeamSettings | None) -> float:
+        """Return the listed current nearest to one that is asked for; Refused where none is within 5 %.
+
+        The list is the column's own where it stands at this voltage and gas, else what was described.
+        """
+        current = wanted.current_a or 0.0
+        known = self._description.currents(beam, wanted.voltage_v or 0.0, wanted.species or "Xenon")
+        if beam is Beam.ION and standing is not None:
+            known = self._do(
+                "read the currents",
+                lambda scope: tuple(float(one) for one in scope.beams.ion_beam.beam_current.available_values),
+            )
+        near = [one for one in known if abs(one - current) <= CURRENT_ROOM * one]
+        if not near:
+            shown = ", ".join(f"{one * 1e9:g}" for one in known) + f" nA at {(wanted.voltage_v or 0) / 1e3:g} kV"
+            raise _refused("current-listed", f"{beam}.current", f"{current * 1e9:g} nA", shown, "use one of these")
+        return min(near, key=lambda one: abs(one - current))
+
+    def _put(self, column: Any, beam: Beam, now: BeamSettings, asked: BeamSettings) -> None:
+        """Set what is given, in the order in which one thing decides about the next."""
+        point = structure("Point")
+        if asked.source_on is not None and asked.source_on != bool(column.is_on):
+            column.turn_on() if asked.source_on else column.turn_off()
+        if asked.species is not None and asked.species != now.species:
+            column.source.plasma_gas.value = asked.species
+        if asked.voltage_v is not None and asked.voltage_v != now.voltage_v:
+            column.high_voltage.value = asked.voltage_v
+        if asked.current_a is not None:
+            known = (
+                [float(one) for one in column.beam_current.available_values]
+                if beam is Beam.ION
+                else (self._description.electron_currents_a)
+            )
+            nearest = min(known, key=lambda one: abs(one - (asked.current_a or 0.0)))
+            if float(column.beam_current.value) != nearest:
+                column.beam_current.value = nearest
+        if asked.lens is not None and beam is Beam.ELECTRON:
+            mode = enumeration("OpticalMode")
+            column.optical_mode.value = mode.IMMERSION if asked.lens is Lens.IMMERSION else mode.FIELD_FREE
+        if asked.scan_rotation_rad is not None:
+            column.scanning.rotation.value = asked.scan_rotation_rad
+        if asked.hfw_m is not None:
+            column.horizontal_field_width.value = asked.hfw_m
+        if asked.working_distance_m is not None:
+            column.working_distance.value = asked.working_distance_m
+        if asked.stigmator_x is not None or asked.stigmator_y is not None:
+            old = column.stigmator.value
+            x = float(old.x) if asked.stigmator_x is None else asked.stigmator_x
+            column.stigmator.value = point(x, float(old.y) if asked.stigmator_y is None else asked.stigmator_y)
+        if asked.shift_x_m is not None or asked.shift_y_m is not None:
+            x, y = values.shift_from_client(column.beam_shift.value)
+            column.beam_shift.value = values.shift_to_client(
+                x if asked.shift_x_m is None else asked.shift_x_m, y if asked.shift_y_m is None else asked.shift_y_m
+            )
+
+    @staticmethod
+    def _stuck(beam: Beam, asked: BeamSettings, reached: BeamSettings) -> None:
+        """Raise NotReached where a value was not taken."""
+        rooms = {
+            "voltage_v": VOLTAGE_ROOM * (asked.voltage_v or 0.0), "current_a": CURRENT_ROOM * (asked.current_a or 0.0),
+            "working_distance_m": DISTANCE_ROOM_M, "shift_x_m": SHIFT_ROOM_M, "shift_y_m": SHIFT_ROOM_M,
+            "scan_rotation_rad": TURN_ROOM_RAD, "stigmator_x": 1e-4, "stigmator_y": 1e-4, "hfw_m": 1e-9,
+        }  # fmt: skip
+        for name, room in rooms.items():
+            wanted, got = getattr(asked, name), getattr(reached, name)
+            if wanted is not None and not abs(wanted - got) <= room:
+                msg = f"the {beam} beam's {name} reads {got:.6g} instead of {wanted:.6g}: it was not taken"
+                raise NotReached(msg, beam=str(beam), field=name, wanted=wanted, reached=got)
+        for name in ("species", "lens", "source_on"):
+            wanted, got = getattr(asked, name), getattr(reached, name)
+            if wanted is not None and wanted != got and not (name == "lens" and beam is Beam.ION):
+                msg = f"the {beam} beam's {name} reads {got} instead of {wanted}: it was not taken"
+                raise NotReached(msg, beam=str(beam), field=name, wanted=str(wanted), reached=str(got))
+
+    def move_stage(self, to: StagePosition) -> StagePosition:
+        """Move the given axes; return what was reached. Refuses what could touch an inserted device."""
+        with self._act("move the stage"):
+            state = self.state()
+            context = rules.Context(self._description, state, None)
+            for rule in (rules.homed, rules.within_travel, rules.devices_out_of_the_way):
+                rule(context, to)
+            if to.r is not None:
+                self._turned = to.r
+            target = values.stage_to_client(to)
+            self._do(
+                "move the stage", lambda scope: scope.specimen.stage.absolute_move(target),
+                PATIENT * move_seconds(state.stage, to) + CALL_S,
+            )  # fmt: skip
+            reached = self._do("read the stage", lambda scope: values.stage_from_client(_raw(scope), self._turned))
+            for axis in ("x", "y", "z", "r", "t"):
+                wanted, got = getattr(to, axis), getattr(reached, axis)
+                room = STAGE_ROOM_RAD if axis in "rt" else STAGE_ROOM_M
+                if wanted is not None and not abs(wanted - got) <= room:
+                    msg = f"the stage's {axis} reads {got:.7g} instead of {wanted:.7g}"
+                    raise NotReached(msg, axis=axis, wanted=wanted, reached=got)
+            return reached
+
+    # -- devices and gas ----------------------------------------------------------------------------------------------
+
+    def insert(self, device: Device, position: str | None = None) -> None:
+        """Bring a device in; refuses devices that would collide."""
+        with self._act(f"insert {device}"):
+            state = self.state()
+            rules.nothing_to_collide_with(rules.Context(self._description, state, None), device)
+            inside = [one for one, there in state.devices.items() if there and one is not device]
+            if inside:
+                names = ", ".join(inside)
+                raise _refused(
+                    "devices-collide", f"insert {device}", f"{names} in", "all others out", f"retract {names}"
+                )
+            if not state.devices.get(device, False):
+                self._asking(f"insert {device}", lambda: self._move_device(device, position, inwards=True))
+            self._must_be(device, inside=True)
+
+    def retract(self, device: Device) -> None:
+        """Take a device out; harmless when it is out. The needle's valves are shut first."""
+        with self._act(f"retract {device}"):
+            if device is Device.NEEDLE:
+                self._do("shut the valves", lambda _scope: self._gases.shut(self.clock.now()), 10 * CALL_S)
+            self._move_device(device, None, inwards=False)
+            self._must_be(device, inside=False)
+
+    def _move_device(self, device: Device, position: str | None, *, inwards: bool) -> None:
+        verb = "insert" if inwards else "retract"
+        if device is Device.NEEDLE:
+            self._do(
+                f"{verb} the needle",
+                lambda _scope: self._gases.insert(position) if inwards else self._gases.retract(), 3 * CALL_S,
+            )  # fmt: skip
+        elif device is Device.CBS:
+            self._do(f"{verb} CBS", lambda scope: _move_cbs(scope, inwards=inwards), 3 * CALL_S)
+        elif self._elements is not None:
+            self._elements.insert() if inwards else self._elements.retract()
+
+    def _must_be(self, device: Device, *, inside: bool) -> None:
+        if self.state().devices.get(device, False) is not inside:
+            where = "in" if inside else "out"
+            msg = f"{device} does not read {where}; look at it before the stage moves"
+            raise NotReached(msg, device=str(device), wanted=where)
+
+    def set_gas(self, gas: str, setting: GasSetting) -> GasSetting:
+        """Heat, set duty, open or shut a gas; heating takes minutes and is waited for."""
+        with self._act(f"set {gas}"):
+            book = self._gases.book(gas)
+            if setting.valve_open:
+                if not self._do("look at the needle", lambda scope: needle_is_in(scope.gas)):
+                    raise _refused("needle-before-valve", f"gas.{gas}", "valve open", "needle in", "insert the needle")
+                if setting.heater_on is False or not (setting.heater_on or book.ready):
+                    limit, remedy = "gas at temperature", "switch its heater on"
+                    raise _refused("valve-needs-heat", f"gas.{gas}", "valve open", limit, remedy)
+            if setting.heater_on and not book.ready:
+                self._heat(gas)
+            if setting.heater_on is False:
+                self._do(f"cool {gas}", lambda _scope: self._gases.heat(gas, on=False))
+            if setting.duty is not None:
+                book.duty = setting.duty
+            if setting.valve_open is not None and setting.valve_open is not book.valve_open:
+                self._valve(gas, open_it=setting.valve_open)
+            return GasSetting(heater_on=book.heater_on, duty=book.duty, valve_open=book.valve_open)
+
+    def _heat(self, gas: str) -> None:
+        """Heat a crucible and wait until its temperature stands."""
+        book = self._gases.book(gas)
+        self._do(f"heat {gas}", lambda _scope: self._gases.heat(gas, on=True))
+        deadline, before = self.clock.now() + PATIENCE * HEAT_S, -1.0
+        while self.clock.now() < deadline and not self._stopping.is_set():
+            self.clock.wait(STEADY_S)
+            kelvin = self._do(f"read {gas}'s temperature", lambda _scope: self._gases.kelvin(gas))
+            if kelvin >= HOT_K and abs(kelvin - before) <= STEADY_K:
+                book.ready = True
+                return
+            before = kelvin
+        if self._stopping.is_set():
+            return  # it goes on heating; not ready
+        msg = f"{gas} has not come to a steady temperature within {PATIENCE * HEAT_S / 60:.0f} min ({before:.1f} K)"
+        raise TimedOut(msg, gas=gas, kelvin=before)
+
+    def _valve(self, gas: str, *, open_it: bool) -> None:
+        """Open or shut a valve; that gas flows is seen from the chamber's pressure."""
+        pressure = self._pressure()
+        self._asking(
+            f"{'open' if open_it else 'shut'} {gas}",
+            lambda: self._do(
+                f"{'open' if open_it else 'shut'} {gas}",
+                lambda _scope: self._gases.valve(gas, self.clock.now(), open_it=open_it),
+                PATIENT * (PURGE_S + RECOVERY_S) + CALL_S,
+            ),
+        )
+        others = [name for name, one in self._gases.books.items() if one.valve_open and name != gas]
+        if open_it and not others and not self._pressure() > pressure:
+            self._do(f"shut {gas}", lambda _scope: self._gases.shut(self.clock.now()), 3 * CALL_S)
+            msg = f"the chamber's pressure has not risen with {gas} open: no gas flows; look at crucible and valve"
+            raise DeviceFault(msg, gas=gas, pressure_pa=pressure)
+
+    def _pressure(self) -> float:
+        return self._do("read the pressure", lambda scope: float(scope.vacuum.chamber_pressure.value))
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def acquire(self, scan: Scan) -> Frame:
+        """Take one picture with all detectors asked for, pixel-registered; ends blanked."""
+        with self._act("take a picture"):
+            self._can_look(scan)
+            limits = self._field_limits(scan.beam)
+            framed = framing(scan, *limits)
+            seconds, started = frame_seconds(scan), self.clock.now()
+
+            def work(scope: Any) -> list[Any]:
+                with _restored(scope, scan.beam):
+                    views = _select(scope, scan.beam, scan.detectors)
+                    _frame_up(scope, scan, framed.hfw_m)
+                    _of(scope, scan.beam).unblank()
+                    try:
+                        return _grabbed(scope, views, scan, framed)
+                    finally:
+                        _of(scope, scan.beam).blank()
+
+            images = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
+            pixels = np.stack([_cropped(np.asarray(one.data), scan) for one in images])
+            return self._frame(pixels, scan, tuple(one.name for one in scan.detectors), started, seconds, images[0])
+
+    def _can_look(self, scan: Scan) -> None:
+        """Refuse a picture that can't be taken."""
+        state = self.state()
+        _lit(state, scan.beam)
+        rules.scan_fits_the_field(rules.Context(self._description, state, None), scan)
+        shown = self._do("list detectors", lambda scope: _detectors(scope, scan.beam))
+        for one in scan.detectors:
+            if one.name not in shown:
+                known = ", ".join(shown)
+                raise _refused("detector-listed", "scan.detector", one.name, known, "use one of these")
+            if one.name == "CBS" and not self._cbs_in:
+                raise _refused("detector-out", "scan.detector", "CBS while it is out", "CBS in", "insert CBS first")
+        most = len(ELECTRON_VIEWS if scan.beam is Beam.ELECTRON else ION_VIEWS)
+        if len(scan.detectors) > most:
+            raise _refused("detectors-at-once", "scan.detectors", len(scan.detectors), most, "take fewer at once")
+        size = (scan.width_px, scan.height_px)
+        if scan.bits == 16 and size not in self._description.sixteen_bit_sizes:
+            sizes = ", ".join(f"{w} x {h}" for w, h in self._description.sixteen_bit_sizes)
+            raise _refused(
+                "bits-need-preset", "scan.bits", f"16 at {size[0]} x {size[1]}", sizes, "take 8 bit or one of these"
+            )
+
+    def _field_limits(self, beam: Beam) -> tuple[float, float]:
+        def read(scope: Any) -> tuple[float, float]:
+            limits = _of(scope, beam).horizontal_field_width.limits
+            return float(limits.min), float(limits.max)
+
+        return self._do("read the field's limits", read)
+
+    def acquire_eds(self, scan: EdsScan) -> Frame:
+        """Take element maps: channels are the elements, values are counts summed over the frames; ends blanked."""
+        with self._act("take element maps"):
+            if self._elements is None:
+                raise _refused("elements", "eds", "no X-ray system", "one in the URL", "add elements=FOLDER to the URL")
+            if not self._elements.is_in():
+                raise _refused("detector-out", "eds", "detector out", "EDS in", "insert EDS first")
+            started, seconds = self.clock.now(), eds_seconds(scan)
+            field = scan.width_px * scan.pixel_m
+
+            def frame_up(scope: Any) -> None:
+                scope.beams.electron_beam.horizontal_field_width.value = field
+                _correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=False)
+                scope.beams.electron_beam.unblank()
+
+            self._do("frame the map", frame_up)
+            try:
+                counts = self._elements.map(scan)
+            finally:
+                self._do("blank", lambda scope: scope.beams.electron_beam.blank())
+            return self._frame(counts, scan, scan.elements, started, seconds, getattr(self._elements, "last", None))
+
+    def tune(self, routine: Tune, scan: Scan) -> Tuning:
+        """Run an automatic routine on the given scan area and apply what it finds.
+
+        The client's routines say nothing of how sure they are: the score is 1.
+        """
+        with self._act(f"tune {routine}"):
+            self._can_look(scan)
+            framed = framing(scan, *self._field_limits(scan.beam))
+
+            def work(scope: Any) -> list[DetectorSettings]:
+                with _restored(scope, scan.beam):
+                    views = _select(scope, scan.beam, scan.detectors)
+                    _frame_up(scope, scan, framed.hfw_m)
+                    column = _of(scope, scan.beam)
+                    column.scanning.resolution.value = framed.text
+                    column.scanning.dwell_time.value = scan.dwell_s
+                    if framed.area is not None:
+                        left, top, width, height = framed.area
+                        column.scanning.mode.set_reduced_area(left=left, top=top, width=width, height=height)
+                        column.scanning.resolution.value = framed.text
+                        column.scanning.dwell_time.value = scan.dwell_s
+                    column.unblank()
+                    try:
+                        return _tuned(scope, routine, views, scan)
+                    finally:
+                        column.blank()
+
+            found = self._watched(f"tune {routine}", work, TUNE_DEADLINE_S)
+            after = self._do("read the beam", lambda scope: self._settings(_of(scope, scan.beam), scan.beam))
+            if routine is Tune.FOCUS:
+                return Tuning(routine=routine, score=1.0, working_distance_m=after.working_distance_m)
+            if routine is Tune.STIGMATOR:
+                return Tuning(routine=routine, score=1.0, stigmator_x=after.stigmator_x, stigmator_y=after.stigmator_y)
+            return Tuning(routine=routine, score=1.0, detectors=tuple(found))
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
+        """Write a job: start, call `watch` as it goes on, end blanked; a stop ends it early with `Done.stopped`."""
+        with self._act("write a pattern"):
+            self._can_write(job)
+            span = job.to_fraction - job.from_fraction
+            if span <= 0:
+                return Done(fraction=job.to_fraction, elapsed_s=0.0, charge_c=0.0)
+            self._do("draw the patterns", lambda scope: self._drawn(scope, job), 3 * CALL_S)
+            current = self._reads.call("read the current", lambda: self._column(self._reads.client, job.beam))
+            started, wall = self.clock.now(), time.monotonic()
+            try:
+                self._do("start the pattern", self._started)
+                share = self._followed(job, watch, started, wall)
+            finally:
+                self._quiet(job)
+            done_s = share * job.seconds
+            fraction = job.to_fraction if share >= 1 else job.from_fraction + span * share
+            return Done(
+                fraction=fraction, elapsed_s=done_s, charge_c=current.measured_current_a * done_s, stopped=share < 1
+            )
+
+    def _can_write(self, job: PatternJob) -> None:
+        state = self.state()
+        _lit(state, job.beam)
+        context = rules.Context(self._description, state, None)
+        rules.pattern_beam_is_set(context, job)
+        rules.pattern_inside_its_box(context, job)
+        if job.purpose == "deposit":
+            rules.gas_as_the_job_says(context, job)
+
+    def _drawn(self, scope: Any, job: PatternJob) -> None:
+        column = _of(scope, job.beam)
+        limits = column.horizontal_field_width.limits
+        reach = max(abs(one) for pattern in job.patterns for one in rules.extent(pattern))
+        # the field holds what is drawn, with room; the whole of the largest one where it must
+        width = min(max(3.0 * reach, float(limits.min), 10e-6), float(limits.max))
+        scope.imaging.set_active_view(1 if job.beam is Beam.ELECTRON else 2)
+        scope.imaging.set_active_device(1 if job.beam is Beam.ELECTRON else 2)
+        column.scanning.mode.set_full_frame()
+        column.horizontal_field_width.value = width
+        draw(scope.patterning, job)
+
+    @staticmethod
+    def _started(scope: Any) -> None:
+        scope.patterning.start()
+
+    def _followed(self, job: PatternJob, watch: Watch, started: float, wall: float) -> float:
+        """Follow a running pattern; return the share of it that was written."""
+        seconds = job.seconds
+        span = job.to_fraction - job.from_fraction
+        deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
+        while True:
+            state = self._do("look at the pattern", lambda scope: str(scope.patterning.state))
+            beam_s = max(0.0, self.clock.now() - started - PATTERN_START_S)
+            share = min(1.0, beam_s / seconds)
+            if state == "Idle":
+                if share >= _WHOLE and not self._stopping.is_set():
+                    share = 1.0
+                break
+            if state == "Error":
+                msg = "patterning reports an error; look at the microscope's screen"
+                raise DeviceFault(msg, state=state)
+            if time.monotonic() > deadline:
+                msg = f"a pattern of {seconds:.0f} s has not ended; it is being stopped"
+                raise TimedOut(msg, waited_s=time.monotonic() - wall)
+            share = min(share, 0.999)
+            watch(
+                Progress(
+                    fraction=job.from_fraction + span * share, elapsed_s=beam_s,
+                    remaining_s=max(0.0, seconds - beam_s),
+                )
+            )  # fmt: skip
+            threading.Event().wait(pause)
+            pause = min(_POLL_S[1], 1.3 * pause)
+        watch(
+            Progress(
+                fraction=min(job.to_fraction, job.from_fraction + span * share), elapsed_s=share * seconds,
+                remaining_s=(1 - share) * seconds,
+            )
+        )  # fmt: skip
+        return share
+
+    def _quiet(self, job: PatternJob) -> None:
+        """After a pattern, however it ended: nothing written, nothing drawn, blanked."""
+
+        def work(scope: Any) -> None:
+            if str(scope.patterning.state) != "Idle":
+                scope.patterning.stop()
+            _of(scope, job.beam).blank()
+            scope.patterning.clear_patterns()
+
+        try:
+            self._do("end the pattern", work, 3 * CALL_S)
+        except InstrumentError:
+            self.stop()  # over its own connection
+            raise
+
+    # -- recovering, stopping -----------------------------------------------------------------------------------------
+
+    def recover(self, what: Recovery) -> State:
+        """Relight the sources, home the stage, pump: never done by itself."""
+        with self._act(str(what)):
+
+            def work(scope: Any) -> None:
+                if what is Recovery.HOME_STAGE:
+                    scope.specimen.stage.home()
+                elif what is Recovery.PUMP:
+                    scope.vacuum.pump()
+                else:
+                    for column in (scope.beams.ion_beam, scope.beams.electron_beam):
+                        if not column.is_on:
+                            column.turn_on()
+                        column.blank()
+
+            self._do(str(what), work, SLOW_S[what])
+            if what is Recovery.HOME_STAGE:
+                self._turned = 0.0
+        return self.state()
+
+    def stop(self) -> None:
+        """End the pattern or scan in hand and blank, from any thread, at once, over a connection of its own."""
+        self._stopping.set()
+
+        def work() -> None:
+            scope = self._stops.client
+            if str(scope.patterning.state) != "Idle":
+                scope.patterning.stop()
+            scope.imaging.stop_acquisition()
+            for beam in (scope.beams.electron_beam, scope.beams.ion_beam):
+                beam.blank()
+
+        self._stops.call("stop", work)
+
+    def make_safe(self) -> State:
+        """Patterning off, beams blanked, valves shut, then needles out; idempotent, from any thread."""
+        self.stop()
+
+        def work() -> None:
+            found = sources(self._stops.client.gas)
+            for source in found:
+                source.close()
+            for source in found:
+                if str(source.state) != "Retracted":
+                    source.retract()
+
+        try:
+            self._stops.call("shut valves, needles out", work, 5 * CALL_S)
+        except TimedOut as error:
+            msg = "valves and needle do not answer; a person is needed now"
+            raise Unsafe(msg, **error.evidence) from error
+        self._gases.all_shut(self.clock.now())
+        return self.state()
+
+    def close(self) -> None:
+        """Let go of the connections; the microscope stays as it is."""
+        for connection in (self._acts, self._reads, self._stops):
+            try:
+                connection.close()
+            except InstrumentError as error:
+                if not isinstance(error, TimedOut | ConnectionLost | DeviceFault):
+                    raise
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _act(self, what: str) -> Iterator[None]:
+        """One verb at a time."""
+        with self._lock:
+            self._stopping.clear()
+            try:
+                yield
+            except TimedOut:
+                if self._acts.hangs:  # what hangs may still write: end it from beside
+                    self.stop()
+                raise
+
+    def _do(self, what: str, work: Callable[[Any], T], deadline_s: float = CALL_S) -> T:
+        return self._acts.call(what, lambda: work(self._acts.client), deadline_s)
+
+    def _watched(self, what: str, work: Callable[[Any], T], deadline_s: float) -> T:
+        """Do something that a stop makes worthless."""
+        try:
+            out = self._do(what, work, deadline_s)
+        except DeviceFault:
+            if self._stopping.is_set():
+                msg = f"{what}: it was stopped; what it gave is lost"
+                raise Stopped(msg) from None
+            raise
+        if self._stopping.is_set():
+            msg = f"{what}: it was stopped; what it gave is lost"
+            raise Stopped(msg)
+        return out
+
+    @staticmethod
+    def _asking(what: str, work: Callable[[], T]) -> T:
+        """Ask for something that the microscope's software may forbid: its complaint is a refusal."""
+        try:
+            return work()
+        except DeviceFault as error:
+            msg = f"the microscope refuses to {what}: {error.message}"
+            raise Refused(
+                msg, rule="microscope-refuses", field=what, value=error.message, limit="what its software allows",
+                remedy="see the message",
+            ) from error  # fmt: skip
+
+    def _frame(
+        self, pixels: Any, scan: Scan | EdsScan, channels: tuple[str, ...], started: float, seconds: float, image: Any
+    ) -> Frame:
+        self._frames += 1
+        given = getattr(getattr(getattr(image, "metadata", None), "acquisition", None), "uid", None)
+        meta = FrameMeta(
+            uid=given or f"{self._description.serial}-{self._session}-{self._frames}", channels=channels,
+            pixel_x_m=scan.pixel_m, pixel_y_m=scan.pixel_m, started_s=started, seconds=seconds, scan=scan,
+            state=self.state(), virtual=self._description.virtual,
+        )  # fmt: skip
+        return Frame(pixels, meta)
+
+
+# -- in the connection's thread ---------------------------------------------------------------------------------------
+
+
+def _of(scope: Any, beam: Beam) -> Any:
+    return scope.beams.electron_beam if beam is Beam.ELECTRON else scope.beams.ion_beam
+
+
+def _plasma(column: Any) -> Any:
+    """Return the setting of the plasma's gas, None on a column without one (gallium)."""
+    source = getattr(column, "source", None)
+    return getattr(source, "plasma_gas", None)
+
+
+def _raw(scope: Any) -> Any:
+    scope.specimen.stage.set_default_coordinate_system(enumeration("CoordinateSystem").RAW)
+    return scope.specimen.stage.current_position
+
+
+def _lit(state: State, beam: Beam) -> None:
+    """Raise DeviceFault where a source is off."""
+    if not state.beam(beam).source_on:
+        msg = f"the {beam} source is off; relight it"
+        raise DeviceFault(msg, beam=str(beam))
+
+
+def _device(beam: Beam) -> int:
+    return int(
+        enumeration("ImagingDevice").ELECTRON_BEAM if beam is Beam.ELECTRON else (enumeration("ImagingDevice").ION_BEAM)
+    )
+
+
+def _detectors(scope: Any, beam: Beam) -> tuple[str, ...]:
+    with _restored(scope, beam):
+        scope.imaging.set_active_view(1 if beam is Beam.ELECTRON else 2)
+        scope.imaging.set_active_device(_device(beam))
+        return tuple(str(one) for one in scope.detector.type.available_values)
+
+
+def _cbs_is_in(scope: Any) -> bool:
+    with _restored(scope, Beam.ELECTRON):
+        scope.imaging.set_active_view(1)
+        scope.imaging.set_active_device(_device(Beam.ELECTRON))
+        before = scope.detector.type.value
+        try:
+            scope.detector.type.value = "CBS"
+            return str(scope.detector.state) == "Inserted"
+        finally:
+            scope.detector.type.value = before
+
+
+def _move_cbs(scope: Any, *, inwards: bool) -> None:
+    with _restored(scope, Beam.ELECTRON):
+        scope.imaging.set_active_view(1)
+        scope.imaging.set_active_device(_device(Beam.ELECTRON))
+        before = scope.detector.type.value
+        try:
+            scope.detector.type.value = "CBS"
+            if (str(scope.detector.state) == "Inserted") is not inwards:
+                scope.detector.insert() if inwards else scope.detector.retract()
+        finally:
+            scope.detector.type.value = before
+
+
+@contextmanager
+def _restored(scope: Any, beam: Beam) -> Iterator[None]:
+    """Bring views, their devices and the scan mode back as they were, whatever happens."""
+    view, devices = scope.imaging.get_active_view(), {}
+    for one in ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS:
+        scope.imaging.set_active_view(one)
+        devices[one] = scope.imaging.get_active_device()
+    try:
+        yield
+    finally:
+        _of(scope, beam).scanning.mode.set_full_frame()
+        for one, device in devices.items():
+            scope.imaging.set_active_view(one)
+            if scope.imaging.get_active_device() != device:
+                scope.imaging.set_active_device(device)
+        scope.imaging.set_active_view(view)
+
+
+def _select(scope: Any, beam: Beam, detectors: tuple[DetectorSettings, ...]) -> tuple[int, ...]:
+    """Show each detector in a view of its own, set as asked; return the views."""
+    views = (ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS)[: len(detectors)]
+    for view, one in zip(views, detectors, strict=True):
+        scope.imaging.set_active_view(view)
+        scope.imaging.set_active_device(_device(beam))
+        scope.detector.type.value = one.name
+        if str(scope.detector.type.value) != one.name:
+            msg = f"detector {one.name} is not taken; view {view} shows {scope.detector.type.value}"
+            raise NotReached(msg, wanted=one.name)
+        for name in ("contrast", "brightness"):
+            setting, wanted = getattr(scope.detector, name), getattr(one, name)
+            setting.value = wanted
+            if not abs(float(setting.value) - wanted) <= 0.005:
+                msg = f"{one.name}'s {name} reads {float(setting.value):.3f} instead of {wanted:.3f}"
+                raise NotReached(msg, detector=one.name, wanted=wanted)
+    return views
+
+
+def _frame_up(scope: Any, scan: Scan, hfw_m: float) -> None:
+    column = _of(scope, scan.beam)
+    column.scanning.mode.set_full_frame()
+    column.horizontal_field_width.value = hfw_m
+    if not abs(float(column.horizontal_field_width.value) - hfw_m) <= 1e-9:
+        msg = f"the field is {float(column.horizontal_field_width.value):.6g} m wide instead of {hfw_m:.6g} m"
+        raise NotReached(msg, wanted=hfw_m)
+    if scan.beam is Beam.ELECTRON:
+        _correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=scan.dynamic_focus)
+
+
+def _correct_tilt(scope: Any, angle: float, *, dynamic_focus: bool) -> None:
+    correction = scope.beams.electron_beam.angular_correction
+    correction.mode = enumeration("AngularCorrectionMode").MANUAL
+    correction.angle.value = angle
+    for switch, wanted in ((correction.tilt_correction, angle != 0), (correction.dynamic_focus, dynamic_focus)):
+        if bool(switch.is_on) is not wanted:
+            switch.turn_on() if wanted else switch.turn_off()
+        if bool(switch.is_on) is not wanted:
+            msg = f"tilt correction or dynamic focus does not switch {'on' if wanted else 'off'}"
+            raise NotReached(msg, wanted=wanted)
+
+
+def _grabbed(scope: Any, views: tuple[int, ...], scan: Scan, framed: Any) -> list[Any]:
+    settings = structure("GrabFrameSettings")(
+        resolution=framed.text, dwell_time=scan.dwell_s, bit_depth=scan.bits,
+        line_integration=scan.line_integrations if scan.line_integrations > 1 else None,
+        frame_integration=scan.frame_integrations if scan.frame_integrations > 1 else None,
+        reduced_area=None if framed.area is None else structure("Rectangle")(*framed.area),
+    )  # fmt: skip
+    scope.imaging.set_active_view(views[0])
+    if framed.to_disk:
+        return [_by_file(scope, settings)]
+    if len(views) == 1:
+        return [scope.imaging.grab_frame(settings)]
+    settings.views = list(views)
+    images = list(scope.imaging.grab_multiple_frames(settings))
+    if len(images) != len(views):
+        msg = f"{len(images)} pictures came of {len(views)} views"
+        raise DeviceFault(msg, views=list(views))
+    return images
+
+
+def _by_file(scope: Any, settings: Any) -> Any:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.tif"
+        scope.imaging.grab_frame_to_disk(str(path), enumeration("ImageFileFormat").TIFF, settings)
+        return structure("AdornedImage").load(str(path))
+
+
+def _cropped(picture: Any, scan: Scan) -> Any:
+    """Return a picture of exactly the size asked for: a part may come a pixel larger; a smaller one is no answer."""
+    height, width = picture.shape[:2]
+    if picture.ndim != 2 or height < scan.height_px or width < scan.width_px:
+        msg = f"a picture of {picture.shape} came where {scan.height_px} x {scan.width_px} was asked for"
+        raise DeviceFault(msg, shape=list(picture.shape))
+    return picture[: scan.height_px, : scan.width_px]
+
+
+def _tuned(scope: Any, routine: Tune, views: tuple[int, ...], scan: Scan) -> list[DetectorSettings]:
+    found = []
+    for view, one in zip(views, scan.detectors, strict=True):
+        scope.imaging.set_active_view(view)
+        if routine is Tune.FOCUS:
+            scope.auto_functions.run_auto_focus()
+            return []
+        if routine is Tune.STIGMATOR:
+            scope.auto_functions.run_auto_stigmator()
+            return []
+        scope.auto_functions.run_auto_cb()
+        contrast, brightness = float(scope.detector.contrast.value), float(scope.detector.brightness.value)
+        found.append(DetectorSettings(name=one.name, contrast=contrast, brightness=brightness))
+    return found
+
+
+def _refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refused:
+    msg = f"{field}: {value} is not possible; allowed: {limit}; {remedy}"
+    return Refused(msg, rule=rule, field=field, value=value, limit=limit, remedy=remedy)
+
+
+def open_url(url: str) -> AutoscriptMicroscope:
+    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER&elements_command=COMMAND]`."""
+    parts = urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(set(options) - {"elements", "elements_command"})
+    if unknown or parts.scheme != "autoscript":
+        raise _refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT][?elements=FOLDER]", "write it so")
+    elements = None
+    if "elements" in options:
+        folder = Path(options["elements"])
+        if not folder.is_dir():
+            raise _refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
+        command = tuple(shlex.split(options["elements_command"])) if options.get("elements_command") else None
+        elements = FolderMapper(folder, command)
+    return AutoscriptMicroscope(parts.hostname or "localhost", parts.port or 7520, elements)

@@ -1,0 +1,38 @@
+"""An AutoScript that anyone can dry-run on: the vendor's Python client, emulated over a virtual microscope.
+
+`simulator/autoscript/site/` holds the packages by their vendor's names and nothing else: put it on PYTHONPATH
+(`kintsugi autoscript --path`) and `import autoscript_sdb_microscope_client` works. What they do is written here, from
+how open clients use the real one; no file of the vendor's was a source.
+
+Environment
+-----------
+KINTSUGI_AUTOSCRIPT_SIMULATOR : URL of the virtual microscope, such as `simulator:3?coating=19um&pace=20`; without a
+    pace its time follows the wall's
+KINTSUGI_AUTOSCRIPT_STATE : folder in which it lasts; without one it ends with the process
+KINTSUGI_AUTOSCRIPT_PROFILE : `hydra` (default), `hydra-gis` (single gas needles instead of a MultiChem), `offline`
+    (limits and inertness of an office installation)
+
+Chosen, as no open client shows it
+----------------------------------
+- Raw X and Y are the negatives of the chamber's: at no scan rotation a larger X brings what is right of the centre
+  into it, a larger Y what is above. A larger beam shift in X moves the picture's content right, in Y up. A positive
+  scan rotation turns the scan clockwise on the screen.
+- Specimen coordinates: X and Y are Raw, shifted by a constant; Z, linked, is the free working distance, downwards.
+- Setting a value out of its limits raises; resolution and detector take listed values only.
+- Patterns unblank by themselves. Parallel patterns are written one after the other. A pattern's rotation is kept, not
+  drawn. Circles are written as their bounding box of equal area, polygons and bitmaps as boxes of their mean dose.
+- A gas's valve opens for a pattern of its application file where the needle is in and its heater on, and shuts after.
+- A live picture is made when it is asked for, line by line as the settings were when each line was scanned.
+- A frame of a blanked beam is dark. A spot on an unblanked beam writes until it is blanked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["client_path"]
+
+
+def client_path() -> Path:
+    """Return the folder that makes `import autoscript_sdb_microscope_client` work."""
+    return Path(__file__).parent / "site"

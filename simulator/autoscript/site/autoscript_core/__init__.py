@@ -1,0 +1,1 @@
+"""What clients import beside the microscope's client."""

@@ -1,0 +1,5 @@
+"""The server's exceptions, by their vendor's name."""
+
+from simulator.autoscript.tree import ApplicationServerException
+
+__all__ = ["ApplicationServerException"]

@@ -1,0 +1,182 @@
+"""The client's values: positions, points, limits and settings, all fields readable and writable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class _Fields:
+    """Fields by position or by name, None where not given; equal where all are."""
+
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        if len(values) > len(self._names):
+            msg = f"{type(self).__name__} takes {', '.join(self._names)}, not {len(values)} values"
+            raise TypeError(msg)
+        given = {**dict(zip(self._names, values, strict=False)), **named}
+        unknown = sorted(set(given) - set(self._names))
+        if unknown:
+            msg = f"{type(self).__name__} has no {', '.join(unknown)}; it has {', '.join(self._names)}"
+            raise TypeError(msg)
+        for name in self._names:
+            setattr(self, name, given.get(name))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Fields) or self._names != other._names:
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._names)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self._names))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({shown})"
+
+
+class Point(_Fields):
+    _names = ("x", "y")
+    x: Any
+    y: Any
+
+    def __init__(self, x: Any = 0.0, y: Any = 0.0) -> None:
+        super().__init__(x, y)
+
+    def __add__(self, other: Any) -> Point:
+        x, y = (other.x, other.y) if isinstance(other, Point) else (other[0], other[1])
+        return Point(self.x + x, self.y + y)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Point:
+        x, y = (other.x, other.y) if isinstance(other, Point) else (other[0], other[1])
+        return Point(self.x - x, self.y - y)
+
+    __hash__ = _Fields.__hash__
+
+
+class Rectangle(_Fields):
+    _names = ("left", "top", "width", "height")
+
+
+class Limits(_Fields):
+    _names = ("min", "max")
+    min: Any
+    max: Any
+
+    @property
+    def midpoint(self) -> float:
+        return (float(self.min) + float(self.max)) / 2
+
+    def is_in(self, value: float) -> bool:
+        return bool(self.min <= value <= self.max)
+
+
+class Limits2d(_Fields):
+    _names = ("limits_x", "limits_y")
+
+
+class StagePosition(_Fields):
+    _names = ("x", "y", "z", "r", "t", "coordinate_system")
+    x: Any
+    y: Any
+    z: Any
+    r: Any
+    t: Any
+    coordinate_system: Any
+
+
+class CompustagePosition(_Fields):
+    _names = ("x", "y", "z", "a", "coordinate_system")
+
+
+class ManipulatorPosition(_Fields):
+    _names = ("x", "y", "z", "r", "coordinate_system")
+
+
+class MoveSettings(_Fields):
+    _names = ("rotate_compucentric", "tilt_compucentric", "link_z_y")
+
+
+class GrabFrameSettings(_Fields):
+    _names = (
+        "resolution", "dwell_time", "reduced_area", "line_integration", "scan_interlacing", "frame_integration",
+        "drift_correction", "bit_depth", "views", "exposure_time", "emission_type",
+    )  # fmt: skip
+
+
+class GetImageSettings(_Fields):
+    _names = ("wait_for_frame",)
+
+
+class RunAutoCbSettings(_Fields):
+    _names = ("method", "resolution", "number_of_frames")
+
+
+class RunAutoFocusSettings(_Fields):
+    _names = ("reduced_area", "method")
+
+
+class RunAutoStigmatorSettings(_Fields):
+    _names = ("method", "dwell_time", "resolution", "horizontal_field_width", "reduced_area", "line_integration")
+
+
+class RunAutoLensAlignmentSettings(_Fields):
+    _names = ("reduced_area", "dwell_time", "resolution", "line_integration")
+
+
+class RunAutoSourceTiltSettings(_Fields):
+    _names = ("contrast", "brightness", "dwell_time", "method")
+
+
+class GetRtmPositionSettings(_Fields):
+    _names = ("pattern_set", "coordinate_system")
+
+
+class VacuumSettings(_Fields):
+    _names = ("pressure",)
+
+
+class RtmDataSet(_Fields):
+    _names = ("pattern_id", "values")
+
+
+class RtmPositionSet(_Fields):
+    _names = ("pattern_id", "positions", "coordinate_system")
+
+
+class BitmapPatternDefinition:
+    """A raster of dwell shares (0 to 1) and flags (1 blanks): `points`, shape (rows, columns, 2)."""
+
+    def __init__(self) -> None:
+        self.points: NDArray[Any] = np.zeros((0, 0, 2), dtype=object)
+
+    @staticmethod
+    def load(path: str | Path) -> BitmapPatternDefinition:
+        """Read a 24-bit BMP: blue is the share of dwell, no green blanks."""
+        from simulator.autoscript.bitmaps import read_bmp
+
+        blue, green = read_bmp(Path(path))
+        made = BitmapPatternDefinition()
+        made.points = np.empty((*blue.shape, 2), dtype=object)
+        made.points[..., 0] = blue / 255.0
+        made.points[..., 1] = (green == 0).astype(int)
+        return made
+
+
+class StreamPatternDefinition:
+    """Points (N, 4): x, y, dwell (s), flag; 1-based on a raster of 2**16 across the field's width."""
+
+    def __init__(self) -> None:
+        self.bit_depth: Any = 16
+        self.points: Any = np.zeros((0, 4), dtype=object)
+        self.repeat_count: Any = 1
