@@ -210,12 +210,40 @@ class PatternJob(Model):
         """Beam time of this part of the job."""
         return self.dose_c / self.current_a * (self.to_fraction - self.from_fraction)
 
+    def part(self) -> Self:
+        """Return a job of its own, from 0 to 1, that writes the part of this one that is to be given now.
+
+        A cleaning cross-section goes part of its way; any other pattern is gone over for part of the time, which counts
+        as part of its depth where several share a dose.
+        """
+        if (self.from_fraction, self.to_fraction) == (0.0, 1.0):
+            return self
+        shares = [volume(pattern) for pattern in self.patterns]
+        low, kept = 0.0, []
+        for pattern, share in zip(self.patterns, shares, strict=True):
+            width = share / sum(shares)
+            first, last = ((edge - low) / width for edge in (self.from_fraction, self.to_fraction))
+            first, last = max(0.0, first), min(1.0, last)
+            if last > first + 1e-12:
+                kept.append(_cut(pattern, first, last, alone=len(self.patterns) == 1))
+            low += width
+        dose = self.dose_c * (self.to_fraction - self.from_fraction)
+        return self.replace(patterns=tuple(kept), dose_c=dose, from_fraction=0.0, to_fraction=1.0)
+
     def pieces(self, longest_s: float) -> tuple[PatternJob, ...]:
         """Cut the job into equal pieces of at most `longest_s` seconds, in order."""
         count = max(1, -int(-self.seconds // longest_s))
         span = self.to_fraction - self.from_fraction
         edges = [self.from_fraction + span * i / count for i in range(count)] + [self.to_fraction]
         return tuple(self.replace(from_fraction=a, to_fraction=b) for a, b in pairwise(edges))
+
+
+def _cut(pattern: Pattern, first: float, last: float, *, alone: bool) -> Pattern:
+    """Return a pattern from one fraction of it to another."""
+    if isinstance(pattern, CleaningCrossSection):
+        span = pattern.end_y_m - pattern.start_y_m
+        return pattern.replace(start_y_m=pattern.start_y_m + span * first, end_y_m=pattern.start_y_m + span * last)
+    return pattern if alone else pattern.replace(depth_m=pattern.depth_m * (last - first))
 
 
 class Progress(Model):

@@ -53,6 +53,8 @@ _SAFE_WITHIN_S = 60.0
 #: Pieces in which a pattern's time passes, s: stepped, and following the wall. Dose is given, and saved, for so much
 #: time at once.
 _STEPPED_S, _PACED_S, _GIVEN_EVERY_S = (2.0, 20.0), 0.25, 20.0
+#: A cut that advances no further is one of a series of slices, m.
+SLICE_M = 0.12e-6
 #: A pause after which a cut's foot lags again (night.md 7), s.
 _BREAK_S = 1800.0
 #: Recoveries: lighting a source; pumping, after air has come in or a valve has stuck; homing (physics.md 7), s.
@@ -87,12 +89,15 @@ class SimulatedMicroscope(Machine, Microscope):
 
     # -- setting ------------------------------------------------------------------------------------------------------
 
-    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
-        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list."""
+    def set_beam(self, beam: Beam, settings: BeamSettings, *, settled: bool = False) -> BeamSettings:
+        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list.
+
+        `settled`: the time that it takes has passed already, with another change of this column.
+        """
         with self._action():
             now = self._now.beam(beam)
             wanted = interlocks.beam(self.description, beam, now, settings)
-            self.clock.wait(beam_seconds(now, wanted))
+            self.clock.wait(0.0 if settled else beam_seconds(now, wanted))
             self._now = self._now.with_beam(beam, wanted)
             if (now.current_a, now.voltage_v) != (wanted.current_a, wanted.voltage_v):
                 self._mended("current-step")
@@ -262,21 +267,25 @@ class SimulatedMicroscope(Machine, Microscope):
                 self.block.settle_film()
             self.clock.wait(PATTERN_START_S)
             started = self.clock.now()
-            running = Running(job=job, fraction=job.from_fraction, started_s=started)
+            whole, job = job, job.part()
+            running = Running(job=job, fraction=0.0, started_s=started)
             self._now = self._now.replace_fast(
                 blanked=False, patterning=True, running=running, patterns=self._now.patterns + 1
             )
             self._save()
             try:
-                fraction, charge = self._write(job, watch, started)
+                fraction, charge = self._write(whole, job, watch, started)
             finally:
                 self._blank()
             elapsed = self.clock.now() - started
-            stopped = fraction < job.to_fraction - 1e-9
-            return Done(fraction=fraction, elapsed_s=elapsed, charge_c=charge, stopped=stopped)
+            stopped = fraction < 1 - 1e-9
+            return Done(fraction=_of_whole(whole, fraction), elapsed_s=elapsed, charge_c=charge, stopped=stopped)
 
-    def _write(self, job: PatternJob, watch: Watch, started: float) -> tuple[float, float]:
-        """Give the job's dose in pieces of time; return the fraction reached and the charge, coulombs."""
+    def _write(self, whole: PatternJob, job: PatternJob, watch: Watch, started: float) -> tuple[float, float]:
+        """Give a job's dose in pieces of time; return the fraction reached and the charge, coulombs.
+
+        `job` is the part of the `whole` one that is written now.
+        """
         seconds = job.seconds
         writer, arriving = self._writer(job, started), self._arriving(job)
         given = fraction = job.from_fraction
@@ -298,7 +307,8 @@ class SimulatedMicroscope(Machine, Microscope):
                     self._now = self._now.replace_fast(running=Running(job=job, fraction=fraction, started_s=started))
                     self._save()
             elapsed = time_s - started
-            watch(Progress(fraction=fraction, elapsed_s=elapsed, remaining_s=max(0.0, seconds - elapsed)))
+            reached = _of_whole(whole, fraction)
+            watch(Progress(fraction=reached, elapsed_s=elapsed, remaining_s=max(0.0, seconds - elapsed)))
         self._end_of(job, writer, fraction)
         return fraction, charge
 
@@ -322,7 +332,7 @@ class SimulatedMicroscope(Machine, Microscope):
         return Writer(
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
-            (self.options.seed, now.patterns), self._cuts_since_break(started),
+            (self.options.seed, now.patterns, now.last_cut), self._cuts_since_break(started),
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:
@@ -436,9 +446,11 @@ class SimulatedMicroscope(Machine, Microscope):
         if job.purpose == "deposit":
             self._now = self._now.replace_fast(cuts=0)
             self._mended("over-density")
-        elif writer.cuts_face and fraction >= 1.0 - 1e-9 and job.area == "face":
+        elif writer.cuts_face and fraction >= 1.0 - 1e-9:
             now = self.clock.now()
-            self._now = self._now.replace_fast(cuts=self._cuts_since_break(now) + 1, last_cut_s=now)
+            cut = writer.advance_m <= SLICE_M
+            cuts = {"cuts": self._cuts_since_break(now) + 1, "last_cut_s": now} if cut else {}
+            self._now = self._now.replace_fast(last_cut=self._now.patterns, **cuts)
 
     def _frame(
         self, pixels: np.ndarray, scan: Scan | EdsScan, channels: tuple[str, ...], started: float, seconds: float,
@@ -450,6 +462,11 @@ class SimulatedMicroscope(Machine, Microscope):
             notes=notes,
         )  # fmt: skip
         return Frame(pixels, meta)
+
+
+def _of_whole(whole: PatternJob, fraction: float) -> float:
+    """Return which fraction of a whole job a fraction of its part is."""
+    return whole.from_fraction + (whole.to_fraction - whole.from_fraction) * fraction
 
 
 def _kind(device: Device) -> Moved:

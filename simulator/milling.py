@@ -99,13 +99,13 @@ def redeposited(depth_m: float, width_m: float) -> float:
     return REDEPOSITED_BLIND + (REDEPOSITED_DEEP - REDEPOSITED_BLIND) * deep
 
 
-def dose_factor(seed: int, number: int, fills: int, cuts: int, sweep_m: float) -> float:
+def dose_factor(seed: int, number: int, before: int, sweep_m: float) -> float:
     """Return the dose that reaches the face over that asked for, for a line that goes `sweep_m` far.
 
-    `number` is that of the pattern, `fills` and `cuts` those made before: the latter tell where the last cut has ended.
+    `number` is that of the pattern, `before` that of the last one that went along the face: it tells where that ended.
     """
     spread = float(np.exp(DOSE_SPREAD * rng(seed, "cut dose", number).standard_normal()))
-    ends = [END_SPREAD_M * float(rng(seed, "cut end", fills, n).standard_normal()) for n in (cuts, cuts - 1)]
+    ends = [END_SPREAD_M * float(rng(seed, "cut end", n).standard_normal()) for n in (number, before)]
     return max(_LEAST_DOSE, spread * (1 + (ends[0] - ends[1]) / max(sweep_m, 1e-9)))
 
 

@@ -146,7 +146,7 @@ class Pictures:
     def _key(self, now: Condition, scan: Scan | EdsScan) -> tuple[int, ...]:
         """Return the key of what a picture draws: each its own, or on a steady machine that of what is looked at."""
         if self._options.steady:
-            return now.patterns, crc32(scan.model_dump_json().encode())
+            return now.patterns, crc32(_rounded(scan).encode())
         return (now.counter,)
 
     def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:
@@ -279,6 +279,14 @@ class Pictures:
         durable.replace(temporary, path, sync=False)
         facts = {"z_m": seen.plane, "film_share": seen.film, "pixel_m": list(seen.step)}
         durable.atomic_write_bytes(self._truth / f"{uid}.json", json.dumps(facts).encode(), sync=False)
+
+
+def _rounded(scan: Scan | EdsScan) -> str:
+    """Return a scan as text in which the last digits of its numbers, that a detour may change, don't count."""
+    shown = json.loads(scan.model_dump_json(), parse_float=lambda text: f"{float(text):.3g}")
+    for name in ("centre_x_m", "centre_y_m"):  # near nothing is nothing
+        shown[name] = round(float(getattr(scan, name)) * 1e9)
+    return json.dumps(shown)
 
 
 def _with(take: Callable[..., NDArray[Any]], name: str, **held: float) -> tuning.Picture:

@@ -46,7 +46,7 @@ class Writer:
     ----------
     block, sight, job : what is written where
     current_a : true current; rates : of this machine; species : of the ion beam; gas : precursor at the surface, 0..1
-    key : seed and number of the pattern; cuts : made since the last break
+    key : seed, numbers of the pattern and of the last one that went along the face; cuts : made since the last break
     """
 
     block: Block
@@ -56,7 +56,7 @@ class Writer:
     rates: TrueRates
     species: str
     gas: float
-    key: tuple[int, int]
+    key: tuple[int, int, int]
     cuts: int
 
     def __post_init__(self) -> None:
@@ -71,6 +71,12 @@ class Writer:
     def cuts_face(self) -> bool:
         """Whether the beam of this job runs along the face."""
         return self.sight.beam is Beam.ION and abs(float(self.sight.flight[2])) < ALONG_FACE
+
+    @property
+    def advance_m(self) -> float:
+        """How far the first of the job's patterns goes across the field, m."""
+        first = self.job.patterns[0]
+        return abs(first.end_y_m - first.start_y_m) if isinstance(first, CleaningCrossSection) else float("inf")
 
     def give(self, start: float, end: float) -> None:
         """Give the dose from one fraction of the job to another: patterns one after the other."""
@@ -162,8 +168,7 @@ class Writer:
                 current_a=self.job.current_a, sweep=sweep, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
-        seed, number = self.key
-        cut.give(span, dose_factor(seed, number, self.block.fills, self.cuts, sweep) * charge)
+        cut.give(span, dose_factor(*self.key, sweep) * charge)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float

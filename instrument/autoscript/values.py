@@ -19,6 +19,7 @@ def stage_from_client(position: Any, near: float) -> StagePosition:
     """Return a Raw position of the client's as ours; R is the equal angle nearest to `near` (rad)."""
     turn = float(position.r) - near
     turn -= 2 * pi * round(turn / (2 * pi))
+    turn = 0.0 if abs(turn) < 1e-9 else turn  # the way there and back leaves the last digits
     return StagePosition(
         x=-float(position.x) + 0.0, y=-float(position.y) + 0.0, z=float(position.z), r=near + turn, t=float(position.t)
     )

@@ -15,20 +15,6 @@ TIME_ROOM = 0.02
 FIRST_CHOICE = {"mill": ("Si", "Si new"), "cleaning-cross-section": ("Si-ccs", "Si new-ccs")}
 
 
-def parts(job: PatternJob) -> list[tuple[Pattern, float, float]]:
-    """Return what of a job's patterns is written now: pattern, first and last fraction of it."""
-    shares = [volume(pattern) for pattern in job.patterns]
-    total, low, out = sum(shares), 0.0, []
-    for pattern, share in zip(job.patterns, shares, strict=True):
-        width = share / total
-        first = max(0.0, (job.from_fraction - low) / width)
-        last = min(1.0, (job.to_fraction - low) / width)
-        if last > first + 1e-12:
-            out.append((pattern, first, last))
-        low += width
-    return out
-
-
 def candidates(job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> list[str]:
     """Return application files that may do for a pattern, likely ones first; none is assumed to be there."""
     if job.application is not None:
@@ -51,7 +37,7 @@ def candidates(job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> list
 
 
 def draw(patterning: Any, job: PatternJob) -> list[Any]:
-    """Draw a job's patterns, each with its time, and return them; to be called in the connection's thread.
+    """Draw what of a job is to be written now, each pattern with its time; to be called in the connection's thread.
 
     Raises
     ------
@@ -62,10 +48,11 @@ def draw(patterning: Any, job: PatternJob) -> list[Any]:
     patterning.set_default_beam_type(1 if job.beam == "electron" else 2)
     patterning.mode = "Serial"
     listed = [str(one) for one in patterning.list_all_application_files()]
-    todo, whole, drawn = parts(job), sum(volume(one) for one in job.patterns), []
-    for pattern, first, last in todo:
-        made = _created(patterning, job, pattern, first, last, listed)
-        seconds = job.dose_c / job.current_a * volume(pattern) / whole * (last - first)
+    part, drawn = job.part(), []
+    whole = sum(volume(one) for one in part.patterns)
+    for pattern in part.patterns:
+        made = _created(patterning, job, pattern, listed)
+        seconds = part.seconds * volume(pattern) / whole
         made.time = seconds
         if not abs(float(made.time) - seconds) <= max(TIME_ROOM * seconds, 1e-3):
             msg = f"a {pattern.kind} would take {float(made.time):.4g} s instead of {seconds:.4g} s"
@@ -76,24 +63,21 @@ def draw(patterning: Any, job: PatternJob) -> list[Any]:
     return drawn
 
 
-def _created(
-    patterning: Any, job: PatternJob, pattern: Pattern, first: float, last: float, listed: Sequence[str]
-) -> Any:
+def _created(patterning: Any, job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> Any:
     errors = []
     for name in candidates(job, pattern, listed):
         try:
             patterning.set_default_application_file(name)
-            return _create(patterning, pattern, first, last)
+            return _create(patterning, pattern)
         except Exception as error:  # noqa: BLE001 - a file that doesn't take this shape: the next may; told below
             errors.append(f"{name}: {error}")
     msg = f"no application file takes a {pattern.kind}: {'; '.join(errors)}"
     raise DeviceFault(msg, tried=errors)
 
 
-def _create(patterning: Any, pattern: Pattern, first: float, last: float) -> Any:
+def _create(patterning: Any, pattern: Pattern) -> Any:
     if isinstance(pattern, CleaningCrossSection):
-        span = pattern.end_y_m - pattern.start_y_m
-        start, end = pattern.start_y_m + span * first, pattern.start_y_m + span * last
+        start, end = pattern.start_y_m, pattern.end_y_m
         made = patterning.create_cleaning_cross_section(
             center_x=pattern.x_m, center_y=-(start + end) / 2, width=pattern.width_m,
             height=max(abs(end - start), 1e-9), depth=pattern.depth_m,

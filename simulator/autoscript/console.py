@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from simulator.autoscript.live import Live
     from simulator.microscope import SimulatedMicroscope
 
+#: So long after a change of voltage (s) its current is part of it.
+_MEANWHILE_S = 1.0
 BEAMS = {1: Beam.ELECTRON, 2: Beam.ION}
 
 
@@ -93,6 +95,7 @@ class Console:
         self.coordinates = "Raw"
         self.linked = False
         self.vented = False
+        self._settled_s: dict[int, float] = {}
         #: the client's `patterning`, one for all connections: patterns are the microscope's
         self.patterning: Any = None
         #: whether a frame is being grabbed
@@ -123,8 +126,14 @@ class Console:
         return self.state().beam(BEAMS[index])
 
     def set_beam(self, index: int, **settings: Any) -> None:
-        """Set a column; a live scan on it goes on with the new settings from this line on."""
-        self.scope.set_beam(BEAMS[index], BeamSettings(**settings))
+        """Set a column; a live scan on it goes on with the new settings from this line on.
+
+        A current that is set right after a voltage takes no time of its own: the aperture has moved meanwhile.
+        """
+        settled = self.scope.clock.now() - self._settled_s.get(index, -1e9) < _MEANWHILE_S
+        self.scope.set_beam(BEAMS[index], BeamSettings(**settings), settled=settled and "current_a" in settings)
+        if "voltage_v" in settings or "species" in settings:
+            self._settled_s[index] = self.scope.clock.now()
         self.noted(index)
 
     def noted(self, index: int) -> None:

@@ -10,6 +10,8 @@ from simulator.autoscript.tree import ApplicationServerException, Node, serving
 
 #: Temperature of the room and of a crucible in use (physics.md 1.5: platinum 38-50 C), K.
 _ROOM_K, _HOT_K = 295.0, 318.0
+#: A crucible's wall is hot after this share of the time that its content takes.
+_WALL = 0.94
 
 
 class Gas(Node):
@@ -79,7 +81,7 @@ class _Needle(Node):
             return _HOT_K
         if not held.heater_on:
             return _ROOM_K
-        return _ROOM_K + (_HOT_K - _ROOM_K) * float(self._console.scope.warm_share(name))
+        return _ROOM_K + (_HOT_K - _ROOM_K) * min(1.0, float(self._console.scope.warm_share(name)) / _WALL)
 
     def _valve(self, name: str, *, open_it: bool) -> None:
         with serving():

@@ -19,14 +19,13 @@ from instrument.settings import (
 )
 from simulator.autoscript.profiles import APPLICATIONS
 from simulator.autoscript.tree import ApplicationServerException, Node
+from simulator.microscope import SLICE_M
 
 if TYPE_CHECKING:
     from simulator.autoscript.console import Column, Console
 
 #: Dwell of a new pattern (s) and overlap of its spots; growth of a film per charge for its time (m3/C): our choices.
 _DWELL_S, _OVERLAP, _FILM_YIELD = 1e-6, 0.5, 0.3e-9
-#: A cut of the face no longer than this is one of a series of slices, m.
-_SLICE_M = 0.6e-6
 #: A box so many times longer than wide is a groove.
 _SLENDER = 3.0
 #: A spot that stays is written as a box of this side (m), for at most this long (s).
@@ -151,7 +150,7 @@ class CleaningCrossSectionPattern(PatternBase):
 
     @property
     def area(self) -> str:
-        return "face" if self.height <= _SLICE_M else "emulated"
+        return "face" if self.height <= SLICE_M else "emulated"
 
 
 class LinePattern(PatternBase):
