@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
-from instrument.settings import Beam, BeamSettings, Device, EdsScan, Scan, StagePosition
+from instrument.settings import Beam, BeamSettings, Device, EdsScan, Scan, StagePosition, Tune
 
 #: Sputtered volume per charge at 30 kV Xe, normal incidence, m3/C (physics.md 2.1).
 MILL_RATES: dict[str, float] = {
@@ -101,6 +101,11 @@ def frame_seconds(scan: Scan) -> float:
 def eds_seconds(scan: EdsScan) -> float:
     """Return how long an element map takes (s)."""
     return scan.frames * scan.height_px * (scan.width_px * scan.dwell_s + FLYBACK_S) + FRAME_START_S
+
+
+def tune_seconds(routine: Tune, scan: Scan) -> float:
+    """Return how long an automatic routine takes (s): contrast is found for one detector after the other."""
+    return TUNE_S * (len(scan.detectors) if routine is Tune.CONTRAST else 1)
 
 
 def frame_bytes(scan: Scan | EdsScan) -> int:

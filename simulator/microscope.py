@@ -17,11 +17,11 @@ from instrument.process import (
     PATTERN_START_S,
     PURGE_S,
     RECOVERY_S,
-    TUNE_S,
     beam_seconds,
     eds_seconds,
     frame_seconds,
     move_seconds,
+    tune_seconds,
 )
 from instrument.settings import (
     Beam,
@@ -244,7 +244,7 @@ class SimulatedMicroscope(Machine, Microscope):
         with self._action("focus" if routine is Tune.FOCUS else "call"):
             interlocks.scan(self.description, self._now, scan)
             self.block.settle_film()
-            self.clock.wait(TUNE_S)
+            self.clock.wait(tune_seconds(routine, scan))
             found = self._pictures.tune(self._now, routine, scan, self.clock.now())
             if found.working_distance_m is not None and (off := self._spent("autofocus-mislock")) is not None:
                 found = found.replace(working_distance_m=found.working_distance_m + faults.mislocked(off))

@@ -282,10 +282,11 @@ class Pictures:
 
 
 def _rounded(scan: Scan | EdsScan) -> str:
-    """Return a scan as text in which the last digits of its numbers, that a detour may change, don't count."""
+    """Return a scan's place and pixels as text in which the last digits, that a detour may change, don't count."""
     shown = json.loads(scan.model_dump_json(), parse_float=lambda text: f"{float(text):.3g}")
     for name in ("centre_x_m", "centre_y_m"):  # near nothing is nothing
         shown[name] = round(float(getattr(scan, name)) * 1e9)
+    shown.pop("detectors", None)  # each draws by its own name
     return json.dumps(shown)
 
 

@@ -18,12 +18,12 @@ from instrument.process import (
     PATTERN_START_S,
     PURGE_S,
     RECOVERY_S,
-    TUNE_S,
     beam_seconds,
     eds_seconds,
     frame_bytes,
     frame_seconds,
     move_seconds,
+    tune_seconds,
 )
 from instrument.settings import (
     Beam,
@@ -260,7 +260,7 @@ class Rehearsal(Microscope):
 
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
         """Count an automatic routine."""
-        self.spend(TUNE_S)
+        self.spend(tune_seconds(routine, scan))
         return Tuning(routine=routine, score=1.0, detectors=scan.detectors if routine is Tune.CONTRAST else ())
 
     def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
