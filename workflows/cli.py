@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:  # the server's part alone is installed
     raise SystemExit(f"kintsugi: the package {error.name!r} is missing: install kintsugi with [all]") from error
 
-from workflows import commands_analysis, commands_night, commands_run
+from workflows import commands_analysis, commands_instrument, commands_night, commands_run
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, say, say_json
 
 PACKAGES = ("instrument", "simulator", "workflows", "analysis")
@@ -132,8 +132,13 @@ def export(
         say(str(path))
 
 
-for _command in (*commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS):
+for _command in (
+    *commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS, *commands_instrument.COMMANDS
+):  # fmt: skip
     app.command()(_command)
+app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+    commands_instrument.autoscript
+)
 app.command(name="set")(commands_run.set_)
 for _name, _group in commands_night.GROUPS.items():
     app.add_typer(_group, name=_name)

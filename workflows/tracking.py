@@ -183,20 +183,25 @@ def find_lower_edge(image: NDArray[np.generic], pixel_m: float, *, thickness_m: 
 
 def drift_between(first: NDArray[np.generic], second: NDArray[np.generic], pixel_m: float) -> float:
     """Return how far (m) the picture moved from one quick frame to the next."""
+    return float(np.hypot(*moved(first, second))) * pixel_m
+
+
+def moved(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[float, float]:
+    """Return how far the picture moved from one frame to the next, pixels down and right."""
     from scipy import fft
 
     a, b = (windowed(image).astype(np.float32) for image in (first, second))
-    spectrum = fft.rfft2(a) * np.conj(fft.rfft2(b))
+    spectrum = fft.rfft2(b) * np.conj(fft.rfft2(a))
     spectrum /= np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()
     peak = fft.irfft2(spectrum, a.shape)
     row, column = (int(i) for i in np.unravel_index(int(np.argmax(peak)), peak.shape))
     rolled = np.roll(peak, (a.shape[0] // 2 - row, a.shape[1] // 2 - column), (0, 1))
     dy, dx = _peak(rolled, a.shape[0] // 2, a.shape[1] // 2)
-    shift = [
+    down, right = (
         (at + part + size // 2) % size - size // 2
         for at, part, size in ((row, dy, a.shape[0]), (column, dx, a.shape[1]))
-    ]
-    return float(np.hypot(*shift)) * pixel_m
+    )
+    return float(down), float(right)
 
 
 def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

@@ -106,11 +106,12 @@ class AutoscriptMicroscope(Microscope):
     ----------
     host, port : of the microscope's server
     elements : the X-ray system; None: none, unless the client brings a virtual one
+    ready : False leaves everything as it is, for looking only
     """
 
     clock: Clock
 
-    def __init__(self, host: str, port: int, elements: ElementMapper | None = None) -> None:
+    def __init__(self, host: str, port: int, elements: ElementMapper | None = None, *, ready: bool = True) -> None:
         version = client_version()
         self._acts = Connection(host, port, "acts")
         self._reads = Connection(host, port, "reads")
@@ -132,7 +133,8 @@ class AutoscriptMicroscope(Microscope):
         self._session = f"{time.time_ns() // 1_000_000_000}"  # names files: of the wall's calendar
         self._cbs_in = False
         self._turned = 0.0
-        self._do("make ready", self._ready)
+        if ready:
+            self._do("make ready", self._ready)
 
     @staticmethod
     def _ready(scope: Any) -> None:
@@ -956,8 +958,28 @@ def _refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refu
     return Refused(msg, rule=rule, field=field, value=value, limit=limit, remedy=remedy)
 
 
+def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
+    """Return what a microscope says of itself, and its application files; reads only, and selects views to read them.
+
+    CBS is asked too, so that its view shows it for a moment.
+    """
+    microscope = AutoscriptMicroscope(*_place(url), ready=False)
+    try:
+        files = microscope._do(  # noqa: SLF001 - its own module
+            "list application files", lambda scope: [str(one) for one in scope.patterning.list_all_application_files()]
+        )
+        return microscope.describe(), microscope.state(), {"application_files": files}
+    finally:
+        microscope.close()
+
+
 def open_url(url: str) -> AutoscriptMicroscope:
     """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER&elements_command=COMMAND]`."""
+    return AutoscriptMicroscope(*_place(url))
+
+
+def _place(url: str) -> tuple[str, int, ElementMapper | None]:
+    """Return host, port and X-ray system of a URL."""
     parts = urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(set(options) - {"elements", "elements_command"})
@@ -970,4 +992,4 @@ def open_url(url: str) -> AutoscriptMicroscope:
             raise _refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
         command = tuple(shlex.split(options["elements_command"])) if options.get("elements_command") else None
         elements = FolderMapper(folder, command)
-    return AutoscriptMicroscope(parts.hostname or "localhost", parts.port or 7520, elements)
+    return parts.hostname or "localhost", parts.port or 7520, elements
