@@ -268,26 +268,28 @@ class SimulatedMicroscope(Machine, Microscope):
             self.clock.wait(PATTERN_START_S)
             started = self.clock.now()
             whole, job = job, job.part()
-            running = Running(job=job, fraction=0.0, started_s=started)
+            begins, ends = whole.from_fraction == 0, whole.to_fraction == 1
+            running = Running(job=job, fraction=0.0, started_s=started, begins=begins, ends=ends)
             self._now = self._now.replace_fast(
                 blanked=False, patterning=True, running=running, patterns=self._now.patterns + 1
             )
             self._save()
             try:
-                fraction, charge = self._write(whole, job, watch, started)
+                fraction, charge = self._write(whole, running, watch)
             finally:
                 self._blank()
             elapsed = self.clock.now() - started
             stopped = fraction < 1 - 1e-9
             return Done(fraction=_of_whole(whole, fraction), elapsed_s=elapsed, charge_c=charge, stopped=stopped)
 
-    def _write(self, whole: PatternJob, job: PatternJob, watch: Watch, started: float) -> tuple[float, float]:
+    def _write(self, whole: PatternJob, running: Running, watch: Watch) -> tuple[float, float]:
         """Give a job's dose in pieces of time; return the fraction reached and the charge, coulombs.
 
-        `job` is the part of the `whole` one that is written now.
+        `running` has the part of the `whole` one that is written now.
         """
+        job, started = running.job, running.started_s
         seconds = job.seconds
-        writer, arriving = self._writer(job, started), self._arriving(job)
+        writer, arriving = self._writer(running), self._arriving(job)
         given = fraction = job.from_fraction
         given_s, charge, span = started, 0.0, job.to_fraction - job.from_fraction
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
@@ -304,7 +306,7 @@ class SimulatedMicroscope(Machine, Microscope):
                 given, given_s = fraction, time_s
                 self._strike()
                 if fraction < job.to_fraction:
-                    self._now = self._now.replace_fast(running=Running(job=job, fraction=fraction, started_s=started))
+                    self._now = self._now.replace_fast(running=running.model_copy(update={"fraction": fraction}))
                     self._save()
             elapsed = time_s - started
             reached = _of_whole(whole, fraction)
@@ -327,12 +329,13 @@ class SimulatedMicroscope(Machine, Microscope):
             self._coat_cbs(current_a * seconds)
         self._use_gas(seconds)
 
-    def _writer(self, job: PatternJob, started: float) -> Writer:
-        now = self._now
+    def _writer(self, running: Running) -> Writer:
+        now, job, started = self._now, running.job, running.started_s
         return Writer(
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
             (self.options.seed, now.patterns, now.last_cut), self._cuts_since_break(started),
+            running.begins, running.ends,
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:
@@ -347,7 +350,7 @@ class SimulatedMicroscope(Machine, Microscope):
             rest = (job.to_fraction - done) / (job.to_fraction - job.from_fraction)
             passed = min(away, rest * job.seconds)
             reached = done + (job.to_fraction - done) * (passed / (rest * job.seconds) if rest > 0 else 1.0)
-            writer = self._writer(job, running.started_s)
+            writer = self._writer(running)
             self._give(writer, done, reached, self._current(job.beam), passed)
             if self.options.pace is None:
                 self.clock.wait(passed)

@@ -99,14 +99,18 @@ def redeposited(depth_m: float, width_m: float) -> float:
     return REDEPOSITED_BLIND + (REDEPOSITED_DEEP - REDEPOSITED_BLIND) * deep
 
 
-def dose_factor(seed: int, number: int, before: int, sweep_m: float) -> float:
+def dose_factor(
+    seed: int, number: int, before: int, sweep_m: float, *, begins: bool = True, ends: bool = True
+) -> float:
     """Return the dose that reaches the face over that asked for, for a line that goes `sweep_m` far.
 
-    `number` is that of the pattern, `before` that of the last one that went along the face: it tells where that ended.
+    `number` is that of the pattern, `before` that of the last one that went along the face: it tells where that
+    ended. Where a cut is written in parts, only the first begins there, and only the last has an end.
     """
     spread = float(np.exp(DOSE_SPREAD * rng(seed, "cut dose", number).standard_normal()))
-    ends = [END_SPREAD_M * float(rng(seed, "cut end", n).standard_normal()) for n in (number, before)]
-    return max(_LEAST_DOSE, spread * (1 + (ends[0] - ends[1]) / max(sweep_m, 1e-9)))
+    end, start = (END_SPREAD_M * float(rng(seed, "cut end", n).standard_normal()) for n in (number, before))
+    longer = (end if ends else 0.0) - (start if begins else 0.0)
+    return max(_LEAST_DOSE, spread * (1 + longer / max(sweep_m, 1e-9)))
 
 
 def share_beyond(surface: Float32, line: Float32 | float, sigma: float, tails: float = 0.0) -> Float32:
