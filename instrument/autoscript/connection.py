@@ -118,17 +118,18 @@ class Connection:
         return answer.value  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Disconnect, and end the thread; a thread that hangs is left."""
+        """Disconnect, and end the thread; one that hangs ends when what it waits for comes back, if ever."""
 
         def work() -> None:
             if self.client is not None:
                 self.client.disconnect()
 
-        if self._hung is None and self._thread.is_alive():
-            try:
+        try:
+            if self._hung is None:
                 self.call("disconnect", work, CALL_S)
-            finally:
-                self._work.put(None)
+        finally:
+            self._work.put(None)
+            if self._hung is None:
                 self._thread.join(CALL_S)
 
     def _loop(self) -> None:

@@ -209,7 +209,7 @@ class AutoscriptMicroscope(Microscope):
 
     def _look_at_cbs(self) -> None:
         """Ask whether CBS is in; the active view and its detector are put back as they were."""
-        if Device.CBS in self._description.devices:
+        if Device.CBS in self._description.devices and not self._acts.hangs:
             self._cbs_in = self._do("look at CBS", _cbs_is_in)
 
     # -- setting ------------------------------------------------------------------------------------------------------
