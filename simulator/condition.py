@@ -31,16 +31,11 @@ class Drift(Model):
 
 
 class Running(Model):
-    """A pattern that is being written: the job, the fraction given when this was saved, when it started (s).
-
-    begins, ends : whether it is the first, and the last, part of what was asked for
-    """
+    """A pattern that is being written: the job, the fraction given when this was saved, when it started (s)."""
 
     job: PatternJob
     fraction: float
     started_s: float
-    begins: bool = True
-    ends: bool = True
 
 
 class Condition(Model):

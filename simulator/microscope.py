@@ -268,8 +268,7 @@ class SimulatedMicroscope(Machine, Microscope):
             self.clock.wait(PATTERN_START_S)
             started = self.clock.now()
             whole, job = job, job.part()
-            begins, ends = whole.from_fraction == 0, whole.to_fraction == 1
-            running = Running(job=job, fraction=0.0, started_s=started, begins=begins, ends=ends)
+            running = Running(job=job, fraction=0.0, started_s=started)
             self._now = self._now.replace_fast(
                 blanked=False, patterning=True, running=running, patterns=self._now.patterns + 1
             )
@@ -335,7 +334,6 @@ class SimulatedMicroscope(Machine, Microscope):
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
             (self.options.seed, now.patterns, now.last_cut), self._cuts_since_break(started),
-            running.begins, running.ends,
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:

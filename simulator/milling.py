@@ -99,18 +99,15 @@ def redeposited(depth_m: float, width_m: float) -> float:
     return REDEPOSITED_BLIND + (REDEPOSITED_DEEP - REDEPOSITED_BLIND) * deep
 
 
-def dose_factor(
-    seed: int, number: int, before: int, sweep_m: float, *, begins: bool = True, ends: bool = True
-) -> float:
+def dose_factor(seed: int, number: int, before: int, sweep_m: float) -> float:
     """Return the dose that reaches the face over that asked for, for a line that goes `sweep_m` far.
 
     `number` is that of the pattern, `before` that of the last one that went along the face: it tells where that
-    ended. Where a cut is written in parts, only the first begins there, and only the last has an end.
+    ended. What one takes too much, be it a cut or a part of one, the next one lacks.
     """
     spread = float(np.exp(DOSE_SPREAD * rng(seed, "cut dose", number).standard_normal()))
     end, start = (END_SPREAD_M * float(rng(seed, "cut end", n).standard_normal()) for n in (number, before))
-    longer = (end if ends else 0.0) - (start if begins else 0.0)
-    return max(_LEAST_DOSE, spread * (1 + longer / max(sweep_m, 1e-9)))
+    return max(_LEAST_DOSE, spread * (1 + (end - start) / max(sweep_m, 1e-9)))
 
 
 def share_beyond(surface: Float32, line: Float32 | float, sigma: float, tails: float = 0.0) -> Float32:

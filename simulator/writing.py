@@ -47,7 +47,6 @@ class Writer:
     block, sight, job : what is written where
     current_a : true current; rates : of this machine; species : of the ion beam; gas : precursor at the surface, 0..1
     key : seed, numbers of the pattern and of the last one that went along the face; cuts : made since the last break
-    begins, ends : whether the job is the first, and the last, part of what was asked for
     """
 
     block: Block
@@ -59,8 +58,6 @@ class Writer:
     gas: float
     key: tuple[int, int, int]
     cuts: int
-    begins: bool = True
-    ends: bool = True
 
     def __post_init__(self) -> None:
         weights = np.array([volume(p) for p in self.job.patterns])
@@ -171,7 +168,7 @@ class Writer:
                 current_a=self.job.current_a, sweep=sweep, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
-        cut.give(span, dose_factor(*self.key, sweep, begins=self.begins, ends=self.ends) * charge)
+        cut.give(span, dose_factor(*self.key, sweep) * charge)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float

@@ -132,7 +132,7 @@ def test_a_call_that_hangs_ends_by_its_deadline_and_is_stopped_from_beside(mocke
         go_on, client = threading.Event(), scope._acts.client
         mocker.patch.object(microscope, "CALL_S", 0.3)
         mocker.patch.object(microscope, "move_seconds", return_value=0.0)
-        mocker.patch.object(type(client.specimen.stage), "absolute_move", lambda *_: go_on.wait(30.0))
+        mocker.patch.object(type(client.specimen.stage), "absolute_move", side_effect=lambda *_: go_on.wait(30.0))
         client.beams.ion_beam.unblank()
         try:
             with pytest.raises(TimedOut, match="whether it was done is not known"):
@@ -149,13 +149,13 @@ def test_a_call_that_hangs_ends_by_its_deadline_and_is_stopped_from_beside(mocke
 
 
 def test_a_value_that_does_not_stick_is_not_reached(scope: AutoscriptMicroscope, mocker: MockerFixture) -> None:
-    mocker.patch.object(scope._acts.client.beams.electron_beam.working_distance, "_set", lambda _value: None)
+    mocker.patch.object(scope._acts.client.beams.electron_beam.working_distance, "_set", return_value=None)
     with pytest.raises(NotReached, match="working_distance"):
         scope.set_beam(Beam.ELECTRON, BeamSettings(working_distance_m=4.2e-3))
 
 
 def test_a_stage_that_stands_elsewhere_is_not_reached(scope: AutoscriptMicroscope, mocker: MockerFixture) -> None:
-    mocker.patch.object(type(scope._acts.client.specimen.stage), "absolute_move", lambda *_: None)
+    mocker.patch.object(type(scope._acts.client.specimen.stage), "absolute_move", return_value=None)
     with pytest.raises(NotReached, match="stage's x"):
         scope.move_stage(StagePosition(x=50e-6))
 
@@ -318,7 +318,7 @@ def test_maps_of_another_size_and_broken_ones_are_bad_data(tmp_path: Path, mocke
     mocker.patch.object(found, "_ask", return_value="in")
     mocker.patch("instrument.autoscript.elements._is_still", return_value=True)
     exports = iter([[], [tmp_path / "map_Ni.tif", tmp_path / "map_Pt.tif"]] * 2)
-    mocker.patch.object(found, "_exports", lambda: next(exports))
+    mocker.patch.object(found, "_exports", side_effect=exports)
     for name in ("Ni", "Pt"):
         tifffile.imwrite(tmp_path / f"map_{name}.tif", np.zeros((3, 4), np.uint16))
     with pytest.raises(BadData, match="not"):

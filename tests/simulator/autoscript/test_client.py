@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ def test_connecting_says_the_clients_own_words_and_nothing_else(capsys: pytest.C
 
 def test_what_is_not_there_is_named_with_its_path(scope: Any) -> None:
     for path in ("beams.electron_beam.monochromator", "imaging.grab", "optics"):
-        value = scope
-        with pytest.raises(AttributeError, match=path.rpartition(".")[2]):
-            for name in path.split("."):
-                value = getattr(value, name)
+        branch, _, name = path.rpartition(".")
+        with pytest.raises(AttributeError, match=name):
+            getattr(attrgetter(branch)(scope) if branch else scope, name)
     with pytest.raises(AttributeError, match=r"microscope\.beams\.ion_beam\.currant"):
         scope.beams.ion_beam.currant = 1e-9
 

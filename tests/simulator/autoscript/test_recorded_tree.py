@@ -35,8 +35,7 @@ def recorded() -> dict[str, Any]:
                 path = entry[1]
                 found.setdefault(path, entry[2] if entry[2] else [])
             elif (item := re.match(r"\s*- (.+)$", line)) and path is not None and isinstance(found[path], list):
-                if item[1] not in found[path]:
-                    found[path].append(item[1])
+                found[path] += [item[1]] if item[1] not in found[path] else []
     return found
 
 
