@@ -92,7 +92,7 @@ class Console:
             column.signals = {name: Signal(mode=modes[0]) for name, modes in DETECTORS[index].items()}
         self.views = {1: View(1), 2: View(2, "ICE"), 3: View(5), 4: View(3)}
         self.active = 1
-        self.coordinates = "Raw"
+        self.coordinates = "Specimen"  # as recorded, and as FIBSEM_Maestro takes it to be
         self.linked = False
         self.vented = False
         self._settled_s: dict[int, float] = {}
