@@ -9,7 +9,7 @@ Environment
 KINTSUGI_AUTOSCRIPT_SIMULATOR : URL of the virtual microscope, such as `simulator:3?coating=19um&pace=20`; without a
     pace its time follows the wall's
 KINTSUGI_AUTOSCRIPT_STATE : folder in which it lasts; without one it ends with the process
-KINTSUGI_AUTOSCRIPT_CLOCK : `stepped` lets its time jump, for a client that waits by `virtual_clock`, as our backend does
+KINTSUGI_AUTOSCRIPT_CLOCK : `stepped` lets its time jump, for a client that waits by `virtual_clock`, as our backend
 KINTSUGI_AUTOSCRIPT_PROFILE : `hydra` (default), `hydra-gis` (single gas needles instead of a MultiChem), `offline`
     (limits and inertness of an office installation)
 
@@ -23,7 +23,8 @@ Chosen, as no open client shows it
 - Setting a value out of its limits raises; resolution and detector take listed values only.
 - A voltage becomes the nearest calibrated one, a current the nearest of its list, without a word.
 - Patterns unblank by themselves. Parallel patterns are written one after the other. A pattern's rotation is kept, not
-  drawn. Circles are written as squares of their outer area, slender boxes as grooves, other polygons and bitmaps as boxes.
+  drawn. Circles are written as squares of their outer area, slender boxes as grooves, other polygons and bitmaps as
+  boxes.
 - A gas's valve opens for a pattern of its application file where the needle is in and its heater on, and shuts after.
 - A live picture is made when it is asked for, line by line as the settings were when each line was scanned.
 - A frame of a blanked beam is dark. A spot on an unblanked beam writes until it is blanked.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif("FIBSEM_MAESTRO" not in os.environ, reason="FIBSEM_MAESTRO names no checkout of it")
-
 import simulator
 from simulator.autoscript import client_path, console
 from simulator.autoscript.profiles import profile
+
+pytestmark = pytest.mark.skipif("FIBSEM_MAESTRO" not in os.environ, reason="FIBSEM_MAESTRO names no checkout of it")
 
 URL = "simulator:3?width=12um&height=10um&depth=4um&coating=8um&above=3um&voxel=80nm&layer=100nm&pace=100"
 PORT = 7591

@@ -1,0 +1,113 @@
+"""Rehearsing: right signs pass, wrong ones stop it before any pose; nobody is taken to have said yes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from math import radians
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+import simulator
+from instrument.errors import Refused
+from instrument.geometry import PoseName
+from instrument.microscope import Microscope
+from instrument.settings import Device
+from tests.contract.emulation import emulated
+from workflows.rehearse import Sign, drive, poses_of, signs
+
+URL = "simulator:3?width=40um&height=20um&depth=4um&coating=16um&above=3um&voxel=100nm&layer=100nm"
+RECIPE = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
+
+
+@pytest.fixture(scope="module")
+def scope() -> Iterator[Microscope]:
+    opened = simulator.open(URL)
+    yield opened
+    opened.close()
+
+
+def test_signs_are_right_in_process_and_through_autoscript(scope: Microscope) -> None:
+    before = scope.state()
+    assert [one.name for one in signs(scope) if not one.right] == []
+    after = scope.state()
+    assert after.electron.settings == before.electron.settings
+    with emulated(URL) as other:
+        assert [one.name for one in signs(other) if not one.right] == []
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [("shift_to_client", {"beam shift to the right"}), ("stage_to_client", {"stage X", "stage Y"})],
+)
+def test_a_sign_that_is_the_other_way_is_seen(mocker: MockerFixture, function: str, wrong: set[str]) -> None:
+    """As on an instrument whose axes go the other way than open software says."""
+    from instrument.autoscript import values
+
+    with emulated(URL) as scope:
+        really = getattr(values, function)
+
+        def mirrored(*given: Any) -> Any:
+            out = really(*given)
+            out.x = None if out.x is None else -out.x
+            if function == "stage_to_client":
+                out.y = None if out.y is None else -out.y
+            return out
+
+        mocker.patch.object(values, function, mirrored)
+        mocker.patch.object(scope, "_stuck", return_value=None)
+        mocker.patch("instrument.autoscript.microscope.STAGE_ROOM_M", 1.0)
+        assert {one.name for one in signs(scope) if not one.right} == wrong
+
+
+def test_all_poses_are_driven_to_and_back(scope: Microscope) -> None:
+    start = scope.state().stage
+    reached, turned = drive(scope, poses_of(radians(45), radians(3)), lambda _question: True)
+    assert [one.pose for one in reached] == [
+        PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT, PoseName.ROCK_PLUS, PoseName.ROCK_MINUS,
+    ]  # fmt: skip
+    assert turned.right
+    assert scope.state().stage.t == start.t
+    assert scope.state().safe
+
+
+def test_no_pose_without_a_yes_and_none_with_a_device_in(scope: Microscope) -> None:
+    start = scope.state().stage
+    with pytest.raises(Refused, match="not confirmed"):
+        drive(scope, poses_of(radians(45), 0.0), lambda _question: False)
+    assert scope.state().stage == start
+    scope.insert(Device.NEEDLE)
+    with pytest.raises(Refused, match="needle"):
+        drive(scope, poses_of(radians(45), 0.0), lambda _question: True)
+    scope.retract(Device.NEEDLE)
+
+
+def test_a_sign_says_what_was_seen() -> None:
+    wrong = Sign(name="stage X", expected_px=(40.0, 0.0), seen_px=(-39.0, 1.0))
+    assert not wrong.right
+    assert "NOT AS IT SHOULD" in wrong.sentence()
+    assert Sign(name="stage X", expected_px=(40.0, 0.0), seen_px=(36.0, 5.0)).right
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workflows.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_commands_say_what_there_is() -> None:
+    told = run("doctor", URL, "--recipe", RECIPE, "--json")
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["instrument"]["virtual"]
+    assert found["packages"]["numpy"]
+    assert found["problems"] == []
+    assert run("doctor", "--recipe", RECIPE).returncode == 2
+    lost = run("doctor", "autoscript://localhost")
+    assert lost.returncode == 2
+    assert "can't be imported" in lost.stderr
+    assert run("autoscript", "--path").stdout.strip().endswith("site")
