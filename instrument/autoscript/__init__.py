@@ -2,8 +2,8 @@
 
 The client's package comes with the microscope and is imported when a URL such as `autoscript://localhost` asks for it.
 What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
-its units, axes and signs, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs ask, `elements.py` is
-the seam to the X-ray system, `microscope.py` has the verbs.
+its axes and signs; `columns.py`, `screen.py`, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs
+ask; `elements.py` is the seam to the X-ray system; `microscope.py` has the verbs.
 """
 
 from __future__ import annotations

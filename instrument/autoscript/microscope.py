@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 
 from instrument import guard_rules as rules
-from instrument.autoscript import values
-from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration, structure
+from instrument.autoscript import screen, values
+from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, taken
+from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration
 from instrument.autoscript.description import describe
 from instrument.autoscript.elements import ElementMapper, FolderMapper
 from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in, sources
@@ -54,7 +55,6 @@ from instrument.settings import (
     Done,
     EdsScan,
     GasSetting,
-    Lens,
     PatternJob,
     Progress,
     Recovery,
@@ -67,16 +67,12 @@ from instrument.settings import (
 
 T = TypeVar("T")
 
-#: Views in which the electron column's detectors are shown at once, and the ion column's.
-ELECTRON_VIEWS, ION_VIEWS = (1, 3, 4), (2,)
 #: A wait for something that should take `s` seconds ends after PATIENT * s + CALL_S, on the wall.
 PATIENT = 3.0
 #: Slow ones: homing, lighting a source, pumping, automatic routines, s.
 SLOW_S = {Recovery.HOME_STAGE: 600.0, Recovery.RELIGHT_SOURCE: 1800.0, Recovery.PUMP: 3600.0}
 TUNE_DEADLINE_S = 600.0
-#: Read back otherwise by more than this, a value did not stick: voltage, current (shares), working distance, shift (m),
-#: scan rotation (rad), stage (m, rad).
-VOLTAGE_ROOM, CURRENT_ROOM, DISTANCE_ROOM_M, SHIFT_ROOM_M, TURN_ROOM_RAD = 0.01, 0.05, 0.5e-6, 2e-9, 1e-6
+#: A stage that reads otherwise by more than this is not where it was sent (m, rad).
 STAGE_ROOM_M, STAGE_ROOM_RAD = 2e-6, 0.5 * np.pi / 180
 #: How often a running pattern is looked at, s on the wall: soon first, then seldom.
 _POLL_S = (0.02, 0.5)
@@ -132,13 +128,15 @@ class AutoscriptMicroscope(Microscope):
         self._frames = 0
         self._session = f"{time.time_ns() // 1_000_000_000}"  # names files: of the wall's calendar
         self._cbs_in = False
+        self._shown: dict[Beam, tuple[str, ...]] = {}
         self._turned = 0.0
         if ready:
             self._do("make ready", self._ready)
+        self._looked()
 
     @staticmethod
     def _ready(scope: Any) -> None:
-        for view in (*ELECTRON_VIEWS, *ION_VIEWS):
+        for view in (*screen.ELECTRON_VIEWS, *screen.ION_VIEWS):
             scope.imaging.set_active_view(view)
             scope.imaging.stop_acquisition()
         for beam in (scope.beams.electron_beam, scope.beams.ion_beam):
@@ -153,13 +151,18 @@ class AutoscriptMicroscope(Microscope):
         return self._description
 
     def state(self) -> State:
-        """Return all that can be read, in one snapshot."""
-        if self._lock.acquire(blocking=False):  # nothing goes on that a look at CBS could disturb
-            try:
-                self._look_at_cbs()
-            finally:
-                self._lock.release()
+        """Return all that can be read, in one snapshot.
+
+        Whether CBS is in is known from the last act: to ask would change what the screen shows, maybe under a person's
+        hands. Every act asks before it begins.
+        """
         return self._reads.call("read the state", lambda: self._read(self._reads.client))
+
+    def _looked(self) -> State:
+        """Return the state after a look at CBS: what an act begins with."""
+        if Device.CBS in self._description.devices and not self._acts.hangs:
+            self._cbs_in = self._do("look at CBS", screen.cbs_is_in)
+        return self.state()
 
     def _read(self, scope: Any) -> State:
         now = self.clock.now()
@@ -173,15 +176,15 @@ class AutoscriptMicroscope(Microscope):
         patterning = str(scope.patterning.state) != "Idle"
         quiet = electron.blanked and ion.blanked and not patterning
         return State(
-            time_s=now, stage=values.stage_from_client(_raw(scope), self._turned),
+            time_s=now, stage=values.stage_from_client(screen.raw(scope), self._turned),
             stage_homed=bool(scope.specimen.stage.is_homed), electron=electron, ion=ion, devices=devices, gases=gases,
             pressure_pa=float(scope.vacuum.chamber_pressure.value), patterning=patterning,
             safe=quiet and not devices[Device.NEEDLE] and not any(one.valve_open for one in gases.values()),
         )  # fmt: skip
 
     def _column(self, scope: Any, beam: Beam) -> BeamState:
-        column = _of(scope, beam)
-        settings = self._settings(column, beam)
+        column = screen.of(scope, beam)
+        settings = settings_of(column, beam)
         current = settings.current_a or 0.0
         measured = getattr(column.beam_current, "measured_value", None)
         on = bool(column.is_on)
@@ -191,41 +194,21 @@ class AutoscriptMicroscope(Microscope):
             settings=settings, source_on=on, blanked=bool(column.is_blanked), measured_current_a=current if on else 0.0
         )
 
-    @staticmethod
-    def _settings(column: Any, beam: Beam) -> BeamSettings:
-        x, y = values.shift_from_client(column.beam_shift.value)
-        stigmator = column.stigmator.value
-        electron = beam is Beam.ELECTRON
-        immersed = electron and str(column.optical_mode.value) == enumeration("OpticalMode").IMMERSION
-        plasma = None if electron else _plasma(column)
-        return BeamSettings(
-            voltage_v=float(column.high_voltage.value), current_a=float(column.beam_current.value),
-            species=None if plasma is None else str(plasma.value), hfw_m=float(column.horizontal_field_width.value),
-            working_distance_m=float(column.working_distance.value), shift_x_m=x, shift_y_m=y,
-            scan_rotation_rad=float(column.scanning.rotation.value), stigmator_x=float(stigmator.x),
-            stigmator_y=float(stigmator.y), source_on=bool(column.is_on),
-            lens=(Lens.IMMERSION if immersed else Lens.FIELD_FREE) if electron else None,
-        )  # fmt: skip
-
-    def _look_at_cbs(self) -> None:
-        """Ask whether CBS is in; the active view and its detector are put back as they were."""
-        if Device.CBS in self._description.devices and not self._acts.hangs:
-            self._cbs_in = self._do("look at CBS", _cbs_is_in)
-
     # -- setting ------------------------------------------------------------------------------------------------------
 
     def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
         """Change the given fields of a column; return all of them as reached. Refuses a current not in its list."""
         with self._act(f"set the {beam} beam"):
-            now = self._do("read the beam", lambda scope: self._settings(_of(scope, beam), beam))
+            now = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
             self._possible(beam, now, settings)
             seconds = SPECIES_S if settings.species not in (None, now.species) else beam_seconds(now, settings)
+            listed = self._description.electron_currents_a
             self._do(
-                f"set the {beam} beam", lambda scope: self._put(_of(scope, beam), beam, now, settings),
+                f"set the {beam} beam", lambda scope: put(screen.of(scope, beam), beam, now, settings, listed),
                 PATIENT * seconds + CALL_S,
             )  # fmt: skip
-            reached = self._do("read the beam", lambda scope: self._settings(_of(scope, beam), beam))
-            self._stuck(beam, settings, reached)
+            reached = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
+            taken(beam, settings, reached)
             return reached
 
     def _possible(self, beam: Beam, now: BeamSettings, asked: BeamSettings) -> None:
@@ -267,66 +250,10 @@ class AutoscriptMicroscope(Microscope):
             raise _refused("current-listed", f"{beam}.current", f"{current * 1e9:g} nA", shown, "use one of these")
         return min(near, key=lambda one: abs(one - current))
 
-    def _put(self, column: Any, beam: Beam, now: BeamSettings, asked: BeamSettings) -> None:
-        """Set what is given, in the order in which one thing decides about the next."""
-        point = structure("Point")
-        if asked.source_on is not None and asked.source_on != bool(column.is_on):
-            column.turn_on() if asked.source_on else column.turn_off()
-        if asked.species is not None and asked.species != now.species:
-            column.source.plasma_gas.value = asked.species
-        if asked.voltage_v is not None and asked.voltage_v != now.voltage_v:
-            column.high_voltage.value = asked.voltage_v
-        if asked.current_a is not None:
-            known = (
-                [float(one) for one in column.beam_current.available_values]
-                if beam is Beam.ION
-                else (self._description.electron_currents_a)
-            )
-            nearest = min(known, key=lambda one: abs(one - (asked.current_a or 0.0)))
-            if float(column.beam_current.value) != nearest:
-                column.beam_current.value = nearest
-        if asked.lens is not None and beam is Beam.ELECTRON:
-            mode = enumeration("OpticalMode")
-            column.optical_mode.value = mode.IMMERSION if asked.lens is Lens.IMMERSION else mode.FIELD_FREE
-        if asked.scan_rotation_rad is not None:
-            column.scanning.rotation.value = asked.scan_rotation_rad
-        if asked.hfw_m is not None:
-            column.horizontal_field_width.value = asked.hfw_m
-        if asked.working_distance_m is not None:
-            column.working_distance.value = asked.working_distance_m
-        if asked.stigmator_x is not None or asked.stigmator_y is not None:
-            old = column.stigmator.value
-            x = float(old.x) if asked.stigmator_x is None else asked.stigmator_x
-            column.stigmator.value = point(x, float(old.y) if asked.stigmator_y is None else asked.stigmator_y)
-        if asked.shift_x_m is not None or asked.shift_y_m is not None:
-            x, y = values.shift_from_client(column.beam_shift.value)
-            column.beam_shift.value = values.shift_to_client(
-                x if asked.shift_x_m is None else asked.shift_x_m, y if asked.shift_y_m is None else asked.shift_y_m
-            )
-
-    @staticmethod
-    def _stuck(beam: Beam, asked: BeamSettings, reached: BeamSettings) -> None:
-        """Raise NotReached where a value was not taken."""
-        rooms = {
-            "voltage_v": VOLTAGE_ROOM * (asked.voltage_v or 0.0), "current_a": CURRENT_ROOM * (asked.current_a or 0.0),
-            "working_distance_m": DISTANCE_ROOM_M, "shift_x_m": SHIFT_ROOM_M, "shift_y_m": SHIFT_ROOM_M,
-            "scan_rotation_rad": TURN_ROOM_RAD, "stigmator_x": 1e-4, "stigmator_y": 1e-4, "hfw_m": 1e-9,
-        }  # fmt: skip
-        for name, room in rooms.items():
-            wanted, got = getattr(asked, name), getattr(reached, name)
-            if wanted is not None and not abs(wanted - got) <= room:
-                msg = f"the {beam} beam's {name} reads {got:.6g} instead of {wanted:.6g}: it was not taken"
-                raise NotReached(msg, beam=str(beam), field=name, wanted=wanted, reached=got)
-        for name in ("species", "lens", "source_on"):
-            wanted, got = getattr(asked, name), getattr(reached, name)
-            if wanted is not None and wanted != got and not (name == "lens" and beam is Beam.ION):
-                msg = f"the {beam} beam's {name} reads {got} instead of {wanted}: it was not taken"
-                raise NotReached(msg, beam=str(beam), field=name, wanted=str(wanted), reached=str(got))
-
     def move_stage(self, to: StagePosition) -> StagePosition:
         """Move the given axes; return what was reached. Refuses what could touch an inserted device."""
         with self._act("move the stage"):
-            state = self.state()
+            state = self._looked()
             context = rules.Context(self._description, state, None)
             for rule in (rules.homed, rules.within_travel, rules.devices_out_of_the_way):
                 rule(context, to)
@@ -337,7 +264,9 @@ class AutoscriptMicroscope(Microscope):
                 "move the stage", lambda scope: scope.specimen.stage.absolute_move(target),
                 PATIENT * move_seconds(state.stage, to) + CALL_S,
             )  # fmt: skip
-            reached = self._do("read the stage", lambda scope: values.stage_from_client(_raw(scope), self._turned))
+            reached = self._do(
+                "read the stage", lambda scope: values.stage_from_client(screen.raw(scope), self._turned)
+            )
             for axis in ("x", "y", "z", "r", "t"):
                 wanted, got = getattr(to, axis), getattr(reached, axis)
                 room = STAGE_ROOM_RAD if axis in "rt" else STAGE_ROOM_M
@@ -351,7 +280,7 @@ class AutoscriptMicroscope(Microscope):
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in; refuses devices that would collide."""
         with self._act(f"insert {device}"):
-            state = self.state()
+            state = self._looked()
             rules.nothing_to_collide_with(rules.Context(self._description, state, None), device)
             inside = [one for one, there in state.devices.items() if there and one is not device]
             if inside:
@@ -379,12 +308,12 @@ class AutoscriptMicroscope(Microscope):
                 lambda _scope: self._gases.insert(position) if inwards else self._gases.retract(), 3 * CALL_S,
             )  # fmt: skip
         elif device is Device.CBS:
-            self._do(f"{verb} CBS", lambda scope: _move_cbs(scope, inwards=inwards), 3 * CALL_S)
+            self._do(f"{verb} CBS", lambda scope: screen.move_cbs(scope, inwards=inwards), 3 * CALL_S)
         elif self._elements is not None:
             self._elements.insert() if inwards else self._elements.retract()
 
     def _must_be(self, device: Device, *, inside: bool) -> None:
-        if self.state().devices.get(device, False) is not inside:
+        if self._looked().devices.get(device, False) is not inside:
             where = "in" if inside else "out"
             msg = f"{device} does not read {where}; look at it before the stage moves"
             raise NotReached(msg, device=str(device), wanted=where)
@@ -457,32 +386,36 @@ class AutoscriptMicroscope(Microscope):
             seconds, started = frame_seconds(scan), self.clock.now()
 
             def work(scope: Any) -> list[Any]:
-                with _restored(scope, scan.beam):
-                    views = _select(scope, scan.beam, scan.detectors)
-                    _frame_up(scope, scan, framed.hfw_m)
-                    _of(scope, scan.beam).unblank()
+                with screen.restored(scope, scan.beam):
+                    views = screen.select(scope, scan.beam, scan.detectors)
+                    screen.frame_up(scope, scan, framed.hfw_m)
+                    screen.of(scope, scan.beam).unblank()
                     try:
-                        return _grabbed(scope, views, scan, framed)
+                        return screen.grabbed(scope, views, scan, framed)
                     finally:
-                        _of(scope, scan.beam).blank()
+                        screen.of(scope, scan.beam).blank()
 
             images = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
-            pixels = np.stack([_cropped(np.asarray(one.data), scan) for one in images])
+            pixels = np.stack([screen.cropped(np.asarray(one.data), scan) for one in images])
             return self._frame(pixels, scan, tuple(one.name for one in scan.detectors), started, seconds, images[0])
 
     def _can_look(self, scan: Scan) -> None:
         """Refuse a picture that can't be taken."""
-        state = self.state()
+        state = self._looked()
         _lit(state, scan.beam)
-        rules.scan_fits_the_field(rules.Context(self._description, state, None), scan)
-        shown = self._do("list detectors", lambda scope: _detectors(scope, scan.beam))
+        context = rules.Context(self._description, state, None)
+        rules.no_ions_with_detector_in(context, scan.beam)
+        rules.scan_fits_the_field(context, scan)
+        if scan.beam not in self._shown:
+            self._shown[scan.beam] = self._do("list detectors", lambda scope: screen.detectors(scope, scan.beam))
+        shown = self._shown[scan.beam]
         for one in scan.detectors:
             if one.name not in shown:
                 known = ", ".join(shown)
                 raise _refused("detector-listed", "scan.detector", one.name, known, "use one of these")
             if one.name == "CBS" and not self._cbs_in:
                 raise _refused("detector-out", "scan.detector", "CBS while it is out", "CBS in", "insert CBS first")
-        most = len(ELECTRON_VIEWS if scan.beam is Beam.ELECTRON else ION_VIEWS)
+        most = len(screen.ELECTRON_VIEWS if scan.beam is Beam.ELECTRON else screen.ION_VIEWS)
         if len(scan.detectors) > most:
             raise _refused("detectors-at-once", "scan.detectors", len(scan.detectors), most, "take fewer at once")
         size = (scan.width_px, scan.height_px)
@@ -494,7 +427,7 @@ class AutoscriptMicroscope(Microscope):
 
     def _field_limits(self, beam: Beam) -> tuple[float, float]:
         def read(scope: Any) -> tuple[float, float]:
-            limits = _of(scope, beam).horizontal_field_width.limits
+            limits = screen.of(scope, beam).horizontal_field_width.limits
             return float(limits.min), float(limits.max)
 
         return self._do("read the field's limits", read)
@@ -511,7 +444,7 @@ class AutoscriptMicroscope(Microscope):
 
             def frame_up(scope: Any) -> None:
                 scope.beams.electron_beam.horizontal_field_width.value = field
-                _correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=False)
+                screen.correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=False)
                 scope.beams.electron_beam.unblank()
 
             self._do("frame the map", frame_up)
@@ -531,10 +464,10 @@ class AutoscriptMicroscope(Microscope):
             framed = framing(scan, *self._field_limits(scan.beam))
 
             def work(scope: Any) -> list[DetectorSettings]:
-                with _restored(scope, scan.beam):
-                    views = _select(scope, scan.beam, scan.detectors)
-                    _frame_up(scope, scan, framed.hfw_m)
-                    column = _of(scope, scan.beam)
+                with screen.restored(scope, scan.beam):
+                    views = screen.select(scope, scan.beam, scan.detectors)
+                    screen.frame_up(scope, scan, framed.hfw_m)
+                    column = screen.of(scope, scan.beam)
                     column.scanning.resolution.value = framed.text
                     column.scanning.dwell_time.value = scan.dwell_s
                     if framed.area is not None:
@@ -544,12 +477,12 @@ class AutoscriptMicroscope(Microscope):
                         column.scanning.dwell_time.value = scan.dwell_s
                     column.unblank()
                     try:
-                        return _tuned(scope, routine, views, scan)
+                        return screen.tuned(scope, routine, views, scan)
                     finally:
                         column.blank()
 
             found = self._watched(f"tune {routine}", work, TUNE_DEADLINE_S)
-            after = self._do("read the beam", lambda scope: self._settings(_of(scope, scan.beam), scan.beam))
+            after = self._do("read the beam", lambda scope: settings_of(screen.of(scope, scan.beam), scan.beam))
             if routine is Tune.FOCUS:
                 return Tuning(routine=routine, score=1.0, working_distance_m=after.working_distance_m)
             if routine is Tune.STIGMATOR:
@@ -580,16 +513,17 @@ class AutoscriptMicroscope(Microscope):
             )
 
     def _can_write(self, job: PatternJob) -> None:
-        state = self.state()
+        state = self._looked()
         _lit(state, job.beam)
         context = rules.Context(self._description, state, None)
+        rules.no_ions_with_detector_in(context, job.beam)
         rules.pattern_beam_is_set(context, job)
         rules.pattern_inside_its_box(context, job)
         if job.purpose == "deposit":
             rules.gas_as_the_job_says(context, job)
 
     def _drawn(self, scope: Any, job: PatternJob) -> None:
-        column = _of(scope, job.beam)
+        column = screen.of(scope, job.beam)
         limits = column.horizontal_field_width.limits
         reach = max(abs(one) for pattern in job.patterns for one in rules.extent(pattern))
         # the field holds what is drawn, with room; the whole of the largest one where it must
@@ -646,7 +580,7 @@ class AutoscriptMicroscope(Microscope):
         def work(scope: Any) -> None:
             if str(scope.patterning.state) != "Idle":
                 scope.patterning.stop()
-            _of(scope, job.beam).blank()
+            screen.of(scope, job.beam).blank()
             scope.patterning.clear_patterns()
 
         try:
@@ -776,181 +710,11 @@ class AutoscriptMicroscope(Microscope):
         return Frame(pixels, meta)
 
 
-# -- in the connection's thread ---------------------------------------------------------------------------------------
-
-
-def _of(scope: Any, beam: Beam) -> Any:
-    return scope.beams.electron_beam if beam is Beam.ELECTRON else scope.beams.ion_beam
-
-
-def _plasma(column: Any) -> Any:
-    """Return the setting of the plasma's gas, None on a column without one (gallium)."""
-    source = getattr(column, "source", None)
-    return getattr(source, "plasma_gas", None)
-
-
-def _raw(scope: Any) -> Any:
-    scope.specimen.stage.set_default_coordinate_system(enumeration("CoordinateSystem").RAW)
-    return scope.specimen.stage.current_position
-
-
 def _lit(state: State, beam: Beam) -> None:
     """Raise DeviceFault where a source is off."""
     if not state.beam(beam).source_on:
         msg = f"the {beam} source is off; relight it"
         raise DeviceFault(msg, beam=str(beam))
-
-
-def _device(beam: Beam) -> int:
-    return int(
-        enumeration("ImagingDevice").ELECTRON_BEAM if beam is Beam.ELECTRON else (enumeration("ImagingDevice").ION_BEAM)
-    )
-
-
-def _detectors(scope: Any, beam: Beam) -> tuple[str, ...]:
-    with _restored(scope, beam):
-        scope.imaging.set_active_view(1 if beam is Beam.ELECTRON else 2)
-        scope.imaging.set_active_device(_device(beam))
-        return tuple(str(one) for one in scope.detector.type.available_values)
-
-
-def _cbs_is_in(scope: Any) -> bool:
-    with _restored(scope, Beam.ELECTRON):
-        scope.imaging.set_active_view(1)
-        scope.imaging.set_active_device(_device(Beam.ELECTRON))
-        before = scope.detector.type.value
-        try:
-            scope.detector.type.value = "CBS"
-            return str(scope.detector.state) == "Inserted"
-        finally:
-            scope.detector.type.value = before
-
-
-def _move_cbs(scope: Any, *, inwards: bool) -> None:
-    with _restored(scope, Beam.ELECTRON):
-        scope.imaging.set_active_view(1)
-        scope.imaging.set_active_device(_device(Beam.ELECTRON))
-        before = scope.detector.type.value
-        try:
-            scope.detector.type.value = "CBS"
-            if (str(scope.detector.state) == "Inserted") is not inwards:
-                scope.detector.insert() if inwards else scope.detector.retract()
-        finally:
-            scope.detector.type.value = before
-
-
-@contextmanager
-def _restored(scope: Any, beam: Beam) -> Iterator[None]:
-    """Bring views, their devices and the scan mode back as they were, whatever happens."""
-    view, devices = scope.imaging.get_active_view(), {}
-    for one in ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS:
-        scope.imaging.set_active_view(one)
-        devices[one] = scope.imaging.get_active_device()
-    try:
-        yield
-    finally:
-        _of(scope, beam).scanning.mode.set_full_frame()
-        for one, device in devices.items():
-            scope.imaging.set_active_view(one)
-            if scope.imaging.get_active_device() != device:
-                scope.imaging.set_active_device(device)
-        scope.imaging.set_active_view(view)
-
-
-def _select(scope: Any, beam: Beam, detectors: tuple[DetectorSettings, ...]) -> tuple[int, ...]:
-    """Show each detector in a view of its own, set as asked; return the views."""
-    views = (ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS)[: len(detectors)]
-    for view, one in zip(views, detectors, strict=True):
-        scope.imaging.set_active_view(view)
-        scope.imaging.set_active_device(_device(beam))
-        scope.detector.type.value = one.name
-        if str(scope.detector.type.value) != one.name:
-            msg = f"detector {one.name} is not taken; view {view} shows {scope.detector.type.value}"
-            raise NotReached(msg, wanted=one.name)
-        for name in ("contrast", "brightness"):
-            setting, wanted = getattr(scope.detector, name), getattr(one, name)
-            setting.value = wanted
-            if not abs(float(setting.value) - wanted) <= 0.005:
-                msg = f"{one.name}'s {name} reads {float(setting.value):.3f} instead of {wanted:.3f}"
-                raise NotReached(msg, detector=one.name, wanted=wanted)
-    return views
-
-
-def _frame_up(scope: Any, scan: Scan, hfw_m: float) -> None:
-    column = _of(scope, scan.beam)
-    column.scanning.mode.set_full_frame()
-    column.horizontal_field_width.value = hfw_m
-    if not abs(float(column.horizontal_field_width.value) - hfw_m) <= 1e-9:
-        msg = f"the field is {float(column.horizontal_field_width.value):.6g} m wide instead of {hfw_m:.6g} m"
-        raise NotReached(msg, wanted=hfw_m)
-    if scan.beam is Beam.ELECTRON:
-        _correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=scan.dynamic_focus)
-
-
-def _correct_tilt(scope: Any, angle: float, *, dynamic_focus: bool) -> None:
-    correction = scope.beams.electron_beam.angular_correction
-    correction.mode = enumeration("AngularCorrectionMode").MANUAL
-    correction.angle.value = angle
-    for switch, wanted in ((correction.tilt_correction, angle != 0), (correction.dynamic_focus, dynamic_focus)):
-        if bool(switch.is_on) is not wanted:
-            switch.turn_on() if wanted else switch.turn_off()
-        if bool(switch.is_on) is not wanted:
-            msg = f"tilt correction or dynamic focus does not switch {'on' if wanted else 'off'}"
-            raise NotReached(msg, wanted=wanted)
-
-
-def _grabbed(scope: Any, views: tuple[int, ...], scan: Scan, framed: Any) -> list[Any]:
-    settings = structure("GrabFrameSettings")(
-        resolution=framed.text, dwell_time=scan.dwell_s, bit_depth=scan.bits,
-        line_integration=scan.line_integrations if scan.line_integrations > 1 else None,
-        frame_integration=scan.frame_integrations if scan.frame_integrations > 1 else None,
-        reduced_area=None if framed.area is None else structure("Rectangle")(*framed.area),
-    )  # fmt: skip
-    scope.imaging.set_active_view(views[0])
-    if framed.to_disk:
-        return [_by_file(scope, settings)]
-    if len(views) == 1:
-        return [scope.imaging.grab_frame(settings)]
-    settings.views = list(views)
-    images = list(scope.imaging.grab_multiple_frames(settings))
-    if len(images) != len(views):
-        msg = f"{len(images)} pictures came of {len(views)} views"
-        raise DeviceFault(msg, views=list(views))
-    return images
-
-
-def _by_file(scope: Any, settings: Any) -> Any:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "frame.tif"
-        scope.imaging.grab_frame_to_disk(str(path), enumeration("ImageFileFormat").TIFF, settings)
-        return structure("AdornedImage").load(str(path))
-
-
-def _cropped(picture: Any, scan: Scan) -> Any:
-    """Return a picture of exactly the size asked for: a part may come a pixel larger; a smaller one is no answer."""
-    height, width = picture.shape[:2]
-    if picture.ndim != 2 or height < scan.height_px or width < scan.width_px:
-        msg = f"a picture of {picture.shape} came where {scan.height_px} x {scan.width_px} was asked for"
-        raise DeviceFault(msg, shape=list(picture.shape))
-    return picture[: scan.height_px, : scan.width_px]
-
-
-def _tuned(scope: Any, routine: Tune, views: tuple[int, ...], scan: Scan) -> list[DetectorSettings]:
-    found = []
-    for view, one in zip(views, scan.detectors, strict=True):
-        scope.imaging.set_active_view(view)
-        if routine is Tune.FOCUS:
-            scope.auto_functions.run_auto_focus()
-            return []
-        if routine is Tune.STIGMATOR:
-            scope.auto_functions.run_auto_stigmator()
-            return []
-        scope.auto_functions.run_auto_cb()
-        contrast, brightness = float(scope.detector.contrast.value), float(scope.detector.brightness.value)
-        found.append(DetectorSettings(name=one.name, contrast=contrast, brightness=brightness))
-    return found
 
 
 def _refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refused:

@@ -44,8 +44,3 @@ def shift_from_client(point: Any) -> tuple[float, float]:
 def shift_to_client(x: float, y: float) -> Any:
     """Return a beam shift (field, m) as the client's."""
     return structure("Point")(-x + 0.0, y + 0.0)
-
-
-def number_of(value: Any) -> float:
-    """Return a number as ours: the client may give scalars of its own."""
-    return float(value)

@@ -9,6 +9,7 @@ from math import radians
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from instrument.errors import DeviceFault, InstrumentError, Refused
 from instrument.frame import Frame
@@ -66,9 +67,9 @@ def test_the_same_is_seen_through_autoscript(
         assert ours.meta.channels == theirs.meta.channels
         assert ours.meta.scan == theirs.meta.scan
         assert theirs.meta.state.stage.t == ours.meta.state.stage.t
-        apart = np.abs(ours.pixels.astype(int) - theirs.pixels.astype(int))
-        assert apart.mean() < 12  # other noise, at other times
-        assert np.corrcoef(ours.pixels.ravel(), theirs.pixels.ravel())[0, 1] > 0.8
+        for one, other in zip(ours.pixels, theirs.pixels, strict=True):  # the noise of each is its own
+            smooth = [ndimage.uniform_filter(picture.astype(float), 3).ravel() for picture in (one, other)]
+            assert np.corrcoef(smooth[0], smooth[1])[0, 1] > 0.85
 
 
 # -- stage and beams --------------------------------------------------------------------------------------------------

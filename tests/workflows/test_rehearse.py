@@ -60,7 +60,7 @@ def test_a_sign_that_is_the_other_way_is_seen(mocker: MockerFixture, function: s
             return out
 
         mocker.patch.object(values, function, mirrored)
-        mocker.patch.object(scope, "_stuck", return_value=None)
+        mocker.patch("instrument.autoscript.microscope.taken")
         mocker.patch("instrument.autoscript.microscope.STAGE_ROOM_M", 1.0)
         assert {one.name for one in signs(scope) if not one.right} == wrong
 
