@@ -539,13 +539,20 @@ class AutoscriptMicroscope(Microscope):
         scope.patterning.start()
 
     def _followed(self, job: PatternJob, watch: Watch, started: float, wall: float) -> float:
-        """Follow a running pattern; return the share of it that was written."""
-        seconds = job.seconds
+        """Follow a running pattern; return the share of it that was written.
+
+        How long the microscope took to begin is not known: the share counts from the start, so that it is rather too
+        large than too small, and what is given afterwards rather too little than too much.
+        """
+        seconds, looked = job.seconds, started
         span = job.to_fraction - job.from_fraction
         deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
         while True:
             state = self._do("look at the pattern", lambda scope: str(scope.patterning.state))
-            beam_s = max(0.0, self.clock.now() - started - PATTERN_START_S)
+            now = self.clock.now()
+            if state == "Paused":  # by a person, on the screen: no dose meanwhile
+                started += now - looked
+            looked, beam_s = now, now - started
             share = min(1.0, beam_s / seconds)
             if state == "Idle":
                 if share >= _WHOLE and not self._stopping.is_set():
