@@ -17,6 +17,7 @@ pytest.importorskip("fibsem", reason="fibsem is not installed: pip install -e '.
 import simulator
 from simulator.autoscript import client_path, console
 from simulator.autoscript.profiles import profile
+from workflows.tracking import moved
 
 #: A block with much to see from both sides, its time running fast: fibsem sleeps on the wall's.
 URL = "simulator:3?width=30um&height=22um&depth=4um&coating=18um&above=3um&voxel=100nm&layer=100nm&pace=100"
@@ -93,8 +94,8 @@ def test_the_stage_moves_what_was_clicked_into_the_middle(scope: Any, settings: 
     before = scope.acquire_image(settings(electron()))
     scope.stable_move(dx=4e-6, dy=0.0, beam_type=electron())
     after = scope.acquire_image(settings(electron()))
-    right, _ = moved(before, after)
-    assert right == pytest.approx(-4e-6, abs=1e-6)
+    _, right = moved(before.data, after.data)
+    assert right * before.metadata.pixel_size.x == pytest.approx(-4e-6, abs=1e-6)
     scope.stable_move(dx=-4e-6, dy=0.0, beam_type=electron())
     assert isinstance(scope.get_beam_shift(electron()), Point)
 
@@ -172,14 +173,3 @@ def test_the_plasma_gas_is_changed(scope: Any) -> None:
     scope.set("plasma_gas", "Argon", ion())
     assert scope.get("plasma_gas", ion()) == "Argon"
     scope.set("plasma_gas", "Xenon", ion())
-
-
-def moved(before: Any, after: Any) -> tuple[float, float]:
-    """How far the picture's content went, metres right and down."""
-    a, b = (image.data.astype(float) - image.data.mean() for image in (before, after))
-    spectrum = np.fft.rfft2(b) * np.conj(np.fft.rfft2(a))
-    peak = np.fft.irfft2(spectrum / (np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()), a.shape)
-    down, right = (int(i) for i in np.unravel_index(int(peak.argmax()), peak.shape))
-    rows, columns = a.shape
-    pixel = before.metadata.pixel_size.x
-    return ((right + columns // 2) % columns - columns // 2) * pixel, ((down + rows // 2) % rows - rows // 2) * pixel

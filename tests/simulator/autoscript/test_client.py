@@ -21,6 +21,7 @@ from simulator.autoscript import enumerations, structures
 from simulator.autoscript.images import AdornedImage
 from simulator.autoscript.tree import ApplicationServerException
 from tests.contract.emulation import client
+from workflows.tracking import moved
 
 #: A block in whose ion picture there is something to see, its time running fast.
 SEEN = "simulator:3?width=12um&height=10um&depth=4um&coating=8um&above=3um&voxel=80nm&layer=100nm&pace=200"
@@ -44,15 +45,6 @@ def seen() -> Iterator[Any]:
 def grabbed(scope: Any, view: int = 2) -> np.ndarray[Any, Any]:
     scope.imaging.set_active_view(view)
     return np.asarray(scope.imaging.grab_frame(SMALL).data, float)
-
-
-def moved(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> tuple[int, int]:
-    """How far the picture's content went, pixels right and down."""
-    spectrum = np.fft.rfft2(after - after.mean()) * np.conj(np.fft.rfft2(before - before.mean()))
-    peak = np.fft.irfft2(spectrum / (np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()), before.shape)
-    down, right = (int(i) for i in np.unravel_index(int(peak.argmax()), peak.shape))
-    rows, columns = before.shape
-    return (right + columns // 2) % columns - columns // 2, (down + rows // 2) % rows - rows // 2
 
 
 # -- the client -------------------------------------------------------------------------------------------------------
@@ -215,7 +207,7 @@ def test_a_reduced_area_is_the_same_part_of_the_whole(seen: Any) -> None:
     )
     cut = np.asarray(seen.imaging.grab_frame(part).data, float)
     assert cut.shape == (256, 384)
-    right, down = moved(whole[128:384, 192:576], cut)
+    down, right = moved(whole[128:384, 192:576], cut)
     assert max(abs(right), abs(down)) <= 3
 
 
@@ -266,7 +258,7 @@ def test_a_larger_beam_shift_moves_the_picture_right_and_up(seen: Any, view: int
     column.horizontal_field_width.value = 38.4e-6
     before = grabbed(seen, view)
     column.beam_shift.value = structures.Point(1e-6, 2e-6)
-    right, down = moved(before, grabbed(seen, view))
+    down, right = moved(before, grabbed(seen, view))
     column.beam_shift.value = structures.Point(0, 0)
     assert right == pytest.approx(20, abs=3)
     assert down == pytest.approx(-40, abs=3)
@@ -276,7 +268,7 @@ def test_a_larger_stage_x_brings_in_what_is_right(seen: Any) -> None:
     seen.beams.ion_beam.horizontal_field_width.value = 38.4e-6
     before = grabbed(seen)
     seen.specimen.stage.relative_move(structures.StagePosition(x=2e-6, y=0, z=0, r=0, t=0))
-    right, down = moved(before, grabbed(seen))
+    down, right = moved(before, grabbed(seen))
     seen.specimen.stage.relative_move(structures.StagePosition(x=-2e-6))
     assert right == pytest.approx(-40, abs=8)  # a stage errs by some tenths of a micron
     assert abs(down) <= 8
