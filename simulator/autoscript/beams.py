@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from instrument.settings import Beam, Recovery
+from instrument.settings import Beam, Lens, Recovery
 from simulator.autoscript import profiles
 from simulator.autoscript.console import Column, Console
 from simulator.autoscript.patterns import SpotBurn
@@ -23,13 +23,6 @@ class Beams(Node):
     def __init__(self, console: Console) -> None:
         super().__init__("microscope.beams")
         self.with_members(_console=console, electron_beam=_ElectronBeam(console), ion_beam=_IonBeam(console))
-
-    def change_beam(self, beam: int) -> None:
-        """Select the view that shows a beam."""
-        for number, view in self._console.views.items():
-            if view.device == int(beam):
-                self._console.active = number
-                return
 
 
 class Column_(Node):  # noqa: N801 - `Column` is what is set of it
@@ -379,12 +372,12 @@ def _species(console: Console, value: str) -> None:
 
 
 def _lens(console: Console, column: Column) -> str:
-    del console
-    return column.optical_mode
+    """Return the lens mode: immersion is the virtual microscope's own, the others are only kept."""
+    if console.beam(1).settings.lens is Lens.IMMERSION:
+        return "Immersion"
+    return column.optical_mode if column.optical_mode != "Immersion" else "FieldFree"
 
 
 def _set_lens(console: Console, column: Column, value: str) -> None:
-    from instrument.settings import Lens
-
     console.set_beam(1, lens=Lens.FIELD_FREE if value != "Immersion" else Lens.IMMERSION)
     column.optical_mode = str(value)

@@ -86,7 +86,6 @@ class Console:
     def __init__(self, scope: SimulatedMicroscope, kind: Profile) -> None:
         self.scope, self.profile = scope, kind
         self.described = scope.describe()
-        self.lock = threading.RLock()
         self.columns = {index: Column(index) for index in BEAMS}
         for index, column in self.columns.items():
             column.signals = {name: Signal(mode=modes[0]) for name, modes in DETECTORS[index].items()}

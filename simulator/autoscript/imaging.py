@@ -118,9 +118,6 @@ class Imaging(Node):
     def state(self) -> str:
         return "Idle" if self._console.view.live is None else "Acquiring"
 
-    def match_display(self, *_given: Any) -> None:
-        """Nothing is displayed."""
-
     def _end(self, view: View) -> None:
         if view.live is not None:
             view.live.stop()

@@ -51,7 +51,7 @@ class PatternBase(Node):
             id=number, enabled=True, is_exclusion_zone=False, application_file=application, beam_type=beam,
             scan_direction="TopToBottom", scan_type="Serpentine", rotation=0.0, overlap_x=_OVERLAP, overlap_y=_OVERLAP,
             overlap_r=_OVERLAP, overlap_t=_OVERLAP, pitch_x=size * (1 - _OVERLAP), pitch_y=size * (1 - _OVERLAP),
-            gas_type="+".join(gases), gas_flow=[100.0 for _ in gases], gas_needle_position=None, **drawn,
+            gas_type="+".join(gases), gas_flow=[100.0 for _ in gases], **drawn,
         )  # fmt: skip
         rate = _FILM_YIELD if gases else mill_rate("electrode", voltage) if beam == 2 else 1e-11
         self.time = max(1e-3, self._area * drawn["depth"] / rate / current)
