@@ -46,8 +46,7 @@ class Condition(Model):
     counter : actions so far, the key of what pictures draw; patterns : of them, the key of what patterns draw, so that
     a picture more changes nothing that follows; tilts, moves : stage moves with and without rotation or tilt
     heating : gases whose heaters were switched on without waiting, and when (s)
-    shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break; last_cut :
-    number of the last pattern that went along the face
+    shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
     came : on which side X, Y, R, T were approached last, +1 or -1; lit_s : when the ion source was lit, None: long ago
     coated_c : ion charge that hit CBS while it was in, coulombs
@@ -74,7 +73,6 @@ class Condition(Model):
     drift: Drift = Drift()
     cuts: int = 0
     last_cut_s: float = 0.0
-    last_cut: int = 0
     features: tuple[Feature, ...] = ()
     film_beam: tuple[float, float, float] = (0.0, 0.0, 1.0)
     changes: int = Field(default=0, ge=0)

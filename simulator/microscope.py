@@ -45,6 +45,7 @@ from simulator.clock import SimulatedClock
 from simulator.condition import Running
 from simulator.faults import Moved
 from simulator.machine import Machine
+from simulator.milling import SLICE_M
 from simulator.options import Options
 from simulator.writing import Writer
 
@@ -53,8 +54,6 @@ _SAFE_WITHIN_S = 60.0
 #: Pieces in which a pattern's time passes, s: stepped, and following the wall. Dose is given, and saved, for so much
 #: time at once.
 _STEPPED_S, _PACED_S, _GIVEN_EVERY_S = (2.0, 20.0), 0.25, 20.0
-#: A cut that advances no further is one of a series of slices, m.
-SLICE_M = 0.12e-6
 #: A pause after which a cut's foot lags again (night.md 7), s.
 _BREAK_S = 1800.0
 #: Recoveries: lighting a source; pumping, after air has come in or a valve has stuck; homing (physics.md 7), s.
@@ -333,7 +332,7 @@ class SimulatedMicroscope(Machine, Microscope):
         return Writer(
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
-            (self.options.seed, now.patterns, now.last_cut), self._cuts_since_break(started),
+            (self.options.seed, now.patterns), self._cuts_since_break(started),
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:
@@ -447,11 +446,9 @@ class SimulatedMicroscope(Machine, Microscope):
         if job.purpose == "deposit":
             self._now = self._now.replace_fast(cuts=0)
             self._mended("over-density")
-        elif writer.cuts_face and fraction >= 1.0 - 1e-9:
+        elif writer.cuts_face and fraction >= 1.0 - 1e-9 and writer.advance_m <= SLICE_M:
             now = self.clock.now()
-            cut = writer.advance_m <= SLICE_M
-            cuts = {"cuts": self._cuts_since_break(now) + 1, "last_cut_s": now} if cut else {}
-            self._now = self._now.replace_fast(last_cut=self._now.patterns, **cuts)
+            self._now = self._now.replace_fast(cuts=self._cuts_since_break(now) + 1, last_cut_s=now)
 
     def _frame(
         self, pixels: np.ndarray, scan: Scan | EdsScan, channels: tuple[str, ...], started: float, seconds: float,

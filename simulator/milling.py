@@ -39,6 +39,8 @@ ROCKED_SHARE = 0.7
 #: with placement). Ends don't add up: what one cut takes too much the next finds gone (8.8: 30-60 % of 25 nm per cut,
 #: less than 20 % of 100 nm).
 DOSE_SPREAD, LINE_SPREAD_M, END_SPREAD_M = 0.04, 8e-9, 7.5e-9
+#: A cut that advances no further is one of a series of slices, m.
+SLICE_M = 0.12e-6
 #: A cut's dose is never less than this share of what was asked for.
 _LEAST_DOSE = 0.1
 #: A face cut along the beam leans by this at these currents, A: its foot stays behind (physics.md 2.2, 8.2), degrees.
@@ -99,14 +101,16 @@ def redeposited(depth_m: float, width_m: float) -> float:
     return REDEPOSITED_BLIND + (REDEPOSITED_DEEP - REDEPOSITED_BLIND) * deep
 
 
-def dose_factor(seed: int, number: int, before: int, sweep_m: float) -> float:
+def dose_factor(seed: int, number: int, fills: int, cuts: int, sweep_m: float) -> float:
     """Return the dose that reaches the face over that asked for, for a line that goes `sweep_m` far.
 
-    `number` is that of the pattern, `before` that of the last one that went along the face: it tells where that
-    ended. What one takes too much, be it a cut or a part of one, the next one lacks.
+    `number` is that of the pattern, `fills` and `cuts` those made before: the latter tell where the last cut has ended.
+    Where one ends matters for a slice, not for what goes further.
     """
     spread = float(np.exp(DOSE_SPREAD * rng(seed, "cut dose", number).standard_normal()))
-    end, start = (END_SPREAD_M * float(rng(seed, "cut end", n).standard_normal()) for n in (number, before))
+    if sweep_m > SLICE_M:
+        return max(_LEAST_DOSE, spread)
+    end, start = (END_SPREAD_M * float(rng(seed, "cut end", fills, n).standard_normal()) for n in (cuts, cuts - 1))
     return max(_LEAST_DOSE, spread * (1 + (end - start) / max(sweep_m, 1e-9)))
 
 

@@ -46,7 +46,7 @@ class Writer:
     ----------
     block, sight, job : what is written where
     current_a : true current; rates : of this machine; species : of the ion beam; gas : precursor at the surface, 0..1
-    key : seed, numbers of the pattern and of the last one that went along the face; cuts : made since the last break
+    key : seed and number of the pattern; cuts : made since the last break
     """
 
     block: Block
@@ -56,7 +56,7 @@ class Writer:
     rates: TrueRates
     species: str
     gas: float
-    key: tuple[int, int, int]
+    key: tuple[int, int]
     cuts: int
 
     def __post_init__(self) -> None:
@@ -168,7 +168,7 @@ class Writer:
                 current_a=self.job.current_a, sweep=sweep, sigma=self._sigma,
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
-        cut.give(span, dose_factor(*self.key, sweep) * charge)
+        cut.give(span, dose_factor(*self.key, self.block.fills, self.cuts, sweep) * charge)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float

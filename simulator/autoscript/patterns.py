@@ -19,7 +19,7 @@ from instrument.settings import (
 )
 from simulator.autoscript.profiles import APPLICATIONS
 from simulator.autoscript.tree import ApplicationServerException, Node
-from simulator.microscope import SLICE_M
+from simulator.milling import SLICE_M
 
 if TYPE_CHECKING:
     from simulator.autoscript.console import Column, Console

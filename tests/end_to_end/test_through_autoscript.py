@@ -23,10 +23,12 @@ from workflows.store import RunFolder
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 #: Through AutoScript planes agree to this (m), labels to this mean IoU.
 SAME_M, SAME_IOU = 5e-9, 0.95
+IMAGES = 4
 
 
 def run(out: Path, url: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", url, "--out", str(out)]
+    command += ["--images", str(IMAGES)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=2 * DEADLINE_S, env={**os.environ, **environment}
     )
@@ -49,7 +51,7 @@ def test_the_same_planes_and_labels_come_through_autoscript(tmp_path: Path) -> N
             "KINTSUGI_AUTOSCRIPT_STATE": str(tmp_path / "state"),
         },
     )  # fmt: skip
-    assert len(ours) == len(theirs) == 8
+    assert len(ours) == len(theirs) == IMAGES
     agreement = []
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
         assert other["z_m"] == pytest.approx(one["z_m"], abs=SAME_M), number
