@@ -84,8 +84,8 @@ def lead() -> list[Finding]:
                 most = max(most, abs(operator.plane - plane))
         behind[corrected] = most
     return [
-        fails_visibly("measuring the plane and leading the line", _NM * behind[True], _NM * behind[False], at_most=80,
-                      at_least=120, unit="nm off")
+        fails_visibly("measuring the plane and leading the line", _NM * behind[True], _NM * behind[False], at_most=100,
+                      at_least=200, unit="nm off")
     ]  # fmt: skip
 
 
