@@ -54,7 +54,8 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     """Return the figures that count."""
     crashed = [one for one in results if one.crashed]
     done = [one for one in crashed if one.ended == "done"]
-    between, inside = [one for one in done if not one.inside], [one for one in done if one.inside]
+    inside, between = [one for one in done if one.inside], [one for one in done if not one.inside]
+    alike, otherwise = ([one for one in between if one.decided_otherwise is other] for other in (False, True))
     off = [share for one in done for share in one.misplaced]
     return {
         "trials": len(results),
@@ -69,8 +70,11 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
         "unsafe_seconds": round(sum(one.unsafe_s for one in crashed), 3),
         "deadman_limit_s": DEADMAN_S,
         "kills_between_patterns": len(between),
-        "faces_the_same_between": sum(1 for one in between if one.face_off_m <= SAME_M),
-        "face_off_nm_between": round(1e9 * max((one.face_off_m for one in between), default=0.0), 2),
+        "faces_the_same_between": sum(1 for one in alike if one.face_off_m <= SAME_M),
+        "face_off_nm_between": round(1e9 * max((one.face_off_m for one in alike), default=0.0), 2),
+        # a picture taken anew is noisy: where a clean's look lies at its limit, one look's cuts more or less may follow
+        "decided_otherwise": len(otherwise),
+        "face_off_nm_otherwise": round(1e9 * max((one.face_off_m for one in otherwise), default=0.0), 2),
         "kills_inside_patterns": len(inside),
         "face_off_nm_inside": round(1e9 * max((one.face_off_m for one in inside), default=0.0), 1),
         "planes": len(off),

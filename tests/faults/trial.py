@@ -66,6 +66,7 @@ class Result:
     fired_twice: int = 0
     doses_wrong: list[str] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
+    decided_otherwise: bool = False
     face_off_m: float = 0.0
     misplaced: list[float] = field(default_factory=list)
 
@@ -237,6 +238,7 @@ def compare(result: Result, run: Ended, oracle: Ended) -> None:
             share = act.result["charge_c"] / act.args["dose_c"]
             if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
                 result.doses_wrong.append(act.key)
+    result.decided_otherwise = {act.key for act in run.acts} != {act.key for act in oracle.acts}
     result.face_off_m = float(np.abs(run.face - oracle.face).max())
     result.misplaced = run.misplaced()
 
