@@ -9,15 +9,17 @@ keeps them as OME-Zarr, `report.build` shows a run on one page. Importing this p
 the functions that need them do.
 """
 
-from analysis.core import Card, Segmentation, SegmentationCore, SliceNumbers
+from analysis.core import Segmentation, SegmentationCore, SliceNumbers
 from analysis.heights import HeightProfile, height_profile
 from analysis.measure import Fractions, Spacing, changes, phase_fractions, spacing
+from analysis.model import Card
 from analysis.phases import COLOURS, MERGE, Fine, Phase, merged
 from analysis.pores import refills
 from analysis.register import ElementMap
+from analysis.samples import Sample
 from analysis.sampling import Estimate
 from analysis.segment import Summary, segment_images
-from analysis.train import Sample, train, train_on
+from analysis.train import train, train_on
 from analysis.volume import VolumePlane, write_volume
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,47 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from analysis.model import load
 from analysis.phases import MERGE, NAMES, Fine, Phase
 
 if TYPE_CHECKING:
-    from analysis.network import Network
+    from analysis.network import Channels
 
-WEIGHTS = Path(__file__).parent / "weights"
 FILLABLE_M = 1.2e-6
+#: An image with a novelty above this is so unlike what a network was trained on that its labels are no evidence.
+UNFAMILIAR = 1.5
 _UNSURE = 0.25
+ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
+_PORE_OR_CBD = np.uint8(1 << Phase.PORE | 1 << Phase.CBD)
 _LEAST_PORE_PX = 9
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Card(BaseModel):
-    """The model card, card.json beside the weights: where a network comes from, how good it is and where it ends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-    name: str
-    weights_sha256: str
-    classes: tuple[str, ...]
-    detectors: tuple[str, ...]
-    base: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    normalisation: str
-    pixel_min_m: float = Field(gt=0)
-    pixel_max_m: float = Field(gt=0)
-    data: str
-    renderer_sha256: str | None
-    seed: int
-    steps: int = Field(ge=0)
-    samples: int = Field(ge=0)
-    seconds: float = Field(ge=0)
-    figures: dict[str, float]
-    limits: tuple[str, ...]
-    versions: dict[str, str]
-
-    @property
-    def model_id(self) -> str:
-        """The network's name with the beginning of its weights' hash: what a decision records."""
-        return f"{self.name}-{self.weights_sha256[:12]}"
 
 
 class SliceNumbers(BaseModel):
@@ -72,6 +45,10 @@ class SliceNumbers(BaseModel):
     unfilled_share : the second over the first, 0 where there are no fillable pores
     confidence : mean probability of the label given, over what is not outside
     doubt : share of what is not outside where pore and CBD are both likely (each at least 0.25)
+    electrode_intervals : for each of `electrode_fractions` what it is at least and at most, if every pixel of which a
+    phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error
+    beside : which of the slices `before` and `after` helped
+    novelty : how far the slice is from what the network was trained on: 1 is the edge, more is unfamiliar
     seconds : wall time of the segmentation
     """
 
@@ -91,6 +68,9 @@ class SliceNumbers(BaseModel):
     unfilled_share: Share
     confidence: Share
     doubt: Share
+    electrode_intervals: dict[str, tuple[Share, Share]] = Field(default_factory=dict)
+    novelty: float = Field(default=0.0, ge=0)
+    beside: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
 
 
@@ -99,11 +79,13 @@ class Segmentation:
     """One slice, labelled: arrays uint8 (y, x) on the slice's own pixels.
 
     `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255).
+    `doubtful` is 1 where another phase of the electrode has a probability of at least 0.25.
     """
 
     labels: NDArray[np.uint8]
     fine: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
+    doubtful: NDArray[np.uint8]
     numbers: SliceNumbers
 
 
@@ -126,14 +108,17 @@ class SegmentationCore:
     Parameters
     ----------
     model_dir : folder with weights.safetensors and card.json; None is the model that comes with the package
+    device : of torch, such as cpu, cuda, mps
 
     Raises
     ------
     ValueError : the folder holds no model, or weights that are not the card's
+    RuntimeError : torch has no such device here
     """
 
-    def __init__(self, model_dir: Path | None = None) -> None:
-        self.card, self._network = load(model_dir)
+    def __init__(self, model_dir: Path | None = None, device: str = "cpu") -> None:
+        model = load(model_dir)
+        self.card, self._network, self._known = model.card, model.network.to(device), model.known
 
     @property
     def model_id(self) -> str:
@@ -142,11 +127,13 @@ class SegmentationCore:
 
     def segment(
         self,
-        channels: Mapping[str, NDArray[np.float32]],
+        channels: Channels,
         pixel_m: float,
         fillable_m: float = FILLABLE_M,
         y_top_m: float | None = None,
         *,
+        before: Channels | None = None,
+        after: Channels | None = None,
         name: str = "",
         frame_sha256: str | None = None,
     ) -> Segmentation:
@@ -159,6 +146,7 @@ class SegmentationCore:
         fillable_m : width (m) below which a pore counts as one that platinum could fill
         y_top_m : how far below the image's first row the electrode begins, metres; all above it is outside. None where
             the network alone shall tell
+        before, after : the slices beside this one, moved onto its pixels
         name, frame_sha256 : kept in the numbers
 
         Raises
@@ -172,14 +160,19 @@ class SegmentationCore:
         labels = np.zeros(shape, np.uint8)
         fine = np.zeros(shape, np.uint8)
         confidence = np.zeros(shape, np.uint8)
-        unsure = np.zeros(shape, np.bool_)
-        for part in predict(self._network, channels, pixel_m):
+        possible = np.zeros(shape, np.uint8)
+        gist, weight = np.zeros(1, np.float32), np.float32(0)
+        for part in predict(
+            self._network, channels, pixel_m, before=before, after=after, temperature=self.card.temperature
+        ):
             height, width = part.probabilities.shape[1:]
             at = (slice(part.top, part.top + height), slice(part.left, part.left + width))
-            labels[at], fine[at], confidence[at], unsure[at] = _decided(part.probabilities)
+            labels[at], fine[at], confidence[at], possible[at] = _decided(part.probabilities)
+            size = np.float32(height * width)
+            gist, weight = gist + size * part.gist, weight + size
         if y_top_m is not None:
             above = slice(0, max(0, round(y_top_m / pixel_m)))
-            for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (unsure, 0)):
+            for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (possible, 0)):
                 image[above] = value
         inside = labels != Phase.OUTSIDE
         counted = int(inside.sum())
@@ -191,52 +184,40 @@ class SegmentationCore:
             model_id=self.model_id,
             pixel_m=pixel_m,
             phase_fractions=fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE, Phase.COLLECTOR)),
-            electrode_fractions=fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE)),
+            electrode_fractions=fractions(labels, ELECTRODE),
             film_fraction=film_fraction(fine),
             fillable_m=fillable_m,
             fillable_area_m2=fillable.area_m2,
             unfilled_area_m2=fillable.unfilled_m2,
             unfilled_share=fillable.share,
             confidence=float(confidence[inside].mean() / 255.0) if counted else 0.0,
-            doubt=int((unsure & inside).sum()) / counted if counted else 0.0,
+            doubt=int(((possible & _PORE_OR_CBD) == _PORE_OR_CBD)[inside].sum()) / counted if counted else 0.0,
+            electrode_intervals=intervals(labels, possible),
+            beside=tuple(name for name, one in (("before", before), ("after", after)) if one is not None),
+            novelty=self._known.novelty(gist / weight),
             seconds=time.perf_counter() - began,
         )
-        return Segmentation(labels, fine, confidence, numbers)
+        doubtful = ((possible & (possible - 1)) != 0).astype(np.uint8)
+        return Segmentation(labels, fine, confidence, doubtful, numbers)
 
+    def probabilities(
+        self, channels: Channels, pixel_m: float, *, temperature: float | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities of the fine classes of one slice, (7, y, x); as `segment` for its parameters."""
+        from analysis.network import CLASSES, by_detector, predict
 
-def load(model_dir: Path | None = None) -> tuple[Card, Network]:
-    """Return a model's card and its network, fused and ready for inference; the package's own when no folder is given.
-
-    ValueError: the folder holds no model, or weights that are not the card's.
-    """
-    from safetensors.torch import load as load_tensors
-
-    from analysis.network import CLASSES, Network, channels_last
-
-    folder = WEIGHTS if model_dir is None else model_dir
-    card_path, weights_path = folder / "card.json", folder / "weights.safetensors"
-    if not card_path.is_file() or not weights_path.is_file():
-        msg = f"{folder} holds no model: card.json and weights.safetensors are expected; `kintsugi train` makes them"
-        raise ValueError(msg)
-    card = Card.model_validate_json(card_path.read_bytes())
-    data = weights_path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-        msg = f"{weights_path} is not the file that {card_path.name} describes: its SHA-256 differs"
-        raise ValueError(msg)
-    if len(card.classes) != CLASSES:
-        msg = f"{card_path} names {len(card.classes)} classes; this version tells {CLASSES}"
-        raise ValueError(msg)
-    network = Network(card.base, card.depth)
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_tensors(data).items()}
-    network.load_state_dict(tensors)
-    channels_last(network.fuse())
-    return card, network
+        found = np.zeros((CLASSES, *next(iter(by_detector(channels).values())).shape), np.float32)
+        hot = self.card.temperature if temperature is None else temperature
+        for part in predict(self._network, channels, pixel_m, temperature=hot):
+            height, width = part.probabilities.shape[1:]
+            found[:, part.top : part.top + height, part.left : part.left + width] = part.probabilities
+        return found
 
 
 def _decided(
     probabilities: NDArray[np.float32],
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return labels, fine classes, confidence and unsure (pore or CBD) of fine probabilities (7, y, x).
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return labels, fine classes, confidence and what is possible (a bit a phase) of fine probabilities (7, y, x).
 
     Classes are merged first and decided then, so that a pore which is half sure to be filled and half sure to be open
     is a sure pore.
@@ -244,7 +225,7 @@ def _decided(
     shape = probabilities.shape[1:]
     labels, fine = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     best = np.full(shape, -1.0, np.float32)
-    unsure = np.ones(shape, np.bool_)
+    possible = np.zeros(shape, np.uint8)
     for phase in Phase:
         members = [code for code in Fine if MERGE[code] is phase]
         winner = np.full(shape, members[0], np.uint8)
@@ -257,9 +238,24 @@ def _decided(
         labels[better] = phase
         np.copyto(fine, winner, where=better)
         np.maximum(best, total, out=best)
-        if phase in (Phase.PORE, Phase.CBD):
-            unsure &= total > _UNSURE
-    return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), unsure
+        if phase in ELECTRODE:
+            possible |= (total > _UNSURE) * np.uint8(1 << phase)
+    return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), possible
+
+
+def intervals(labels: NDArray[np.uint8], possible: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
+    """Return what pore, CBD and active material make up of the electrode at least and at most, by name.
+
+    `possible` has a bit for each phase that a pixel may be: it is one surely where no other is possible.
+    """
+    electrode = np.isin(labels, ELECTRODE)
+    total = int(electrode.sum())
+    found: dict[str, tuple[float, float]] = {}
+    for phase in ELECTRODE:
+        may = electrode & ((possible >> phase & 1 != 0) | (labels == phase))
+        surely = (labels == phase) & (possible & ~np.uint8(1 << phase) == 0)
+        found[NAMES[phase]] = (int(surely.sum()) / total, int(may.sum()) / total) if total else (0.0, 0.0)
+    return found
 
 
 def fractions(labels: NDArray[np.uint8], phases: tuple[Phase, ...]) -> dict[str, float]:

@@ -7,8 +7,10 @@ One JSON object a line. First line out: {"ready": true, "model_id": "..."}. Then
 {"name": "s0001", "labels": path, "numbers": {...}, "error": null}. A slice that fails is answered with its error and
 the process goes on; the end of its input ends it, so it never outlives its parent. It has no state to lose.
 
-It writes labels/NAME.tif (phases), NAME-confidence.tif (0..255) and, last, NAME.json (SliceNumbers), each whole or not
-at all. It runs below normal priority, on one thread: the run that feeds it comes first.
+It writes labels/NAME.tif (phases), NAME-confidence.tif (0..255), NAME-doubt.tif (1 where another phase may be) and,
+last, NAME.json (SliceNumbers), each whole or not at all; final labels go to labels/final/. An order may name the slices
+`before` and `after`: what can't be laid over the slice is left out. It runs below normal priority, on one thread: the
+run that feeds it comes first.
 """
 
 from __future__ import annotations
@@ -20,22 +22,31 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.core import FILLABLE_M, SegmentationCore, SliceNumbers
 from analysis.files import sha256_of, write_whole
-from analysis.ometiff import label_bytes, read_slice
+from analysis.neighbours import laid_over
+from analysis.ometiff import Slice, label_bytes, read_slice
+
+if TYPE_CHECKING:
+    from analysis.network import Channels
 
 log = logging.getLogger(__name__)
 
 PACKAGE_MODEL = "package"
+#: Folder of the labels that a second pass makes, beside those given live.
+FINAL = "final"
 _BELOW_NORMAL_PRIORITY_CLASS = 0x4000  # winbase.h
 
 
 class Order(BaseModel):
-    """One line of input: which slice to label; `y_top_m` (m below the first row) is where the electrode begins."""
+    """One line of input: which slice to label; `y_top_m` (m below the first row) is where the electrode begins.
+
+    `before` and `after` are the slices beside it, where they shall help; `final` labels don't replace those given live.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,6 +54,9 @@ class Order(BaseModel):
     path: Path
     fillable_m: float = Field(default=FILLABLE_M, gt=0)
     y_top_m: float | None = None
+    before: Path | None = None
+    after: Path | None = None
+    final: bool = False
 
 
 def model_folder(model: str) -> Path | None:
@@ -58,14 +72,33 @@ def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Pat
     frame_sha256 = sha256_of(order.path)
     plane = read_slice(order.path)
     result = core.segment(
-        plane.channels, plane.pixel_m, order.fillable_m, order.y_top_m, name=order.name, frame_sha256=frame_sha256
-    )
+        plane.channels, plane.pixel_m, order.fillable_m, order.y_top_m, name=order.name, frame_sha256=frame_sha256,
+        before=_beside(plane, order.before), after=_beside(plane, order.after),
+    )  # fmt: skip
+    if order.final:
+        folder = folder / FINAL
+        folder.mkdir(exist_ok=True)
     target = folder / f"{order.name}.tif"
     write_whole(folder / f"{order.name}-confidence.tif", label_bytes(result.confidence, plane.pixel_m))
+    write_whole(folder / f"{order.name}-doubt.tif", label_bytes(result.doubtful, plane.pixel_m))
     labels_sha256 = write_whole(target, label_bytes(result.labels, plane.pixel_m))
     numbers = result.numbers.model_copy(update={"labels_sha256": labels_sha256})
     write_whole(folder / f"{order.name}.json", (numbers.model_dump_json(indent=1) + "\n").encode("utf-8"))
     return target, numbers
+
+
+def _beside(plane: Slice, path: Path | None) -> Channels | None:
+    """Return a neighbour's greys on the pixels of `plane`; None where there is none that fits."""
+    if path is None:
+        return None
+    try:
+        found = laid_over(plane, read_slice(path))
+    except (OSError, ValueError):
+        log.warning("%s can't be read and doesn't help its neighbour", path.name, exc_info=True)
+        return None
+    if found is None:
+        log.warning("%s can't be laid over its neighbour and doesn't help it", path.name)
+    return found
 
 
 def answer(core: SegmentationCore, line: str, folder: Path) -> dict[str, Any]:

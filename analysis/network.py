@@ -1,8 +1,10 @@
 """The segmentation network: a small U-Net that sees detector images and a pixel size, and tells seven fine classes.
 
 The stem folds 2 x 2 pixels into channels (PixelUnshuffle), so that four levels of convolutions cost a quarter; the head
-unfolds them again. No instance normalisation (its statistics would depend on the tile), no attention. A detector that
-is missing is a plane of zeros with its presence plane zero: training drops detectors, so one alone works.
+unfolds them again. No instance normalisation (its statistics would depend on the tile), no attention. The slices before
+and after this one may be shown as well: the one before while a run goes on, both once it is over. A detector or a
+slice that is missing is a plane of zeros with its presence plane zero: training drops them, so one detector's image of
+one slice is enough.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from analysis.phases import Fine
 
-DETECTORS: tuple[str, ...] = ("CBS", "TLD")
+DETECTORS: tuple[str, ...] = ("CBS", "TLD", "ETD")
+ALONE: tuple[str, ...] = ("CBS", "TLD")
+"""Detectors of which one is enough; others only help."""
+SLICES: tuple[str, ...] = ("this", "before", "after")
 CLASSES = len(Fine)
-_PLANES = 2 * len(DETECTORS) + 1
+IMAGES = len(DETECTORS) * len(SLICES)
+"""What a network sees at most: the detectors of this slice, of the one before, of the one after."""
+_PLANES = 2 * IMAGES + 1
 _MULTIPLE = 32
 _TILE_PX = 6_000_000
 _TILE_EDGE = 1536
@@ -30,7 +37,9 @@ _HALO = 96
 PIXEL_MIN_M = 25e-9
 PIXEL_MAX_M = 115e-9
 _PIXEL_REFERENCE_M = 60e-9
-_ALIASES: Mapping[str, str] = {"CBS": "CBS", "BSE": "CBS", "ABS": "CBS", "TLD": "TLD", "T1": "TLD"}
+Channels = Mapping[str, NDArray[np.float32]]
+"""Greys 0..1 by detector's name, float32 (y, x)."""
+_ALIASES: Mapping[str, str] = {"CBS": "CBS", "BSE": "CBS", "ABS": "CBS", "TLD": "TLD", "T1": "TLD", "ETD": "ETD"}
 
 
 class _Block(nn.Module):
@@ -57,7 +66,7 @@ class _Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Planes (batch, 5, y, x) to class scores (batch, 7, y, x); y and x are multiples of 32."""
+    """Planes (batch, 19, y, x) to class scores (batch, 7, y, x); y and x are multiples of 32."""
 
     def __init__(self, base: int = 16, depth: int = 4) -> None:
         super().__init__()
@@ -78,13 +87,25 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores (logits) of the seven classes, same height and width as `x`."""
+        return self.with_gist(x)[0]
+
+    def with_gist(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores, and what the deepest level holds in the mean over the image, (batch, widest level)."""
+        levels = self.read(x)
+        return self.told(levels), levels[-1].mean(dim=(2, 3))
+
+    def read(self, x: Tensor) -> list[Tensor]:
+        """Return what each level holds of the planes, the deepest last."""
         x = self.stem(x)
-        kept: list[Tensor] = []
+        levels: list[Tensor] = []
         for level, block in enumerate(self.down):
-            if level:
-                kept.append(x)
-                x = functional.max_pool2d(x, 2)
-            x = block(x)
+            x = block(functional.max_pool2d(x, 2) if level else x)
+            levels.append(x)
+        return levels
+
+    def told(self, levels: list[Tensor]) -> Tensor:
+        """Return the scores that follow from what the levels hold."""
+        *kept, x = levels
         for reduce, block in zip(self.reduce, self.up, strict=True):
             x = functional.interpolate(reduce(x), scale_factor=2.0, mode="nearest")
             x = block(torch.cat([kept.pop(), x], dim=1))
@@ -109,11 +130,15 @@ def channels_last(network: Network) -> None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities 0..1 of the fine classes, float32 (7, y, x), of the part of an image that begins at (top, left)."""
+    """Probabilities 0..1 of the fine classes, float32 (7, y, x), of the part of an image that begins at (top, left).
+
+    `gist` is what the network's deepest level holds in the mean over the part, float32 (widest level,).
+    """
 
     top: int
     left: int
     probabilities: NDArray[np.float32]
+    gist: NDArray[np.float32]
 
 
 def detector_of(name: str) -> str | None:
@@ -125,14 +150,17 @@ def detector_of(name: str) -> str | None:
 
 
 def by_detector(channels: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Return the images (y, x) of the detectors that the network knows; ValueError when none is, or shapes differ."""
+    """Return the images (y, x) of the detectors that the network knows.
+
+    ValueError when none of those is among them of which one is enough, or shapes differ.
+    """
     known: dict[str, NDArray[np.float32]] = {}
     for name, image in channels.items():
         detector = detector_of(name)
         if detector is not None and detector not in known:
             known[detector] = image
-    if not known:
-        msg = f"no channel of {', '.join(channels) or 'none'} is one the network knows: {', '.join(DETECTORS)}"
+    if not any(name in ALONE for name in known):
+        msg = f"no channel of {', '.join(channels) or 'none'} is one the network can label by: {' or '.join(ALONE)}"
         raise ValueError(msg)
     shapes = {image.shape for image in known.values()}
     if len(shapes) > 1 or any(image.ndim != 2 for image in known.values()):
@@ -169,7 +197,7 @@ def normalised(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def planes(greys: Tensor, present: Tensor, pixel_m: Tensor) -> Tensor:
-    """Stack what the network sees: greys (n, 2, y, x), presence (n, 2) 0 or 1, pixel (n,) metres -> (n, 5, y, x)."""
+    """Stack what the network sees: greys (n, 9, y, x), presence (n, 9) 0 or 1, pixel (n,) metres -> (n, 19, y, x)."""
     count, _, height, width = greys.shape
     mask = present.view(count, -1, 1, 1)
     size = torch.log2(pixel_m / _PIXEL_REFERENCE_M).view(count, 1, 1, 1)
@@ -187,25 +215,42 @@ def resampled(greys: Tensor, up: int, down: int) -> Tensor:
     return greys
 
 
-def predict(network: Network, channels: Mapping[str, NDArray[np.float32]], pixel_m: float) -> Iterator[Prediction]:
+def predict(
+    network: Network,
+    channels: Channels,
+    pixel_m: float,
+    *,
+    before: Channels | None = None,
+    after: Channels | None = None,
+    temperature: float = 1.0,
+) -> Iterator[Prediction]:
     """Yield the class probabilities of an image of any size, in one part, or in tiles when it is large.
 
     Parameters
     ----------
     network : a fused network in evaluation mode
-    channels : greys 0..1 by detector name, float32 (y, x), one or both of DETECTORS
+    channels : greys 0..1 by detector name, float32 (y, x), one or more of DETECTORS
     pixel_m : the pixel's edge, metres; images outside the network's range are enlarged or binned on the way, and the
         probabilities given back on the image's own pixels
+    before, after : the slices beside this one, moved onto its pixels
+    temperature : the scores are divided by it, so that probabilities are as often right as they say
 
     Raises
     ------
     ValueError : no known detector, shapes that differ, an impossible pixel size
     """
-    known = {name: normalised(image) for name, image in by_detector(channels).items()}
+    known: dict[int, NDArray[np.float32]] = {}
+    height, width = next(iter(by_detector(channels).values())).shape
+    for place, beside in enumerate((channels, before, after)):
+        for name, image in (by_detector(beside) if beside is not None else {}).items():
+            if image.shape != (height, width):
+                other = " x ".join(map(str, image.shape))
+                msg = f"the slice {SLICES[place]} has {other} pixels, this one {height} x {width}"
+                raise ValueError(msg)
+            known[place * len(DETECTORS) + DETECTORS.index(name)] = normalised(image)
     up, down = resampling(pixel_m)
-    height, width = next(iter(known.values())).shape
     if height * width * up * up / (down * down) <= _TILE_PX:
-        yield Prediction(0, 0, _part(network, known, pixel_m, (0, height), (0, width)))
+        yield Prediction(0, 0, *_part(network, known, pixel_m, (0, height), (0, width), temperature))
         return
     edge = _TILE_EDGE * down // up
     halo = _HALO * down // up
@@ -213,25 +258,26 @@ def predict(network: Network, channels: Mapping[str, NDArray[np.float32]], pixel
         for left in range(0, width, edge):
             rows = (max(0, top - halo), min(height, top + edge + halo))
             columns = (max(0, left - halo), min(width, left + edge + halo))
-            part = _part(network, known, pixel_m, rows, columns)
+            part, gist = _part(network, known, pixel_m, rows, columns, temperature)
             y, x = top - rows[0], left - columns[0]
-            yield Prediction(top, left, part[:, y : y + edge, x : x + edge])
+            yield Prediction(top, left, part[:, y : y + edge, x : x + edge], gist)
 
 
 def _part(
     network: Network,
-    known: Mapping[str, NDArray[np.float32]],
+    known: Mapping[int, NDArray[np.float32]],
     pixel_m: float,
     rows: tuple[int, int],
     columns: tuple[int, int],
-) -> NDArray[np.float32]:
+    temperature: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return probabilities and gist of a part; `known` are the images by their place among the network's."""
     height, width = rows[1] - rows[0], columns[1] - columns[0]
-    greys = torch.zeros(1, len(DETECTORS), height, width)
-    present = torch.zeros(1, len(DETECTORS))
-    for slot, name in enumerate(DETECTORS):
-        if name in known:
-            greys[0, slot] = torch.from_numpy(np.ascontiguousarray(known[name][slice(*rows), slice(*columns)]))
-            present[0, slot] = 1.0
+    greys = torch.zeros(1, IMAGES, height, width)
+    present = torch.zeros(1, IMAGES)
+    for slot, image in known.items():
+        greys[0, slot] = torch.from_numpy(np.ascontiguousarray(image[slice(*rows), slice(*columns)]))
+        present[0, slot] = 1.0
     up, down = resampling(pixel_m)
     with torch.inference_mode():
         work = resampled(greys, up, down)
@@ -239,12 +285,14 @@ def _part(
         pad = (0, -size[1] % _MULTIPLE, 0, -size[0] % _MULTIPLE)
         work = functional.pad(work, pad, mode="replicate")
         seen = planes(work, present, torch.tensor([pixel_m * down / up]))
-        scores = network(seen.contiguous(memory_format=torch.channels_last))[:, :, : size[0], : size[1]]
-        probabilities = torch.softmax(scores.float(), dim=1)
+        device = next(network.parameters()).device
+        scores, gist = network.with_gist(seen.contiguous(memory_format=torch.channels_last).to(device))
+        scores = scores.to("cpu")
+        probabilities = torch.softmax(scores[:, :, : size[0], : size[1]].float() / temperature, dim=1)
         if up > 1:
             probabilities = functional.avg_pool2d(probabilities, up)
         elif down > 1:
             enlarged = functional.interpolate(probabilities, scale_factor=float(down), mode="bilinear")
             probabilities = enlarged[:, :, :height, :width]
         result: NDArray[np.float32] = probabilities[0].contiguous().numpy()
-    return result
+    return result, gist[0].float().cpu().numpy()

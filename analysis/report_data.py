@@ -81,7 +81,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceRow:
-    """One slice: plane, fractions of the coating (pore, cbd, active), and what else its numbers say."""
+    """One slice: plane, fractions of the coating (pore, cbd, active), and what else its numbers say.
+
+    `intervals` are the fractions at least and at most, as far as labels are in doubt.
+    """
 
     name: str
     z_m: float
@@ -94,6 +97,7 @@ class SliceRow:
     film_fraction: float | None = None
     confidence: float | None = None
     doubt: float | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     truth_fractions: Mapping[str, float] | None = None
     note: str = ""
 

@@ -287,6 +287,15 @@ def checks(data: ReportData) -> str:
     return table(["", "value", "limit", ""], rows, words=(0, 1, 2, 3))
 
 
+def _share(row: SliceRow, name: str) -> str:
+    """Return a phase's share, and between what it lies if all doubtful pixels are the one or the other, per cent."""
+    told = percent(row.fractions.get(name))
+    if name not in row.intervals:
+        return told
+    low, high = row.intervals[name]
+    return f"{told} ({100 * low:.0f}–{100 * high:.0f})"
+
+
 def every_slice(data: ReportData) -> str:
     """Return the table of all slices."""
     if not data.rows:
@@ -302,7 +311,7 @@ def every_slice(data: ReportData) -> str:
                 nanometres(row.z_m),
                 nanometres(row.z_sigma_m),
                 nanometres(row.thickness_m),
-                *(percent(row.fractions.get(name)) for name in _COATING),
+                *(_share(row, name) for name in _COATING),
                 percent(row.unfilled_share),
                 percent(row.film_fraction),
                 percent(row.doubt),

@@ -7,16 +7,18 @@ with their number.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from analysis.core import FILLABLE_M, SegmentationCore, Share, SliceNumbers
+from analysis.core import FILLABLE_M, UNFAMILIAR, SegmentationCore, Share, SliceNumbers
 from analysis.files import write_whole
 from analysis.ometiff import label_bytes, read_slice, scaled
 from analysis.phases import IGNORE, NAMES, Phase
@@ -41,7 +43,10 @@ class Agreement(BaseModel):
 
 
 class Summary(BaseModel):
-    """What `segment_images` found, as written to summary.json; shares 0..1, lengths in metres, times in seconds."""
+    """What `segment_images` found, as written to summary.json; shares 0..1, lengths in metres, times in seconds.
+
+    `novelty` is that of the slice most unlike what the network was trained on; 1 is the edge of that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -57,6 +62,7 @@ class Summary(BaseModel):
     unfilled_share: Share
     confidence: Share
     doubt: Share
+    novelty: float
     seconds: float
     model_id: str
     agreement: Agreement | None
@@ -125,7 +131,8 @@ def segment_images(
                 agreement = _agreement(result.labels, reference)
         if told is not None:
             told(index + 1, len(sources))
-    summary = _summary(numbers, size, names, agreement, core, files)
+    gaps = sorted({gap for place in (*channels.values(), *inputs) for gap in missing_numbers(_files(place))})
+    summary = _summary(numbers, size, names, agreement, core, files, gaps)
     _write_json(out / "summary.json", summary)
     return summary
 
@@ -179,6 +186,16 @@ def _files(place: Path) -> list[Path]:
         return [place]
     folder = place / "slices" if (place / "slices").is_dir() else place
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and path.name[0] != ".")
+
+
+def missing_numbers(paths: Sequence[Path]) -> list[str]:
+    """Return the numbers that are left out between the first and the last of files with numbers in their names."""
+    found = [re.search(r"(\d+)\D*$", path.name.split(".")[0]) for path in paths]
+    numbers = sorted({int(one.group(1)) for one in found if one is not None})
+    if len(paths) < 2 or len(numbers) != len(paths):
+        return []
+    lacking = [(a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1]
+    return [str(a) if a == b else f"{a} to {b}" for a, b in lacking]
 
 
 def _by_channel(channels: Mapping[str, Path]) -> list[_Source]:
@@ -334,6 +351,7 @@ def _summary(
     agreement: Agreement | None,
     core: SegmentationCore,
     files: dict[str, str],
+    gaps: Sequence[str],
 ) -> Summary:
     from analysis.network import PIXEL_MAX_M, PIXEL_MIN_M, detector_of
 
@@ -345,10 +363,16 @@ def _summary(
         remarks.append(f"pixels of {pixel * 1e9:.0f} nm were enlarged to {PIXEL_MAX_M * 1e9:.0f} nm or less")
     if pixel < PIXEL_MIN_M:
         remarks.append(f"pixels of {pixel * 1e9:.0f} nm were binned to {PIXEL_MIN_M * 1e9:.0f} nm or more")
-    if len(used) < len(core.card.detectors):
+    if not {"CBS", "TLD"} <= {detector_of(name) for name in used}:
+        remarks.append(f"labelled from {', '.join(used)} alone; CBS and TLD together are better")
+    strange = [n.name for n in numbers if n.novelty > UNFAMILIAR]
+    if strange:
+        named = f"{', '.join(strange[:5])}{' and others' if len(strange) > 5 else ''}"
         remarks.append(
-            f"labelled from {', '.join(used)} alone; {' and '.join(core.card.detectors)} together are better"
+            f"{named}: unlike anything the network was trained on, so don't trust the labels; teach it by strokes "
+            "(`kintsugi annotate`)"
         )
+    remarks += [f"no image has the number {missing}" for missing in gaps]
     return Summary(
         slices=len(numbers),
         width_px=size[1],
@@ -368,6 +392,7 @@ def _summary(
         unfilled_share=_mean([n.unfilled_share for n in numbers], [n.fillable_area_m2 for n in numbers]),
         confidence=_mean([n.confidence for n in numbers], ones),
         doubt=_mean([n.doubt for n in numbers], ones),
+        novelty=max(n.novelty for n in numbers),
         seconds=sum(n.seconds for n in numbers),
         model_id=core.model_id,
         agreement=agreement,

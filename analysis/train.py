@@ -6,21 +6,23 @@ weights.safetensors and card.json.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.core import Card, SegmentationCore
-from analysis.files import write_whole
-from analysis.phases import IGNORE, Fine, merged
-from analysis.score import confusion, iou, mean_iou
+from analysis import replay
+from analysis.core import SegmentationCore
+from analysis.evaluate import evaluate, fitted_temperature
+from analysis.known import Known
+from analysis.model import Card, load, save, write_card
+from analysis.phases import IGNORE, Fine
+from analysis.samples import Sample, SamplesFactory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,30 +44,8 @@ LIMITS: tuple[str, ...] = (
 _MULTIPLE = 32
 _PEAK_RATE = 3e-3
 _EMA = 0.995
-
-
-class Sample(Protocol):
-    """One training image.
-
-    channels : greys 0..1, float32 (y, x), by detector name
-    fine : fine classes, uint8 (y, x), 255 where nothing is known
-    pixel_m : the pixel's edge, metres
-    """
-
-    @property
-    def channels(self) -> Mapping[str, NDArray[np.float32]]: ...  # noqa: D102
-    @property
-    def fine(self) -> NDArray[np.uint8]: ...  # noqa: D102
-    @property
-    def pixel_m(self) -> float: ...  # noqa: D102
-
-
-class SamplesFactory(Protocol):
-    """Makes samples from a seed: even seeds for training, odd ones for scoring."""
-
-    def __call__(self, seed: int, count: int, /) -> Iterable[Sample]:
-        """Return `count` samples; the same seed gives the same ones."""
-        ...
+#: Batches of crops that tell what training images are like.
+_GISTS = 100
 
 
 Progress = Callable[[str, int, int, float], None]
@@ -88,7 +68,7 @@ def train_on(
     Parameters
     ----------
     samples : makes `count` samples from a seed
-    quick : within about ten minutes of two cores, else about four times as much
+    quick : within about ten minutes of two cores, else about five times as much
     out : the model folder that is written
     seed : even; the scoring samples are made from seed + 1
     renderer_sha256 : what made the images, kept in the card: other images ask for another training
@@ -103,13 +83,13 @@ def train_on(
     if seed % 2:
         msg = f"training seeds are even, odd ones are kept for scoring; {seed} is odd"
         raise ValueError(msg)
-    count, steps = (400, 1200) if quick else (1200, 4000)
+    count, steps = (300, 900) if quick else (1200, 4000)
     return train(
         samples(seed, count),
         steps=steps,
         seed=seed,
         out=out,
-        validate=samples(seed + 1, 40),
+        validate=samples(seed + 1, 120),
         progress=progress,
         init=init,
         threads=threads,
@@ -140,7 +120,7 @@ def train(
 
     Parameters
     ----------
-    samples : at most `most` are taken, and kept in memory as half-precision greys (0.3 MB for 256 x 256 pixels)
+    samples : at most `most` are taken, and kept in memory as half-precision greys (2 MB for 320 x 320 pixels)
     steps : optimiser steps, each on `batch` crops of `crop` pixels (a multiple of 32)
     seed : of the weights, the crops and their augmentation
     validate : samples to score on, never trained on
@@ -155,9 +135,8 @@ def train(
     ValueError : no samples, samples that do not fit together, steps below 1
     """
     import torch
-    from safetensors.torch import save
 
-    from analysis.network import PIXEL_MAX_M, PIXEL_MIN_M, Network
+    from analysis.network import DETECTORS, PIXEL_MAX_M, PIXEL_MIN_M, Network
 
     if steps < 1:
         msg = f"a training takes at least one step, not {steps}"
@@ -174,128 +153,75 @@ def train(
         torch.manual_seed(seed)
         network = Network(base, depth)
         if init is not None:
-            network.load_state_dict(_tensors(init))
+            network.load_state_dict(load(init, fused=False).network.state_dict())
         network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
+        known = Known.of(gists(network, plates, seed, crop))
     finally:
         torch.set_num_threads(before)
-    tensors = {
-        key: (value.half() if value.ndim == 4 else value).contiguous() for key, value in network.state_dict().items()
-    }
-    weights = save(tensors, metadata={"model": MODEL_NAME})
-    card = Card(
-        name=MODEL_NAME,
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
-        classes=tuple(fine.name.lower() for fine in Fine),
-        detectors=("CBS", "TLD"),
-        base=base,
-        depth=depth,
-        normalisation="greys 0..1 as recorded; an image whose 99.8th percentile is below 0.5 is stretched to 0.9",
-        pixel_min_m=PIXEL_MIN_M,
-        pixel_max_m=PIXEL_MAX_M,
-        data=data,
-        renderer_sha256=renderer_sha256,
-        seed=seed,
-        steps=steps,
-        samples=len(plates),
-        seconds=round(time.perf_counter() - began, 1),
-        figures={},
-        limits=LIMITS,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "precision": "bfloat16" if half_precision() else "float32",
-        },
+    card = save(
+        out,
+        network,
+        known,
+        Card(
+            name=MODEL_NAME,
+            weights_sha256="",
+            classes=tuple(fine.name.lower() for fine in Fine),
+            detectors=DETECTORS,
+            base=base,
+            depth=depth,
+            normalisation="greys 0..1 as recorded; an image whose 99.8th percentile is below 0.5 is stretched to 0.9",
+            pixel_min_m=PIXEL_MIN_M,
+            pixel_max_m=PIXEL_MAX_M,
+            data=data,
+            renderer_sha256=renderer_sha256,
+            seed=seed,
+            steps=steps,
+            samples=len(plates),
+            seconds=round(time.perf_counter() - began, 1),
+            figures={},
+            limits=LIMITS,
+            versions=versions(),
+            temperature=1.0,
+        ),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "weights.safetensors", weights)
-    write_card(out, card)
+    replay.write(out, replay.chosen(plates, seed))
     if validate is not None:
-        card = card.model_copy(update={"figures": evaluate(SegmentationCore(out), validate)})
+        held_back = list(validate)
+        # the temperature is fitted on every other one, and what the card says is measured on the rest
+        card = card.model_copy(update={"temperature": fitted_temperature(SegmentationCore(out), held_back[1::2])})
+        write_card(out, card)
+        card = card.model_copy(update={"figures": evaluate(SegmentationCore(out), held_back[::2])})
         write_card(out, card)
     return card
 
 
-def write_card(folder: Path, card: Card) -> None:
-    """Write card.json into a model folder."""
-    write_whole(folder / "card.json", (card.model_dump_json(indent=1) + "\n").encode("utf-8"))
+def versions() -> dict[str, str]:
+    """Return what a training ran on, for its card."""
+    import torch
 
-
-def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> dict[str, float]:
-    """Score a model: mean and per-phase intersection over union, over all pixels of all samples, 0..1.
-
-    Each detector alone is scored too (`cbs alone`, `tld alone`), where samples have both, and apart those faces that
-    are as the method wants them, more of their pores filled than open and hardly any film left (`filled`): the backs of
-    open pores can look just like what they are made of.
-    """
-    counts: dict[str, NDArray[np.int64]] = {}
-    for sample in samples:
-        reference = _reference(sample.fine)
-        views = {"": dict(sample.channels)}
-        if len(sample.channels) > 1:
-            views |= {f"{name.lower()} alone": {name: image} for name, image in sample.channels.items()}
-        for view, channels in views.items():
-            labels = core.segment(channels, sample.pixel_m).labels
-            count = confusion(labels, reference)
-            for kind in (view, "filled") if not view and _is_filled(sample.fine) else (view,):
-                counts[kind] = counts.get(kind, np.zeros((5, 5), np.int64)) + count
-    figures: dict[str, float] = {}
-    for view, count in counts.items():
-        figures[f"mean iou {view}".strip()] = round(mean_iou(count), 4)
-        if view in ("", "filled"):
-            figures |= {f"iou {name} {view}".strip(): round(value, 4) for name, value in iou(count).items()}
-    return figures
-
-
-def _is_filled(fine: NDArray[np.uint8]) -> bool:
-    count = np.bincount(fine.ravel(), minlength=IGNORE + 1)
-    filled, still_open, film = (int(count[code]) for code in (Fine.PT_PORE, Fine.OPEN_PORE, Fine.FILM))
-    return filled > still_open and film < 0.05 * fine.size
-
-
-def _reference(fine: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return merged(fine)
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "precision": "bfloat16" if half_precision() else "float32",
+    }
 
 
 def _silent(what: str, done: int, total: int, loss: float) -> None:
     pass
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in load_file(folder / "weights.safetensors").items()
-    }
-
-
 def _plates(samples: Iterable[Sample], tell: Progress) -> Iterator[Plate]:
     """Bring samples to the network's pixel range and half precision."""
-    import torch
-
-    from analysis.augment import Plate
-    from analysis.network import DETECTORS, by_detector, normalised, resampled, resampling
+    from analysis.augment import plate_of
 
     for number, sample in enumerate(samples):
-        known = by_detector(sample.channels)
-        fine = torch.from_numpy(np.ascontiguousarray(sample.fine))
-        if fine.shape != next(iter(known.values())).shape:
-            msg = f"sample {number}: truth {tuple(fine.shape)} and images {next(iter(known.values())).shape} differ"
-            raise ValueError(msg)
-        greys = torch.zeros(1, len(DETECTORS), *fine.shape)
-        present = np.zeros(len(DETECTORS), np.float32)
-        for slot, name in enumerate(DETECTORS):
-            if name in known:
-                greys[0, slot] = torch.from_numpy(np.ascontiguousarray(normalised(known[name])))
-                present[slot] = 1.0
-        up, down = resampling(sample.pixel_m)
-        if up > 1:
-            fine = fine.repeat_interleave(up, 0).repeat_interleave(up, 1)
-        elif down > 1:
-            fine = fine[down // 2 :: down, down // 2 :: down]
-        work = resampled(greys, up, down)[0, :, : fine.shape[0], : fine.shape[1]]
-        yield Plate(work.half(), present, fine, sample.pixel_m * down / up)
+        try:
+            plate = plate_of(sample)
+        except ValueError as error:
+            msg = f"sample {number}: {error}"
+            raise ValueError(msg) from error
+        yield plate
         tell("images", number + 1, 0, float("nan"))
 
 
@@ -360,6 +286,22 @@ def _unweighted(network: Network, weights: Tensor) -> None:
         bias.data -= weights.log().repeat_interleave(bias.numel() // len(Fine))
 
 
+def gists(network: Network, plates: Sequence[Plate], seed: int, crop: int) -> NDArray[np.float32]:
+    """Return what a network's deepest level holds of augmented crops of its training images, (images, n)."""
+    import torch
+
+    from analysis.augment import draw
+    from analysis.network import planes
+
+    rng = np.random.default_rng([seed, 0x6157])
+    found = []
+    with torch.inference_mode():
+        for _ in range(_GISTS):
+            drawn = draw(plates, BATCH, crop, rng)
+            found.append(network.with_gist(planes(drawn.greys, drawn.present, drawn.pixel_m))[1].numpy())
+    return np.concatenate(found)
+
+
 def half_precision() -> bool:
     """Say whether this processor multiplies bfloat16 in hardware: training takes half the time then."""
     cpu = Path("/proc/cpuinfo")
@@ -375,7 +317,7 @@ def _class_weights(plates: list[Plate]) -> Tensor:
 
     counts = np.zeros(len(Fine))
     for plate in plates:
-        counts += np.bincount(plate.fine.flatten().numpy(), minlength=IGNORE + 1)[: len(Fine)]
+        counts += np.bincount(plate.fine[0].flatten().numpy(), minlength=IGNORE + 1)[: len(Fine)]
     share = counts / max(1.0, counts.sum())
     weights = share.clip(0.01) ** -0.25
     weights /= max(1e-9, float((weights * share).sum()))

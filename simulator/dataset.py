@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from simulator import materials as m
 from simulator.deposition import infiltrate
 from simulator.electrode import Electrode
 from simulator.face import sample_face, truth
-from simulator.imaging import CONTRAST_STEP, render
+from simulator.imaging import CONTRAST_STEP, Detector, render
 from simulator.randomness import rng
 from simulator.volume import Volume, build
 
@@ -51,15 +51,23 @@ _VIEWS = (NORMAL := (0.0, 0.0, 1.0), (0.0, math.sin(math.radians(38)), math.cos(
 BLACK, GREYS_PER_YIELD = -78.0, 808.0  # mean of both detectors at middle contrast and brightness (simulator.imaging)
 _DEEPEST_M = 1.2e-6  # of an image above the volume's last layer: pore backs must be there
 _MAP_M = 100e-9
+_DETECTORS: tuple[Detector, ...] = ("CBS", "TLD", "ETD")
+_WITH_ETD = 0.35
+#: Share of the images that come with the slices beside them, and how far apart slices lie, metres.
+_WITH_BESIDE, _THICKNESS_M = 0.6, (15e-9, 150e-9)
 
 
 @dataclass(frozen=True)
 class RenderedSample:
-    """One training image: greys 0..1 by detector, float32 (y, x); fine classes, uint8 (y, x); pixel edge, metres."""
+    """One training image: greys 0..1 by detector, float32 (y, x); fine classes, uint8 (y, x); pixel edge, metres.
+
+    `beside` are the slices before and after it on the same pixels, where they were rendered.
+    """
 
     channels: dict[str, Float32]
     fine: Bytes
     pixel_m: float
+    beside: dict[str, RenderedSample] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,36 +243,44 @@ def _image(
     face = z + cut + _tilted(x, y, draw)
     left = _film_left(x, y, draw) if covered else np.zeros((y.size, x.size), np.float32)
     relief = curtains(x, y, draw)
-    scene = sample_face(volume, face, left, x, y, view, relief_m=relief)
-    fine = truth(scene)[bins // 2 :: bins, bins // 2 :: bins]
     current = float(np.exp(draw.uniform(math.log(0.8e-9), math.log(5e-9))))
     dwell = float(np.exp(draw.uniform(math.log(1e-6), math.log(6e-6))))
     focus = float(draw.exponential(1.5e-6)) if draw.random() < 0.6 else 0.3e-6
     stigmation = (float(draw.normal(0, 0.5e-6)), float(draw.normal(0, 0.3e-6)))
     scans = int(draw.poisson(0.7))
     knobs = _knobs(draw)
-    channels: dict[str, Float32] = {}
-    empty = scene.material == m.VACUUM
-    for detector in ("CBS", "TLD"):
-        grey = render(
-            scene,
-            detector,
-            current_a=current,
-            dwell_s=dwell,
-            contrast=float(knobs[0] + draw.normal(0, 0.01)),
-            brightness=float(knobs[1] + draw.normal(0, 0.01)),
-            tilt_rad=tilt,
-            defocus_m=focus,
-            stigmation_m=stigmation,
-            scans_before=scans,
-            seed=int(draw.integers(1 << 30)),
-            gain=float(np.exp(draw.normal(0, 0.05))),
-        ).astype(np.float32)
-        grey *= np.float32(1 / 255)
-        if empty.any():
-            grey = _with_surroundings(grey, empty, detector, draw)
-        channels[detector] = _binned(grey, bins)
-    return RenderedSample(channels, np.ascontiguousarray(fine), pixel)
+    detectors = _DETECTORS if draw.random() < _WITH_ETD else _DETECTORS[:2]
+    gains = dict(zip(_DETECTORS, np.exp(draw.normal(0, 0.05, len(_DETECTORS))), strict=True))
+    knobs_of = {name: np.add(knobs, draw.normal(0, 0.01, 2)) for name in _DETECTORS}
+
+    def rendered(face: Float32, left: Float32, relief: Float32) -> RenderedSample:
+        scene = sample_face(volume, face, left, x, y, view, relief_m=relief)
+        fine = _commonest(truth(scene), bins)
+        channels: dict[str, Float32] = {}
+        empty = scene.material == m.VACUUM
+        for detector in detectors:
+            contrast, brightness = knobs_of[detector]
+            grey = render(
+                scene, detector, current_a=current, dwell_s=dwell, contrast=float(contrast),
+                brightness=float(brightness), tilt_rad=tilt, defocus_m=focus, stigmation_m=stigmation,
+                scans_before=scans, seed=int(draw.integers(1 << 30)), gain=float(gains[detector]),
+            ).astype(np.float32)  # fmt: skip
+            grey *= np.float32(1 / 255)
+            if empty.any():
+                grey = _with_surroundings(grey, empty, detector, draw)
+            channels[detector] = _binned(grey, bins)
+        return RenderedSample(channels, fine, pixel)
+
+    this = rendered(face, left, relief)
+    if draw.random() > _WITH_BESIDE:
+        return this
+    apart = float(np.exp(draw.uniform(*np.log(_THICKNESS_M))))
+    beside: dict[str, RenderedSample] = {}
+    for name, step in (("before", -apart), ("after", apart)):
+        if cut + step >= 0:  # before the last fill its pores were others
+            clean = np.zeros_like(left)
+            beside[name] = rendered(np.float32(step) + face, clean, curtains(x, y, draw))
+    return RenderedSample(this.channels, this.fine, pixel, beside)
 
 
 def _knobs(draw: np.random.Generator) -> tuple[float, float]:
@@ -363,6 +379,20 @@ def _with_surroundings(grey: Float32, empty: NDArray[np.bool_], detector: str, d
     soft = ndimage.gaussian_filter(empty.astype(np.float32), 0.7)
     other = np.clip(level * shade + noise, 0, 1)
     return np.asarray(grey + soft * (other - grey), np.float32)
+
+
+def _commonest(fine: Bytes, bins: int) -> Bytes:
+    """Return the class that most of the `bins` x `bins` points of a pixel are, the lower one of two."""
+    if bins == 1:
+        return np.ascontiguousarray(fine)
+    high, wide = fine.shape[0] // bins, fine.shape[1] // bins
+    points = fine[: high * bins, : wide * bins].reshape(high, bins, wide, bins)
+    best, most = np.zeros((high, wide), np.uint8), np.zeros((high, wide), np.int64)
+    for code in np.unique(fine):
+        count = (points == code).sum(axis=(1, 3))
+        best[count > most] = code
+        np.maximum(most, count, out=most)
+    return best
 
 
 def _binned(grey: Float32, bins: int) -> Float32:

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, Wrong, complain, console, say, say_json
+from workflows.terminal import DONE, FAILED, Wrong, complain, console, say, say_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from workflows.store import RunFolder
 
+Channel = Annotated[
+    list[str] | None, typer.Option("--channel", metavar="NAME=FILE", help="One detector's image, stack or folder.")
+]
+PixelSize = Annotated[str | None, typer.Option("--pixel-size", metavar="LENGTH", help='Such as "20 nm".')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]
 
 
 def segment(
     inputs: Annotated[list[Path] | None, typer.Argument(metavar="[INPUT...]", help="Slices, folders, runs.")] = None,
-    channel: Annotated[
-        list[str] | None, typer.Option("--channel", metavar="NAME=FILE", help="One detector's image, stack or folder.")
-    ] = None,
-    pixel_size: Annotated[str | None, typer.Option(metavar="LENGTH", help='Such as "20 nm".')] = None,
+    channel: Channel = None,
+    pixel_size: PixelSize = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for labels, overlay and summary.")] = Path("labels"),
     model: Annotated[
         Path | None, typer.Option("--model", help="Folder of a model; the package's own if not given.")
@@ -33,16 +38,9 @@ def segment(
     """Label images that exist already."""
     from analysis.segment import segment_images
 
-    channels: dict[str, Path] = {}
-    for given in channel or []:
-        name, separator, file = given.partition("=")
-        if not separator or not name or not file:
-            msg = f"--channel is {given!r}; write it as NAME=FILE, such as CBS=cbs.png"
-            raise Wrong(msg)
-        channels[name] = Path(file)
     try:
         summary = segment_images(
-            channels, out, inputs=inputs or [], pixel_m=_length("--pixel-size", pixel_size), model=model,
+            _channels(channel), out, inputs=inputs or [], pixel_m=_length("--pixel-size", pixel_size), model=model,
             fillable_m=_length("--fillable", fillable) or 1.2e-6, reference=reference,
         )  # fmt: skip
     except ValueError as error:
@@ -64,12 +62,25 @@ def segment(
 
 def train(
     out: Annotated[Path, typer.Option("--out", help="Folder for weights.safetensors and card.json.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Ten CPU-minutes at most.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Ten CPU-minutes at most; with strokes a few seconds.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Even; odd seeds are kept for scoring.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Model folder to start from.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 2,
+    channel: Channel = None,
+    scribbles: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Strokes in label codes, 255 unmarked; see `annotate`.")
+    ] = None,
+    pixel_size: PixelSize = None,
 ) -> int:
-    """Train the segmentation network on simulated slices."""
+    """Train the segmentation network on simulated slices, or teach it your own image by strokes (--scribbles)."""
+    if scribbles is not None:
+        pixel_m = _length("--pixel-size", pixel_size)
+        return _teach(_channels(channel), scribbles, pixel_m, out, init, seed=seed, threads=threads, quick=quick)
+    if channel:
+        msg = "--channel goes with --scribbles; `kintsugi annotate` makes an image to paint strokes on"
+        raise Wrong(msg)
     from rich.progress import Progress
 
     from analysis.train import train_on
@@ -94,6 +105,79 @@ def train(
     for name, value in card.figures.items():
         say(f"{name:28} {value:.3f}")
     say(f"{out}: {card.model_id}, {card.seconds / 60:.1f} min")
+    return DONE
+
+
+def _teach(
+    channels: dict[str, Path],
+    scribbles: Path,
+    pixel_m: float | None,
+    out: Path,
+    model: Path | None,
+    *,
+    seed: int,
+    threads: int,
+    quick: bool,
+) -> int:
+    """Teach a model one image by strokes, and say how well it took."""
+    from rich.progress import Progress
+
+    from analysis.adapt import STEPS, adapt
+    from analysis.scribbles import read_scribbles
+
+    images = _images(channels, "--scribbles goes with --channel")
+    pixel = _needed(pixel_m)
+    try:
+        with Progress(console=console(errors=True)) as progress:
+            task = progress.add_task("strokes", total=None)
+            card = adapt(
+                images, read_scribbles(scribbles), pixel, out, model=model, seed=seed, threads=threads,
+                steps=STEPS // 8 if quick else STEPS,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )  # fmt: skip
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+    for name, value in card.figures.items():
+        say(f"{name:28} {value:g}")
+    say(f"{out}: {card.model_id}, {card.seconds:.0f} s; use it with --model {out}")
+    return DONE
+
+
+def annotate(
+    channel: Channel = None,
+    pixel_size: PixelSize = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for strokes.png, image.png, where.png.")] = Path("strokes"),
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of the model to be taught; the package's own if not given.")
+    ] = None,
+    spots: Annotated[int, typer.Option(min=0, help="How many places to name where a stroke would help.")] = 10,
+    napari: Annotated[bool, typer.Option("--napari", help="Paint in napari (extra `annotate`).")] = False,
+) -> int:
+    """Prepare an image for strokes, and say where they would help most."""
+    from analysis.annotate import IMAGE, STROKES, WHERE, paint
+    from analysis.annotate import annotate as prepare
+    from analysis.phases import NAMES
+
+    images = _images(_channels(channel), "annotate needs --channel")
+    pixel = _needed(_length("--pixel-size", pixel_size))
+    try:
+        found = prepare(images, pixel, out, model=model, count=spots)
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+    for number, spot in enumerate(found, 1):
+        first, second = (NAMES[phase] for phase in spot.phases)
+        say(f"{number:3}  x {spot.x:5}  y {spot.y:5}  {first} or {second}?")
+    for name in (IMAGE, WHERE, STROKES):
+        say(f"  {out / name}")
+    if napari:
+        try:
+            paint(images, out / STROKES)
+        except ImportError as error:
+            msg = "napari is not installed; install it with pip install 'kintsugi[annotate]', or paint on strokes.png"
+            raise Wrong(msg) from error
+    given = " ".join(f"--channel {item}" for item in channel or [])
+    say(f'paint on {out / STROKES}, then: kintsugi train {given} --pixel-size "{pixel_size}" '
+        f"--scribbles {out / STROKES} --out MODEL")  # fmt: skip
     return DONE
 
 
@@ -140,13 +224,82 @@ def report(
     return DONE
 
 
-COMMANDS = (segment, train, measure, report)
+def follow(
+    directory: RunDir,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of a model; the package's own if not given.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network on a CPU.")] = 2,
+    once: Annotated[bool, typer.Option("--once", help="Label what is there, and end.")] = False,
+    poll: Annotated[float, typer.Option(min=0.05, help="Seconds between looks into the folder.")] = 0.5,
+) -> int:
+    """Label a run's slices from another machine that shares its folder (the run: --model elsewhere)."""
+    import threading
+
+    import torch
+
+    from analysis.core import SegmentationCore
+    from analysis.watch import work
+    from workflows.store import RunFolder
+
+    run = RunFolder.open(directory).root
+    torch.set_num_threads(threads)
+    try:
+        core = SegmentationCore(model, device)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise Wrong(str(error).splitlines()[0]) from error
+    say(f"{core.model_id} on {device} follows {run}; Ctrl+C ends it, the run goes on")
+    pause, bad, done = threading.Event(), 0, False
+    while not done:
+        for told in work(core, run):
+            if told["error"]:
+                bad += 1
+                complain(f"{told['name']}: {told['error']}")
+            else:
+                say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
+        done = once or pause.wait(poll)
+    return FAILED if bad else DONE
+
+
+COMMANDS = (segment, train, annotate, follow, measure, report)
 
 
 def _folder(directory: Path) -> RunFolder:
     from workflows.store import RunFolder
 
     return RunFolder.open(directory)
+
+
+def _channels(given: list[str] | None) -> dict[str, Path]:
+    channels: dict[str, Path] = {}
+    for item in given or []:
+        name, separator, file = item.partition("=")
+        if not separator or not name or not file:
+            msg = f"--channel is {item!r}; write it as NAME=FILE, such as CBS=cbs.png"
+            raise Wrong(msg)
+        channels[name] = Path(file)
+    return channels
+
+
+def _images(channels: dict[str, Path], needed: str) -> dict[str, NDArray[np.float32]]:
+    """Read one image a detector."""
+    from analysis.segment import read_grey
+
+    if not channels:
+        msg = f"{needed} NAME=FILE, such as --channel CBS=cbs.png --channel TLD=tld.png"
+        raise Wrong(msg)
+    try:
+        return {name: read_grey(path) for name, path in channels.items()}
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+
+
+def _needed(pixel_m: float | None) -> float:
+    if pixel_m is None:
+        msg = 'the image does not say its pixel size; give it, for example --pixel-size "20 nm"'
+        raise Wrong(msg)
+    return pixel_m
 
 
 def _length(name: str, text: str | None) -> float | None:

@@ -20,7 +20,9 @@ Out = Annotated[Path | None, typer.Option("--out", help="New folder for the run;
 Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="WHAT", help="Leave out: refill, eds, or a whole step.")
 ]
-Model = Annotated[str, typer.Option("--model", help="Folder of the segmentation model; none: no labels.")]
+Model = Annotated[
+    str, typer.Option("--model", help="Folder of the segmentation model; none: no labels; elsewhere: see follow.")
+]
 Fault = Annotated[
     list[str] | None,
     typer.Option("--fault", metavar="NAME@HH:MM", help="Let something go wrong on the simulator; may be repeated."),

@@ -9,6 +9,13 @@ from workflows.follower import Follower
 from workflows.store import RunFolder
 
 
+def unfamiliar(numbers: dict[str, Any]) -> bool:
+    """Tell whether an image is so unlike what the network was trained on that its labels are no evidence."""
+    from analysis.core import UNFAMILIAR
+
+    return float(numbers.get("novelty") or 0.0) > UNFAMILIAR
+
+
 class Labels:
     """What the core says about frames; what lies in the folder already is not asked for again.
 
@@ -25,12 +32,25 @@ class Labels:
         self._fillable_m = fillable_m
         self._handed: set[str] = set()
 
-    def submit(self, name: str, ref: FrameRef) -> None:
-        """Hand a frame over; returns at once."""
+    def submit(self, name: str, ref: FrameRef, before: FrameRef | None = None) -> None:
+        """Hand a frame over, with the slice before it where that may help; returns at once."""
         if name in self._handed or self._follower is None or self._folder.numbers(name) is not None:
             return
         self._handed.add(name)
-        self._follower.submit(name, self._folder.root / ref.name, self._fillable_m)
+        earlier = None if before is None else self._folder.root / before.name
+        self._follower.submit(name, self._folder.root / ref.name, self._fillable_m, before=earlier)
+
+    def finish(self, name: str, ref: FrameRef, before: FrameRef | None, after: FrameRef | None) -> None:
+        """Ask for a slice's final labels, by the slices on both sides; nothing where they are there already."""
+        if self._follower is None or (before is None and after is None):
+            return
+        beside = [place for place, one in (("before", before), ("after", after)) if one is not None]
+        made = self._folder.final_numbers(name)
+        if made is not None and made["frame_sha256"] == ref.sha256 and set(beside) <= set(made["beside"]):
+            return
+        earlier, later = (None if one is None else self._folder.root / one.name for one in (before, after))
+        path = self._folder.root / ref.name
+        self._follower.submit(name, path, self._fillable_m, before=earlier, after=later, final=True)
 
     def numbers(self, name: str, *, wait: bool = True) -> dict[str, Any] | None:
         """Return a frame's numbers; waits at most three times the core's own estimate, or a minute (DESIGN 2)."""

@@ -64,7 +64,7 @@ class Stack:
         import tifffile
 
         for plane in self.planes:
-            path = self.folder.labels / f"{plane.name}.tif"
+            path = self.folder.label_path(plane.name)
             found = tifffile.imread(path) if path.exists() else np.zeros(self.shape, np.uint8)
             yield moved(np.asarray(found, np.uint8), plane.shift_px, self.shape)
 

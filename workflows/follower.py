@@ -15,12 +15,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
+#: Instead of a model: `kintsugi follow` on another machine labels.
+ELSEWHERE = "elsewhere"
 FIRST_ESTIMATE_S = 20.0
 READY_S = 120.0
 PATIENCE_S = 60.0
@@ -43,14 +45,26 @@ class _Order:
     name: str
     path: Path
     fillable_m: float
+    before: Path | None = None
+    after: Path | None = None
+    final: bool = False
     deaths: int = 0
 
     def line(self) -> str:
-        return json.dumps({"name": self.name, "path": str(self.path), "fillable_m": self.fillable_m}) + "\n"
+        asked: dict[str, Any] = {"name": self.name, "path": str(self.path), "fillable_m": self.fillable_m}
+        asked |= {key: str(path) for key, path in (("before", self.before), ("after", self.after)) if path is not None}
+        return json.dumps(asked | ({"final": True} if self.final else {})) + "\n"
+
+    @property
+    def key(self) -> str:
+        """What tells orders apart: a slice is labelled live, and once more at the end."""
+        return f"{self.name}, final" if self.final else self.name
 
 
 def core_command(model: str, labels: Path) -> list[str]:
-    """Return the command line of the segmentation core's process."""
+    """Return the command line of the segmentation core's process: our own, or one that has it done elsewhere."""
+    if model == ELSEWHERE:
+        return [sys.executable, "-m", "analysis.elsewhere", "--out-labels", str(labels)]
     return [sys.executable, "-m", "analysis.follow", "--model", model, "--out-labels", str(labels)]
 
 
@@ -97,16 +111,28 @@ class Follower:
             self._reader = threading.Thread(target=self._serve, name="follower", daemon=True)
             self._reader.start()
 
-    def submit(self, name: str, path: Path, fillable_m: float) -> None:
+    def submit(
+        self,
+        name: str,
+        path: Path,
+        fillable_m: float,
+        *,
+        before: Path | None = None,
+        after: Path | None = None,
+        final: bool = False,
+    ) -> None:
         """Hand over a slice: its name, its file, and the width (m) below which a pore counts as fillable.
 
-        Returns at once. A slice that was handed over or answered before is not taken twice.
+        `before` and `after` are the files of slices beside it that may help; `final` asks for labels of the second
+        pass. Returns at once. A slice that was handed over or answered before is not taken twice, but for its final
+        labels.
         """
+        order = _Order(name, path, fillable_m, before, after, final)
         with self._changed:
-            if name in self._known:
+            if order.key in self._known:
                 return
-            self._known.add(name)
-            self._waiting.append(_Order(name, path, fillable_m))
+            self._known.add(order.key)
+            self._waiting.append(order)
             self._send_next()
             self._end_hung()
 
@@ -155,7 +181,7 @@ class Follower:
     def close(self, timeout_s: float = 60.0) -> list[str]:
         """Let the core finish what it was given, at most `timeout_s`, and end it; return the names without answer."""
         with self._changed:
-            owed = [order.name for order in self._waiting] + ([self._current.name] if self._current else [])
+            owed = [order.key for order in self._waiting] + ([self._current.key] if self._current else [])
         missing = self.wait(owed, timeout_s) if self._reader is not None else owed
         with self._changed:
             self._closing = True
@@ -258,7 +284,7 @@ class Follower:
 
     def _answer(self, order: _Order, labels: Any, numbers: Any, error: Any, seconds: float) -> None:
         self._current = None
-        self._replies[order.name] = Reply(order.name, labels, numbers, error, seconds)
+        self._replies[order.key] = Reply(order.name, labels, numbers, error, seconds)
         if error:
             log.warning("no labels for %s: %s", order.name, error)
 
@@ -289,7 +315,7 @@ class Follower:
             if order.deaths:
                 self._answer(order, None, None, f"the segmentation core {how} twice on this slice", 0.0)
             else:
-                self._waiting.appendleft(_Order(order.name, order.path, order.fillable_m, deaths=1))
+                self._waiting.appendleft(replace(order, deaths=1))
         if self._failures > self._restarts:
             self._given_up = f"it {how}, {self._failures} times in a row; see {self._log_file.name}"
 

@@ -53,8 +53,8 @@ SPECIES = "Xenon"
 class Evidence(Protocol):
     """Labels as they come."""
 
-    def submit(self, name: str, ref: FrameRef) -> None:
-        """Hand a frame over to be labelled; returns at once."""
+    def submit(self, name: str, ref: FrameRef, before: FrameRef | None = None) -> None:
+        """Hand a frame over to be labelled, with the slice before it where that may help; returns at once."""
 
     def numbers(self, name: str, *, wait: bool = True) -> dict[str, Any] | None:
         """Return the numbers of a frame that was handed over, None when they don't come in time."""

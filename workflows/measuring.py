@@ -47,7 +47,9 @@ def measures(folder: RunFolder) -> dict[str, Any]:
 def against_truth(folder: RunFolder) -> dict[str, Any]:
     """Return mean IoU and IoU per phase of all labelled slices against the truth that the simulator left.
 
-    The truth lies on each frame's own grid; z of the planes is compared as steps, for the ruler's zero is a convention.
+    The best labels count, those of the second pass where there are any; `mean_iou_live` is that of those given live,
+    `mean_iou_inner` leaves out the pixels beside a boundary, `calibration_error` says how honest the confidence is. The
+    truth lies on each frame's own grid; z of the planes is compared as steps, for the ruler's zero is a convention.
 
     Raises
     ------
@@ -56,22 +58,29 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
     """
     import tifffile
 
-    from analysis.phases import NAMES, Phase, merged
+    from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_of
+    from analysis.phases import IGNORE, NAMES, Phase, merged
     from analysis.score import confusion, iou, mean_iou
 
     with Journal(folder.journal, read_only=True) as journal:
         rows = slices(folder, journal)
-    counts = np.zeros((5, 5), np.int64)
+    counts, inner, live = (np.zeros((5, 5), np.int64) for _ in range(3))
+    reliability = np.zeros((3, BINS))
     fractions: dict[str, list[float]] = {NAMES[phase]: [] for phase in Phase if phase is not Phase.OUTSIDE}
     planes: list[tuple[float, float]] = []
     used = 0
     for row in rows:
         truth_path = folder.truth / f"{row['uid']}.tif"
-        labels_path = folder.labels / f"{row['name']}.tif"
+        labels_path = folder.label_path(row["name"])
         if not truth_path.exists() or not labels_path.exists():
             continue
         truth = merged(np.asarray(tifffile.imread(truth_path), np.uint8))
-        counts += confusion(np.asarray(tifffile.imread(labels_path), np.uint8), truth)
+        labels = np.asarray(tifffile.imread(labels_path), np.uint8)
+        sure = np.asarray(tifffile.imread(labels_path.with_name(f"{row['name']}-confidence.tif")), np.uint8)
+        counts += confusion(labels, truth)
+        inner += confusion(labels, np.where(at_boundary(truth), np.uint8(IGNORE), truth))
+        live += confusion(np.asarray(tifffile.imread(folder.labels / f"{row['name']}.tif"), np.uint8), truth)
+        reliability += reliability_of(labels, sure, truth)
         inside = truth[(truth != Phase.OUTSIDE)]
         for phase in Phase:
             if phase is not Phase.OUTSIDE:
@@ -87,7 +96,10 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
         raise Refused(msg, rule="truth", field="--truth", value=str(folder.truth), remedy="measure without --truth")
     return {
         "mean_iou": mean_iou(counts),
+        "mean_iou_live": mean_iou(live),
+        "mean_iou_inner": mean_iou(inner),
         "iou": iou(counts),
+        "calibration_error": calibration_error(reliability),
         "slices": used,
         "pixels": int(counts.sum()),
         "accuracy": float(np.trace(counts) / counts.sum()),

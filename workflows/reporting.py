@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from instrument.frame import Frame
 from workflows import results
+from workflows.evidence import unfamiliar
 from workflows.happenings import happenings
 from workflows.journal import Act, Journal
 from workflows.recipe import Recipe, load
@@ -132,7 +133,7 @@ def labels_of(folder: RunFolder, name: str) -> Labels | None:
     """Return a frame's phases, uint8 (y, x), None where it has none."""
     import tifffile
 
-    path = folder.labels / f"{name}.tif"
+    path = folder.label_path(name)
     return np.asarray(tifffile.imread(path), np.uint8) if path.exists() else None
 
 
@@ -273,8 +274,9 @@ def _slice_row(folder: RunFolder, row: dict[str, Any], previous: dict[str, Any] 
         film_fraction=row["film_fraction"],
         confidence=row["confidence"],
         doubt=row["doubt"],
+        intervals={name: (low, high) for name, (low, high) in (row["electrode_intervals"] or {}).items()},
         truth_fractions=None if truth is None else _coating(truth),
-        note="; ".join([*row["health"], *_mark(row)]),
+        note="; ".join([*row["health"], *_strange(row), *_mark(row)]),
     )
 
 
@@ -365,7 +367,7 @@ def _gallery(folder: RunFolder, rows: Sequence[dict[str, Any]]) -> list[page.Pic
     return [
         page.Picture(
             image=folder.frame_path("slices", row["name"]), caption=f"{row['name']}, {row['z_m'] * 1e6:.2f} um",
-            labels=folder.labels / f"{row['name']}.tif",
+            labels=folder.label_path(row["name"]),
         )
         for row in rows[::step]
     ]  # fmt: skip
@@ -444,6 +446,11 @@ def _checks(folder: RunFolder, journal: Journal, rows: Sequence[dict[str, Any]])
     ]
 
 
+def _strange(row: dict[str, Any]) -> list[str]:
+    """Return a word on a slice that is unlike what the network was trained on."""
+    return [f"unfamiliar to the network ({row['novelty']:.1f})"] if unfamiliar(row) else []
+
+
 def _mark(row: dict[str, Any]) -> list[str]:
     """Return what a person has said of a slice."""
     if row["marked"] is None:
@@ -456,6 +463,9 @@ def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
     dark = [row["name"] for row in rows if row["phase_fractions"] is None]
     if dark:
         notes.append(f"without labels: {', '.join(dark)}")
+    strange = [row["name"] for row in rows if _strange(row)]
+    if strange:
+        notes.append(f"unlike anything the network knows, labels not to be trusted: {', '.join(strange)}")
     lost = sum(row["lost_m"] or 0.0 for row in results.fill_rows(journal))
     if lost > 0:
         notes.append(f"{lost * 1e9:.0f} nm of electrode were lost to cleans; z of the slices says where")
@@ -463,7 +473,7 @@ def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _card(folder: RunFolder) -> dict[str, Any]:
-    from analysis.core import WEIGHTS, Card
+    from analysis.model import WEIGHTS, Card
 
     path = WEIGHTS / "card.json"
     if not path.exists():

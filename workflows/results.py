@@ -77,7 +77,8 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
         plane = measured.result if measured is not None and measured.has_outcome else {}
         by = plane.get("by", "line")
         z = float(plane.get("z_m", "nan")) - (zero if by == "ruler" else 0.0)
-        numbers = folder.numbers(f"s{k:04d}") or {}
+        live = folder.numbers(f"s{k:04d}") or {}
+        numbers = folder.final_numbers(f"s{k:04d}") or live
         fill_before = (k - 1) in refilled
         if fill_before or after_fill is None:
             after_fill = z
@@ -90,10 +91,13 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
             "z_by": by,
             "phase_fractions": numbers.get("phase_fractions"),
             "electrode_fractions": numbers.get("electrode_fractions"),
-            "unfilled_share": numbers.get("unfilled_share"),
-            "film_fraction": numbers.get("film_fraction"),
+            "electrode_intervals": numbers.get("electrode_intervals"),
+            "unfilled_share": live.get("unfilled_share"),  # what was decided by
+            "film_fraction": live.get("film_fraction"),
             "confidence": numbers.get("confidence"),
             "doubt": numbers.get("doubt"),
+            "novelty": live.get("novelty"),
+            "labelled_with": list(numbers.get("beside", ())),
             "fill_before": fill_before,
             "fill_age_m": z - after_fill,
             "health": [one["what"] for one in (health.result if health is not None and health.has_outcome else [])],

@@ -47,7 +47,8 @@ class Session:
     Parameters
     ----------
     folder, journal, recipe : the run
-    model : folder of the segmentation model, "package" for our own, "none" for no labels
+    model : folder of the segmentation model, "package" for our own, "none" for no labels, "elsewhere" where
+        `kintsugi follow` labels on another machine
     hands : whether what a person changed meanwhile is adopted or restored; None: asked where there is a terminal
     alone : begun by a supervisor, so that the run stays armed only for as long as a person has armed it
     """
@@ -195,13 +196,22 @@ class Session:
         """Have the slices labelled that a run had not got its labels for when it ended."""
         self._virtual = bool((self.journal.meta("instrument") or {}).get("virtual", False))
         evidence = Labels(self.folder, self._follower, self.recipe.fillable)
-        for act in self.journal.acts("slice/", kind="frame"):
-            if act.key.endswith("/image"):
-                evidence.submit(f"s{act.key.split('/')[1]}", FrameRef.model_validate(act.result))
+        refilled = {int(row["after_slice"]) for row in results.fill_rows(self.journal)}
+        frames = {
+            int(act.key.split("/")[1]): FrameRef.model_validate(act.result)
+            for act in self.journal.acts("slice/", kind="frame")
+            if act.key.endswith("/image") and act.has_outcome
+        }
+        beside = {k: (None if k - 1 in refilled else frames.get(k - 1)) for k in frames}
+        for k, frame in frames.items():
+            evidence.submit(f"s{k:04d}", frame, beside[k])
+        for k, frame in frames.items():  # a second look, with the slices on both sides; those given live are kept
+            after = None if k in refilled else frames.get(k + 1)
+            evidence.finish(f"s{k:04d}", frame, beside[k], after)
 
     def _results(self) -> None:
         """Wait for the last labels; write summary, volume, report; name the files."""
-        missing = [] if self._follower is None else self._follower.close(_LABELS_S)
+        missing = [] if self._follower is None else self._follower.close(max(_LABELS_S, self._follower.patience_s()))
         if missing:
             log.warning("no labels for %s", ", ".join(missing))
         self._show(state_of(self.journal), None)

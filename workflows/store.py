@@ -165,11 +165,16 @@ class RunFolder:
 
     def numbers(self, name: str) -> dict[str, Any] | None:
         """Return the numbers of a labelled slice (labels/s0001.json), None where there are none."""
-        path = self.labels / f"{name}.json"
-        if not path.exists():
-            return None
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return value if isinstance(value, dict) else None
+        return _object(self.labels / f"{name}.json")
+
+    def final_numbers(self, name: str) -> dict[str, Any] | None:
+        """Return the numbers of a slice's final labels, which the slices on both sides had a part in; None without."""
+        return _object(self.labels / "final" / f"{name}.json")
+
+    def label_path(self, name: str) -> Path:
+        """Return the file of a slice's best labels: the final ones where there are any, else those given live."""
+        final = self.labels / "final" / f"{name}.tif"
+        return final if final.with_suffix(".json").exists() else self.labels / f"{name}.tif"
 
     # -- files that are replaced -------------------------------------------------------------------------------------
 
@@ -251,3 +256,10 @@ def keep_message(root: Path, message: dict[str, Any]) -> None:
 class _IsoFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value if isinstance(value, dict) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Drawn:
     channels: dict[str, NDArray[np.float32]]
     fine: NDArray[np.uint8]
     pixel_m: float
+    beside: dict[str, Drawn] = field(default_factory=dict)
 
 
 def drawn(seed: int, size: tuple[int, int] = (256, 256), pixel_m: float = 60e-9, film: bool = False) -> Drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analysis.core import SegmentationCore, fillable_pores, film_fraction
-from analysis.phases import Fine, merged
+from analysis.core import SegmentationCore, fillable_pores, film_fraction, intervals
+from analysis.phases import MERGE, Fine, Phase, merged
 from tests.analysis.drawn import drawn
 
 PIXEL_M = 50e-9
@@ -108,6 +109,44 @@ def test_numbers_fit_the_labels(core: SegmentationCore) -> None:
     assert list(numbers.phase_fractions) == ["pore", "cbd", "active", "collector"]
     assert (numbers.name, numbers.frame_sha256, numbers.model_id) == ("s0007", "ab", core.model_id)
     assert 0.0 <= numbers.doubt <= 1.0
+
+
+def test_shares_lie_within_what_doubt_leaves_open(core: SegmentationCore) -> None:
+    sample = drawn(1, (120, 150))
+    result = core.segment(sample.channels, sample.pixel_m)
+    numbers = result.numbers
+    assert list(numbers.electrode_intervals) == ["pore", "cbd", "active"]
+    for name, (low, high) in numbers.electrode_intervals.items():
+        assert 0.0 <= low <= numbers.electrode_fractions[name] <= high <= 1.0
+    assert any(high > low for low, high in numbers.electrode_intervals.values())
+    assert result.doubtful.any()
+
+
+def test_intervals_by_hand() -> None:
+    pore, cbd, active = (1 << phase for phase in (Phase.PORE, Phase.CBD, Phase.ACTIVE))
+    labels = np.array([[1, 1, 2, 3, 4]], np.uint8)
+    possible = np.array([[pore, pore | cbd, cbd | pore, active, 0]], np.uint8)
+    assert intervals(labels, possible) == {"pore": (0.25, 0.75), "cbd": (0.0, 0.5), "active": (0.25, 0.25)}
+    nothing = np.zeros((2, 2), np.uint8)
+    assert intervals(nothing, nothing)["pore"] == (0.0, 0.0)
+
+
+def test_probabilities_are_those_that_the_labels_come_from(core: SegmentationCore) -> None:
+    sample = drawn(1, (120, 150))
+    fine = core.probabilities(sample.channels, sample.pixel_m)
+    assert fine.shape == (len(Fine), 120, 150)
+    merged_shares = np.stack([fine[[c for c in Fine if MERGE[c] is phase]].sum(axis=0) for phase in Phase])
+    assert (merged_shares.argmax(axis=0) == core.segment(sample.channels, sample.pixel_m).labels).mean() > 0.999
+
+
+def test_a_card_of_another_version_is_told_apart_from_no_model(small_model: Path, tmp_path: Path) -> None:
+    for file in small_model.iterdir():
+        shutil.copy(file, tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    del card["temperature"]
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"no card of this version \(temperature\)"):
+        SegmentationCore(tmp_path)
 
 
 def test_the_same_slice_gets_the_same_labels(core: SegmentationCore) -> None:

@@ -99,7 +99,9 @@ def test_it_says_ready_labels_and_ends_with_its_input(core: Core, folder: Path, 
     assert labels.shape == confidence.shape == (96, 128)
     assert labels.dtype == confidence.dtype == np.uint8
     assert labels.max() <= 4
-    assert sorted(path.name for path in folder.iterdir()) == ["s0001-confidence.tif", "s0001.json", "s0001.tif"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "s0001-confidence.tif", "s0001-doubt.tif", "s0001.json", "s0001.tif",
+    ]  # fmt: skip
     assert core.end() == 0
 
 
@@ -132,6 +134,18 @@ def test_the_same_slice_labelled_again_is_the_same_file(core: Core, folder: Path
 def test_one_detector_alone_is_labelled(core: Core, tmp_path: Path) -> None:
     core.hear()
     assert core.label("s0001", save(tmp_path / "s.ome.tif", names=("TLD",)))["error"] is None
+
+
+def test_slices_beside_help_where_they_fit_and_final_labels_lie_apart(core: Core, folder: Path, tmp_path: Path) -> None:
+    core.hear()
+    this, before = save(tmp_path / "s0002.ome.tif"), save(tmp_path / "s0001.ome.tif", pixel_um=0.08)
+    order = {"name": "s0002", "path": str(this), "before": str(this), "after": str(tmp_path / "gone.ome.tif")}
+    live = core.label("s0002", this)["numbers"]
+    final = core.ask(json.dumps(order | {"final": True}))
+    assert final["labels"] == str(folder / "final" / "s0002.tif")
+    assert final["numbers"]["beside"] == ["before"]
+    assert SliceNumbers.model_validate_json((folder / "s0002.json").read_bytes()).model_dump(mode="json") == live
+    assert core.ask(json.dumps(order | {"before": str(before)}))["numbers"]["beside"] == []
 
 
 def test_without_a_model_it_ends_at_once_and_says_why(tmp_path: Path) -> None:

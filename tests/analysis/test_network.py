@@ -37,7 +37,7 @@ def test_any_image_gets_probabilities_on_its_own_pixels(fused: Network, size: tu
 def test_folding_the_normalisation_changes_nothing() -> None:
     torch.manual_seed(5)
     net = Network(base=4)
-    planes = torch.rand(2, 5, 64, 64)
+    planes = torch.rand(2, 19, 64, 64)
     net.train()
     with torch.no_grad():
         net(planes)
@@ -54,6 +54,24 @@ def test_a_detector_that_is_missing_is_not_the_same_as_a_black_one(fused: Networ
     assert np.abs(alone.probabilities - black.probabilities).max() > 1e-6
 
 
+def test_the_slices_beside_one_have_a_part_and_may_be_missing(fused: Network) -> None:
+    image, other = drawn(2).channels["CBS"], drawn(3).channels["CBS"]
+    (alone,) = predict(fused, {"CBS": image}, 60e-9)
+    (live,) = predict(fused, {"CBS": image}, 60e-9, before={"CBS": other})
+    (both,) = predict(fused, {"CBS": image}, 60e-9, before={"CBS": other}, after={"CBS": other})
+    seen = [part.probabilities for part in (alone, live, both)]
+    assert all(np.abs(a - b).max() > 1e-6 for a, b in ((seen[0], seen[1]), (seen[1], seen[2])))
+    with pytest.raises(ValueError, match="the slice after has 10 x 12 pixels"):
+        list(predict(fused, {"CBS": image}, 60e-9, after={"CBS": np.zeros((10, 12), np.float32)}))
+
+
+def test_a_temperature_makes_less_sure_and_changes_no_label(fused: Network) -> None:
+    channels = drawn(2).channels
+    (cold,), (hot,) = (list(predict(fused, channels, 60e-9, temperature=t)) for t in (1.0, 3.0))
+    assert hot.probabilities.max(axis=0).mean() < cold.probabilities.max(axis=0).mean()
+    assert (hot.probabilities.argmax(axis=0) == cold.probabilities.argmax(axis=0)).all()
+
+
 @given(st.floats(1e-9, 5e-6))
 def test_every_pixel_size_is_brought_into_the_range(pixel_m: float) -> None:
     up, down = resampling(pixel_m)
@@ -68,15 +86,16 @@ def test_an_impossible_pixel_size_is_refused(pixel_m: float) -> None:
 
 
 def test_channel_names_of_real_files_are_understood() -> None:
-    assert [detector_of(name) for name in ("CBS", "cbs", "CBS-AB", "BSE", "TLD", "TLD_SE", "ETD", "channel 0")] == [
-        "CBS", "CBS", "CBS", "CBS", "TLD", "TLD", None, None,
+    names = ("CBS", "cbs", "CBS-AB", "BSE", "TLD", "TLD_SE", "ETD", "ICE", "channel 0")
+    assert [detector_of(name) for name in names] == [
+        "CBS", "CBS", "CBS", "CBS", "TLD", "TLD", "ETD", None, None,
     ]  # fmt: skip
 
 
 def test_no_known_detector_and_unlike_sizes_are_said(fused: Network) -> None:
     image = np.zeros((32, 32), np.float32)
-    with pytest.raises(ValueError, match="no channel of ETD"):
-        list(predict(fused, {"ETD": image}, 5e-8))
+    with pytest.raises(ValueError, match="no channel of ICE"):
+        list(predict(fused, {"ICE": image}, 5e-8))
     with pytest.raises(ValueError, match="CBS 32 x 32, TLD 32 x 31"):
         list(predict(fused, {"CBS": image, "TLD": image[:, 1:]}, 5e-8))
 

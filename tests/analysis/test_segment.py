@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from analysis.core import UNFAMILIAR
+from analysis.model import load, save
 from analysis.overlay import blended, length_text, scale_bar_m
 from analysis.phases import COLOURS, Phase
-from analysis.segment import Summary, read_grey, segment_images
+from analysis.segment import Summary, missing_numbers, read_grey, segment_images
 from tests.analysis.drawn import drawn
 
 SIZE = (90, 140)
@@ -174,3 +177,41 @@ def test_the_overlay_tints_with_the_phases_colours_and_leaves_the_outside_grey()
 def test_scale_bars_are_round_numbers(width_m: float, length_m: float, text: str) -> None:
     assert scale_bar_m(width_m) == pytest.approx(length_m)
     assert length_text(scale_bar_m(width_m)) == text
+
+
+def test_an_image_of_something_else_is_labelled_but_not_believed(
+    files: dict[str, Path], small_model: Path, tmp_path: Path
+) -> None:
+    model = load(small_model, fused=False)
+    narrow = replace(model.known, scale=0.01 * model.known.scale)
+    save(tmp_path / "narrow", model.network, narrow, model.card)
+    summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "narrow")
+    assert summary.novelty > UNFAMILIAR
+    assert "unlike anything the network was trained on" in " ".join(summary.remarks)
+    wide = replace(model.known, scale=100 * model.known.scale)
+    save(tmp_path / "wide", model.network, wide, model.card)
+    summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "wide")
+    assert "unlike" not in " ".join(summary.remarks)
+
+
+def test_slices_that_are_missing_from_a_folder_are_named(small_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "CBS"
+    folder.mkdir()
+    grey = np.rint(255 * drawn(0, (64, 64)).channels["CBS"]).astype(np.uint8)
+    for number in (7, 8, 10, 14):
+        Image.fromarray(grey).save(folder / f"face_{number:03d}.png")
+    summary = segment_images({"CBS": folder}, tmp_path / "out", pixel_m=60e-9, model=small_model)
+    assert summary.slices == 4
+    assert [one for one in summary.remarks if "number" in one] == [
+        "no image has the number 11 to 13", "no image has the number 9",
+    ]  # fmt: skip
+    assert missing_numbers([Path("a1.tif"), Path("b1.tif")]) == []
+    assert missing_numbers([Path("cbs.tif"), Path("tld.tif")]) == []
+
+
+def test_greys_that_are_no_numbers_are_refused(tmp_path: Path, small_model: Path) -> None:
+    grey = drawn(0, (64, 64)).channels["CBS"]
+    grey[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", grey)
+    with pytest.raises(ValueError, match="greys are unsigned integers, or floats from 0 to 1"):
+        segment_images({"CBS": tmp_path / "nan.tif"}, tmp_path / "out", pixel_m=60e-9, model=small_model)

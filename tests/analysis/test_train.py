@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from analysis.augment import draw
-from analysis.core import Card, SegmentationCore
+from analysis.core import SegmentationCore
+from analysis.model import Card
 from analysis.phases import IGNORE, Fine
 from analysis.score import confusion, iou, mean_iou
 from analysis.train import _plates, _silent, loss_of, train, train_on

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import SegmentationCore, segment_images
-from analysis.core import WEIGHTS
+from analysis.model import WEIGHTS
 from analysis.phases import Fine
 
 REAL = Path(os.environ.get("KINTSUGI_REAL", Path(__file__).parents[3] / "shared/data/kintsugi-real"))

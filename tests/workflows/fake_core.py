@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--deaf", action="store_true")
     parser.add_argument("--dies", action="store_true")
     parser.add_argument("--hang-once", type=Path)
+    parser.add_argument("--keep", type=Path, help="file for what it is asked")
     options = parser.parse_args()
     if options.dies:
         sys.exit("dead before it began")
@@ -30,6 +31,9 @@ def main() -> None:
         time.sleep(60)
     for line in sys.stdin:
         order = json.loads(line)
+        if options.keep:
+            with options.keep.open("a") as kept:
+                kept.write(line)
         if options.hang_once and not options.hang_once.exists():
             options.hang_once.touch()
             time.sleep(60)

@@ -11,6 +11,7 @@ from instrument.frame import FrameRef
 from instrument.process import frame_bytes
 from workflows.acts import Held
 from workflows.amendments import Asked, amended
+from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
 from workflows.health import gate, judge
 from workflows.plan import seconds_until
@@ -40,7 +41,8 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         if not _in_time(handle, settings, k):
             break
         _ready(handle, settings, k, images)
-        before = _slice(handle, settings, k, before)
+        refilled = bool(fills) and fills[-1].after_image == k - 1
+        before = _slice(handle, settings, k, before, refilled=refilled)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
             handle.recipe = amended(handle.recipe, taken.amended)
@@ -53,8 +55,11 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         handle.boundary("slice")
 
 
-def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None) -> FrameRef:
-    """Cut, picture, plane, labels asked for, health, element map: one imaged slice."""
+def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None, *, refilled: bool) -> FrameRef:
+    """Cut, picture, plane, labels asked for, health, element map: one imaged slice.
+
+    `before` is the slice before; where the pores were `refilled` since, it shows others and is no help to label this.
+    """
     key, name = f"slice/{k:04d}", f"s{k:04d}"
     for number in range(settings.image.every):
         handle.tell(f"cut {number + 1}", slice_k=k)
@@ -63,7 +68,7 @@ def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None) -> 
     planes = _planes(handle)
     handle.tell("image", slice_k=k)
     ref = handle.picture(f"{key}/image", "slices", name, settings.image, planes.target)
-    handle.evidence.submit(name, ref)
+    handle.evidence.submit(name, ref, None if refilled else before)
     plane = handle.measure(f"{key}/plane", ref, planes.target)
     handle.planes = planes.seen(plane.z_m if plane.by == "ruler" else None)
     _healthy(handle, key, ref, before, plane, planes.target)
@@ -134,16 +139,24 @@ def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameR
         last = fills[-1].after_image if fills else 0
         shares: dict[int, float | None] = {}
         labels: dict[str, str] = {}
+        strange: list[str] = []
         for image in range(last + 1, k - rule.decide_on + 1):
             numbers = handle.evidence.numbers(f"s{image:04d}", wait=image == k - rule.decide_on)
-            shares[image] = None if numbers is None else float(numbers["unfilled_share"])
-            if numbers is not None:
-                labels[f"s{image:04d}"] = str(numbers["labels_sha256"])
+            shares[image] = None
+            if numbers is None:
+                continue
+            labels[f"s{image:04d}"] = str(numbers["labels_sha256"])
+            if unfamiliar(numbers):
+                strange.append(f"s{image:04d}")
+            else:
+                shares[image] = float(numbers["unfilled_share"])
         decision = decide(k, shares, fills, rule)
         if decision.outcome == "no evidence" and rule.no_evidence == "hold":
-            msg = f"no labels came for s{k - rule.decide_on:04d} and the recipe says to hold then; see run.log"
+            name = f"s{k - rule.decide_on:04d}"
+            why = "is unlike anything the network knows" if name in strange else "got no labels"
+            msg = f"{name} {why}, and the recipe says to hold without evidence; see run.log"
             raise Held(msg, image=k)
-        return {**asdict(decision), "shares": list(shares.values()), "labels": labels}
+        return {**asdict(decision), "shares": list(shares.values()), "labels": labels, "unfamiliar": strange}
 
     handle.tell("decision", slice_k=k)
     args = {"image": k, "when": rule.when, "fills": [one.after_image for one in fills]}

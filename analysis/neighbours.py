@@ -1,0 +1,37 @@
+"""Lays the slice before or after over a slice, for a network that looks at both."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.align import moved, shift_between
+from analysis.ometiff import Slice
+
+if TYPE_CHECKING:
+    from analysis.network import Channels
+
+#: Shifts are measured on about so many pixels; one of more than this share of the picture is no drift but a mistake.
+_PIXELS, _FARTHEST = 1_000_000, 0.1
+
+
+def laid_over(this: Slice, beside: Slice) -> Channels | None:
+    """Return the greys of a slice beside `this` one, moved onto its pixels; None where they can't be laid over it.
+
+    Slices of another size or pixel, without a common detector, or moved by more than a tenth of the picture, can't.
+    """
+    first = next(iter(this.channels.values()))
+    common = [name for name in this.channels if name in beside.channels]
+    if not common or not math.isclose(this.pixel_m, beside.pixel_m, rel_tol=1e-3):
+        return None
+    if any(image.shape != first.shape for image in beside.channels.values()):
+        return None
+    stride = max(1, math.ceil(math.sqrt(first.size / _PIXELS)))
+    coarse = (slice(None, None, stride), slice(None, None, stride))
+    off = shift_between(this.channels[common[0]][coarse], beside.channels[common[0]][coarse], upsample=2)
+    back = (-round(stride * off[0]), -round(stride * off[1]))
+    if max(abs(back[0]) / first.shape[0], abs(back[1]) / first.shape[1]) > _FARTHEST:
+        return None
+    return {name: np.asarray(moved(beside.channels[name], back), np.float32) for name in common}

@@ -1,0 +1,68 @@
+"""Labels a run's slices from another machine that sees its folder: a workstation with a GPU, over a shared folder.
+
+The run writes an order into labels/orders/ (analysis.elsewhere), this side answers it there. Nothing is lost when one
+of them dies: an order stands until it is answered. Slices that nobody ordered, of a run without a core, are labelled
+too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from analysis.core import SegmentationCore
+from analysis.files import write_whole
+from analysis.follow import answer
+
+log = logging.getLogger(__name__)
+
+ORDERS = "orders"
+ORDER, ANSWER = ".order.json", ".answer.json"
+_SLICE = ".ome.tif"
+
+
+def orders(run: Path) -> list[Path]:
+    """Return the orders of a run that have no answer yet, oldest first."""
+    folder = run / "labels" / ORDERS
+    waiting = [path for path in folder.glob(f"*{ORDER}") if not answered(path).exists()]
+    return sorted(waiting, key=lambda path: (path.stat().st_mtime, path.name))
+
+
+def answered(order: Path) -> Path:
+    """Return the file that answers an order."""
+    return order.with_name(order.name.removesuffix(ORDER) + ANSWER)
+
+
+def pending(run: Path) -> list[str]:
+    """Return the names of slices that have no labels and no order, in order."""
+    labels = run / "labels"
+    ordered = {path.name.removesuffix(ORDER) for path in (labels / ORDERS).glob(f"*{ORDER}")}
+    names = sorted(path.name.removesuffix(_SLICE) for path in (run / "slices").glob(f"s[0-9]*{_SLICE}"))
+    return [name for name in names if name not in ordered and not (labels / f"{name}.json").exists()]
+
+
+def work(core: SegmentationCore, run: Path) -> Iterator[dict[str, Any]]:
+    """Answer every order there is, then label what nobody ordered; yield each answer once it is on the disk."""
+    labels = run / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    for path in orders(run):
+        try:
+            order = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            log.warning("%s can't be read yet", path.name)
+            continue
+        here = {key: str(run / order[key]) for key in ("path", "before", "after") if order.get(key)}
+        told = answer(core, json.dumps(order | here), labels)
+        write_whole(answered(path), json.dumps(told).encode("utf-8"))
+        yield told
+    failed: set[str] = set()
+    while names := [name for name in pending(run) if name not in failed]:
+        if orders(run):
+            return  # a run that waits comes first
+        told = answer(core, json.dumps({"name": names[0], "path": str(run / "slices" / f"{names[0]}{_SLICE}")}), labels)
+        if told["error"]:
+            failed.add(names[0])
+        yield told
