@@ -121,7 +121,7 @@ def _checked(
         where = strokes != IGNORE
         if where.any():
             figures[name] = round(float((result.labels[where] == strokes[where]).mean()), 4)
-    known = model.known.widened(result.numbers.novelty)
+    known = model.known.taught(result.gist)
     return save(out, model.network, known, model.card.model_copy(update={"figures": figures}))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILLABLE_M = 1.2e-6
 #: An image with a novelty above this is so unlike what a network was trained on that its labels are no evidence.
-UNFAMILIAR = 1.5
+UNFAMILIAR = 0.7
 _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
 _PORE_OR_CBD = np.uint8(1 << Phase.PORE | 1 << Phase.CBD)
@@ -48,7 +48,7 @@ class SliceNumbers(BaseModel):
     electrode_intervals : for each of `electrode_fractions` what it is at least and at most, if every pixel of which a
     phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error
     beside : which of the slices `before` and `after` helped
-    novelty : how far the slice is from what the network was trained on: 1 is the edge, more is unfamiliar
+    novelty : how likely the image is of nothing that the network was trained on, 0..1 (analysis.known)
     seconds : wall time of the segmentation
     """
 
@@ -69,7 +69,7 @@ class SliceNumbers(BaseModel):
     confidence: Share
     doubt: Share
     electrode_intervals: dict[str, tuple[Share, Share]] = Field(default_factory=dict)
-    novelty: float = Field(default=0.0, ge=0)
+    novelty: Share = 0.0
     beside: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
 
@@ -78,14 +78,16 @@ class SliceNumbers(BaseModel):
 class Segmentation:
     """One slice, labelled: arrays uint8 (y, x) on the slice's own pixels.
 
-    `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255).
-    `doubtful` is 1 where another phase of the electrode has a probability of at least 0.25.
+    `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255);
+    `doubtful` is 1 where another phase of the electrode has a probability of at least 0.25. `gist` is what the
+    network's deepest level holds in the mean, (n,).
     """
 
     labels: NDArray[np.uint8]
     fine: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     doubtful: NDArray[np.uint8]
+    gist: NDArray[np.float32]
     numbers: SliceNumbers
 
 
@@ -170,6 +172,7 @@ class SegmentationCore:
             labels[at], fine[at], confidence[at], possible[at] = _decided(part.probabilities)
             size = np.float32(height * width)
             gist, weight = gist + size * part.gist, weight + size
+        gist = gist / weight
         if y_top_m is not None:
             above = slice(0, max(0, round(y_top_m / pixel_m)))
             for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (possible, 0)):
@@ -194,11 +197,11 @@ class SegmentationCore:
             doubt=int(((possible & _PORE_OR_CBD) == _PORE_OR_CBD)[inside].sum()) / counted if counted else 0.0,
             electrode_intervals=intervals(labels, possible),
             beside=tuple(name for name, one in (("before", before), ("after", after)) if one is not None),
-            novelty=self._known.novelty(gist / weight),
+            novelty=self._known.novelty(gist),
             seconds=time.perf_counter() - began,
         )
         doubtful = ((possible & (possible - 1)) != 0).astype(np.uint8)
-        return Segmentation(labels, fine, confidence, doubtful, numbers)
+        return Segmentation(labels, fine, confidence, doubtful, gist, numbers)
 
     def probabilities(
         self, channels: Channels, pixel_m: float, *, temperature: float | None = None

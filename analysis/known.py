@@ -1,9 +1,9 @@
-"""How far an image is from what a network was trained on, by what its deepest level holds.
+"""Whether an image is of the kind that a network was trained on, by what its deepest level holds.
 
-The level's mean over an image is one vector, its gist. The gists of training images have a mean and a covariance; an
-image's distance from them in those units (Mahalanobis) tells a kind of image that training never showed, which the
-network's own probabilities don't: it can be sure of nonsense (Lee et al., NeurIPS 2018, "A simple unified framework for
-detecting out-of-distribution samples").
+The level's mean over an image is one vector, its gist. A logistic regression tells the gists of training images from
+those of pictures that are no electrodes (analysis.strangers); it also tells others that nobody showed it, which the
+network's own probabilities don't: it can be sure of nonsense. Showing what is not meant is outlier exposure (Hendrycks
+et al., ICLR 2019, "Deep anomaly detection with outlier exposure").
 """
 
 from __future__ import annotations
@@ -15,72 +15,68 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-#: Directions of a gist that are kept, at most; the others hardly vary and would be noise over nothing.
-_DIRECTIONS = 48
-#: A deviation of less than this share of the largest is rounding.
-_NOTHING = 1e-4
-#: The distance of this share of training images is called 1.
-_WITHIN = 0.995
+#: Ridge on the weights of gists of unit deviation.
+_RIDGE = 1e-3
+#: Log-odds, at most, of an image that a model was taught: 12 %.
+_TAUGHT = -2.0
 
 
 @dataclass(frozen=True)
 class Known:
-    """What training images are like.
+    """What tells training images from others: novelty = sigmoid(weights . (gist - middle) + offset).
 
-    middle : mean gist (n,)
-    directions : the unit directions in which gists differ most, (k, n); deviation : how much along each, (k,)
-    rest : how much they differ in all the others together
-    scale : distance that hardly any training image exceeds
+    middle, weights : (n,)
     """
 
     middle: Floats
-    directions: Floats
-    deviation: Floats
-    rest: float
-    scale: float
+    weights: Floats
+    offset: float
 
     @classmethod
-    def of(cls, gists: Floats) -> Known:
-        """Describe training images by their gists, (images, n)."""
-        middle = gists.mean(axis=0)
-        off = gists - middle
-        _, spread, directions = np.linalg.svd(off, full_matrices=False)
-        kept = min(_DIRECTIONS, max(1, len(gists) // 4), int((spread > _NOTHING * max(spread[0], 1e-12)).sum()) or 1)
-        directions = directions[:kept]
-        deviation = np.maximum(spread[:kept] / np.sqrt(max(1, len(gists) - 1)), 1e-12)
-        rest = float(np.sqrt(np.mean(_remainder(off, directions) ** 2)))
-        free = cls(middle, directions, deviation, max(rest, _NOTHING * float(deviation[0])), 1.0)
-        distances = [free.novelty(gist) for gist in gists]
-        return replace(free, scale=float(np.quantile(distances, _WITHIN)) or 1.0)
+    def of(cls, known: Floats, strange: Floats) -> Known:
+        """Learn from the gists of training images and of others, (images, n) each; both count alike."""
+        from scipy import optimize
+
+        every = np.concatenate([known, strange]).astype(np.float64)
+        answer = np.concatenate([np.zeros(len(known)), np.ones(len(strange))])
+        share = np.concatenate([np.full(len(part), 0.5 / max(1, len(part))) for part in (known, strange)])
+        middle, deviation = every.mean(axis=0), every.std(axis=0)
+        unit = (every - middle) / np.where(deviation > 0, deviation, 1.0)
+
+        def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            odds = unit @ weights[:-1] + weights[-1]
+            off = share * (_sigmoid(odds) - answer)
+            cost = share @ (np.logaddexp(0.0, odds) - answer * odds) + _RIDGE * (weights[:-1] @ weights[:-1])
+            return float(cost), np.append(unit.T @ off + 2 * _RIDGE * weights[:-1], off.sum())
+
+        found = optimize.minimize(loss, np.zeros(unit.shape[1] + 1), jac=True, method="L-BFGS-B").x
+        weights = found[:-1] / np.where(deviation > 0, deviation, 1.0)
+        return cls(middle.astype(np.float32), weights.astype(np.float32), float(found[-1]))
 
     def novelty(self, gist: Floats) -> float:
-        """Return how far an image is from the training images, 0 in their middle, above 1 beyond nearly all of them."""
-        off = gist - self.middle
-        along = np.mean((self.directions @ off / self.deviation) ** 2)
-        beside = (_remainder(off[None], self.directions)[0] / self.rest) ** 2
-        return float(np.sqrt(0.5 * (along + beside)) / self.scale)
+        """Return how likely an image with this gist is none of the kind that is known, 0..1."""
+        return float(_sigmoid(np.asarray(self._odds(gist))))
 
-    def widened(self, novelty: float) -> Known:
-        """Return the same with an image of this novelty known: it is 1 at most from now on."""
-        return replace(self, scale=self.scale * max(1.0, novelty))
+    def taught(self, gist: Floats) -> Known:
+        """Return the same with images of this gist known, however strange they were."""
+        return replace(self, offset=self.offset - max(0.0, self._odds(gist) - _TAUGHT))
+
+    def _odds(self, gist: Floats) -> float:
+        return float(self.weights @ (gist - self.middle)) + self.offset
 
     def arrays(self) -> dict[str, Floats]:
         """Return what is kept beside the weights."""
         return {
-            "middle": np.asarray(self.middle, np.float32),
-            "directions": np.ascontiguousarray(self.directions, np.float32),
-            "deviation": np.asarray(self.deviation, np.float32),
-            "rest and scale": np.array([self.rest, self.scale], np.float32),
+            "middle": np.ascontiguousarray(self.middle, np.float32),
+            "weights": np.ascontiguousarray(self.weights, np.float32),
+            "offset": np.array([self.offset], np.float32),
         }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Floats]) -> Known:
         """Return what `arrays` gave."""
-        rest, scale = (float(value) for value in arrays["rest and scale"])
-        return cls(arrays["middle"], arrays["directions"], arrays["deviation"], rest, scale)
+        return cls(arrays["middle"], arrays["weights"], float(arrays["offset"][0]))
 
 
-def _remainder(off: Floats, directions: Floats) -> Floats:
-    """Return how long what is left of vectors (m, n) is, once what lies along the directions is taken off."""
-    left = off - (off @ directions.T) @ directions
-    return np.asarray(np.linalg.norm(left, axis=1), np.float32)
+def _sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))

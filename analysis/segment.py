@@ -45,7 +45,7 @@ class Agreement(BaseModel):
 class Summary(BaseModel):
     """What `segment_images` found, as written to summary.json; shares 0..1, lengths in metres, times in seconds.
 
-    `novelty` is that of the slice most unlike what the network was trained on; 1 is the edge of that.
+    `novelty` is that of the slice most unlike what the network was trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -62,7 +62,7 @@ class Summary(BaseModel):
     unfilled_share: Share
     confidence: Share
     doubt: Share
-    novelty: float
+    novelty: Share
     seconds: float
     model_id: str
     agreement: Agreement | None

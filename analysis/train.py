@@ -44,8 +44,8 @@ LIMITS: tuple[str, ...] = (
 _MULTIPLE = 32
 _PEAK_RATE = 3e-3
 _EMA = 0.995
-#: Batches of crops that tell what training images are like.
-_GISTS = 100
+#: Batches of crops, and their edges in pixels, that tell what training images are like.
+_GISTS, _GIST_CROPS = 100, (128, 192, 256)
 
 
 Progress = Callable[[str, int, int, float], None]
@@ -155,7 +155,7 @@ def train(
         if init is not None:
             network.load_state_dict(load(init, fused=False).network.state_dict())
         network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
-        known = Known.of(gists(network, plates, seed, crop))
+        known = knowing(network, plates, seed)
     finally:
         torch.set_num_threads(before)
     card = save(
@@ -286,20 +286,22 @@ def _unweighted(network: Network, weights: Tensor) -> None:
         bias.data -= weights.log().repeat_interleave(bias.numel() // len(Fine))
 
 
-def gists(network: Network, plates: Sequence[Plate], seed: int, crop: int) -> NDArray[np.float32]:
-    """Return what a network's deepest level holds of augmented crops of its training images, (images, n)."""
+def knowing(network: Network, plates: Sequence[Plate], seed: int) -> Known:
+    """Return what tells augmented crops of its training images from pictures that are no electrodes, for a network."""
     import torch
 
     from analysis.augment import draw
     from analysis.network import planes
+    from analysis.strangers import strange
 
     rng = np.random.default_rng([seed, 0x6157])
-    found = []
+    found: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     with torch.inference_mode():
         for _ in range(_GISTS):
-            drawn = draw(plates, BATCH, crop, rng)
-            found.append(network.with_gist(planes(drawn.greys, drawn.present, drawn.pixel_m))[1].numpy())
-    return np.concatenate(found)
+            drawn = draw(plates, BATCH, int(rng.choice(_GIST_CROPS)), rng)
+            for kept, batch in zip(found, (drawn, strange(drawn, rng)), strict=True):
+                kept.append(network.with_gist(planes(batch.greys, batch.present, batch.pixel_m))[1].numpy())
+    return Known.of(*(np.concatenate(part) for part in found))
 
 
 def half_precision() -> bool:

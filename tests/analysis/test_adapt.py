@@ -44,7 +44,7 @@ def test_strokes_on_an_image_make_its_labels_better(start: Path, tmp_path: Path)
     assert 0 < card.figures["right on its strokes"] <= 1
     assert "right on strokes kept back" in card.figures
     assert card.name.endswith("+strokes")
-    assert after.segment(image, PIXEL_M).numbers.novelty <= 1.0 + 1e-4  # it is known from now on
+    assert after.segment(image, PIXEL_M).numbers.novelty < 0.2  # it is known from now on
     # what it knew it still knows
     kept = [
         mean_iou(sum(confusion(core.segment(s.channels, s.pixel_m).labels, merged(s.fine)) for s in samples(1, 3)))

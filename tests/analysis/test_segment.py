@@ -183,12 +183,12 @@ def test_an_image_of_something_else_is_labelled_but_not_believed(
     files: dict[str, Path], small_model: Path, tmp_path: Path
 ) -> None:
     model = load(small_model, fused=False)
-    narrow = replace(model.known, scale=0.01 * model.known.scale)
+    narrow = replace(model.known, offset=model.known.offset + 50)
     save(tmp_path / "narrow", model.network, narrow, model.card)
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "narrow")
     assert summary.novelty > UNFAMILIAR
     assert "unlike anything the network was trained on" in " ".join(summary.remarks)
-    wide = replace(model.known, scale=100 * model.known.scale)
+    wide = replace(model.known, offset=model.known.offset - 50)
     save(tmp_path / "wide", model.network, wide, model.card)
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "wide")
     assert "unlike" not in " ".join(summary.remarks)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from skimage import data
 
 from analysis import SegmentationCore, segment_images
+from analysis.core import UNFAMILIAR
 from analysis.model import WEIGHTS
 from analysis.phases import Fine
 
@@ -24,7 +27,17 @@ def test_the_packages_own_network_loads() -> None:
     assert card.classes == tuple(fine.name.lower() for fine in Fine)
     assert card.seed % 2 == 0
     assert card.figures["mean iou"] >= 0.74
+    assert card.figures["mean iou filled inner"] >= 0.9
+    assert card.figures["calibration error"] < 0.03
     assert (WEIGHTS / "weights.safetensors").stat().st_size < 6_000_000
+
+
+@pytest.mark.parametrize("name", ["coins", "page", "text", "brick", "grass"])
+def test_a_photograph_is_not_believed(name: str) -> None:
+    photograph = np.asarray(getattr(data, name)(), np.float32) / 255
+    for detectors in (("CBS", "TLD"), ("CBS",)):
+        numbers = SegmentationCore().segment(dict.fromkeys(detectors, photograph), 60e-9).numbers
+        assert numbers.novelty > UNFAMILIAR
 
 
 @pytest.mark.parametrize("detectors", FLOORS, ids="+".join)
@@ -38,4 +51,5 @@ def test_a_real_micrograph_is_labelled_as_its_authors_did(tmp_path: Path, detect
         reference=REAL / "label-left.png",
     )
     assert summary.agreement is not None
+    assert summary.novelty < UNFAMILIAR
     assert summary.agreement.mean_iou >= FLOORS[detectors]
