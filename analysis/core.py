@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILLABLE_M = 1.2e-6
 #: An image with a novelty above this is so unlike what a network was trained on that its labels are no evidence.
-UNFAMILIAR = 0.7
+UNFAMILIAR = 0.6
 _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
 _PORE_OR_CBD = np.uint8(1 << Phase.PORE | 1 << Phase.CBD)

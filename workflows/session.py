@@ -104,7 +104,6 @@ class Session:
         for name in set_aside_damaged(self.folder, self.journal):
             self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
         if state_of(self.journal) == "done":
-            self._label_the_rest()
             self._results()
             return DONE
         self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
@@ -193,7 +192,7 @@ class Session:
         )  # fmt: skip
 
     def _label_the_rest(self) -> None:
-        """Have the slices labelled that a run had not got its labels for when it ended."""
+        """Have the slices labelled that have no labels yet, and all once more with the slices on both sides."""
         self._virtual = bool((self.journal.meta("instrument") or {}).get("virtual", False))
         evidence = Labels(self.folder, self._follower, self.recipe.fillable)
         refilled = {int(row["after_slice"]) for row in results.fill_rows(self.journal)}
@@ -210,7 +209,8 @@ class Session:
             evidence.finish(f"s{k:04d}", frame, beside[k], after)
 
     def _results(self) -> None:
-        """Wait for the last labels; write summary, volume, report; name the files."""
+        """Have the last labels made; write summary, volume, report; name the files."""
+        self._label_the_rest()
         missing = [] if self._follower is None else self._follower.close(max(_LABELS_S, self._follower.patience_s()))
         if missing:
             log.warning("no labels for %s", ", ".join(missing))
