@@ -98,7 +98,11 @@ def adapt(
             "steps": start.card.steps + steps,
             "seconds": round(time.perf_counter() - began, 1),
             "figures": figures,
-            "limits": (*start.card.limits, "taught by strokes on one image: made for images like that one"),
+            "limits": (
+                *start.card.limits,
+                "taught by strokes on one image: made for images like that one",
+                "an image stranger to the first model than that one is known too: its novelty tells less",
+            ),
         }
     )
     save(out, network, start.known, card)
@@ -191,7 +195,9 @@ def _taught(
             said = torch.softmax(merged_scores(before.told([level[:_MARKED] for level in levels])), dim=1)
         scores = merged_scores(network.told(levels))
         here, there = scores[:_MARKED], scores[_MARKED:]
-        strokes = functional.cross_entropy(here, own.fine, weights, ignore_index=IGNORE, label_smoothing=0.02)
+        strokes = functional.cross_entropy(
+            here, own.fine, weights, ignore_index=IGNORE, label_smoothing=0.02, reduction="sum"
+        ) / max(1, int((own.fine != IGNORE).sum()))
         drift = -(said * torch.log_softmax(here, dim=1)).sum(dim=1)
         memory = (drift * (own.fine == IGNORE)).mean()
         kept = functional.cross_entropy(there, merged_codes(old.fine), ignore_index=IGNORE)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.network import Channels
 
 FILLABLE_M = 1.2e-6
-#: An image with a novelty above this is so unlike what a network was trained on that its labels are no evidence.
+#: An image with a novelty above this is so unlike what a network was trained on that its labels don't ask for a refill.
 UNFAMILIAR = 0.6
 _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
@@ -46,7 +46,8 @@ class SliceNumbers(BaseModel):
     confidence : mean probability of the label given, over what is not outside
     doubt : share of what is not outside where pore and CBD are both likely (each at least 0.25)
     electrode_intervals : for each of `electrode_fractions` what it is at least and at most, if every pixel of which a
-    phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error
+    phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error; pixels
+    that are labelled collector or outside don't count
     beside : which of the slices `before` and `after` helped
     novelty : how likely the image is of nothing that the network was trained on, 0..1 (analysis.known)
     seconds : wall time of the segmentation
@@ -79,7 +80,7 @@ class Segmentation:
     """One slice, labelled: arrays uint8 (y, x) on the slice's own pixels.
 
     `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255);
-    `doubtful` is 1 where another phase of the electrode has a probability of at least 0.25. `gist` is what the
+    `doubtful` is 1 where another phase has a probability of at least 0.25. `gist` is what the
     network's deepest level holds in the mean, (n,).
     """
 
@@ -241,8 +242,7 @@ def _decided(
         labels[better] = phase
         np.copyto(fine, winner, where=better)
         np.maximum(best, total, out=best)
-        if phase in ELECTRODE:
-            possible |= (total > _UNSURE) * np.uint8(1 << phase)
+        possible |= (total > _UNSURE) * np.uint8(1 << phase)
     return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), possible
 
 

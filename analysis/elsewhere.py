@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import sys
 import threading
 from collections.abc import Iterable
@@ -16,13 +17,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from analysis.files import write_whole
+from analysis.follow import FINAL
 from analysis.watch import ANSWER, ORDER, ORDERS
 
 _POLL_S = 0.1
 
 
-def relay(line: str, labels: Path) -> dict[str, Any]:
-    """Write one order for the other side and return its answer; paths are told relative to the run's folder."""
+def relay(line: str, labels: Path, gone: threading.Event) -> dict[str, Any]:
+    """Write one order for the other side and return its answer; paths are told relative to the run's folder.
+
+    Once who asked is `gone` it is left to whoever asks next, and what is returned is nobody's.
+    """
     order = json.loads(line)
     run = labels.resolve().parent
     for key in ("path", "before", "after"):
@@ -34,14 +39,14 @@ def relay(line: str, labels: Path) -> dict[str, Any]:
     written, told = folder / f"{name}{ORDER}", folder / f"{name}{ANSWER}"
     told.unlink(missing_ok=True)  # of an order before, whose asker is gone
     write_whole(written, json.dumps(order).encode("utf-8"))
-    pause = threading.Event()
     while not told.exists():
-        pause.wait(_POLL_S)
+        if gone.wait(_POLL_S) and not told.exists():
+            return {"name": order["name"], "labels": None, "numbers": None, "error": "nobody asks any more"}
     answer: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
-    written.unlink()
-    told.unlink()
+    written.unlink(missing_ok=True)
+    told.unlink(missing_ok=True)
     if answer["labels"]:
-        place = labels / "final" if order.get("final") else labels
+        place = labels / FINAL if order.get("final") else labels
         answer["labels"] = str(place / f"{order['name']}.tif")
     return answer
 
@@ -53,10 +58,25 @@ def serve(lines: Iterable[str], out: IO[str], labels: Path) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
+    waiting: queue.Queue[str | None] = queue.Queue()
+    gone = threading.Event()
+
+    def listen() -> None:
+        for line in lines:
+            waiting.put(line)
+        gone.set()  # its input has ended: who started it is dead, or has no more to ask
+        waiting.put(None)
+
     say({"ready": True, "model_id": "elsewhere"})
-    for line in lines:
-        if line.strip():
-            say(relay(line, labels))
+    threading.Thread(target=listen, name="orders", daemon=True).start()
+    while (line := waiting.get()) is not None:
+        if not line.strip():
+            continue
+        try:
+            say(relay(line, labels, gone))
+        except (OSError, ValueError) as error:
+            name = json.loads(line).get("name") if line.startswith("{") else None
+            say({"name": name, "labels": None, "numbers": None, "error": f"{type(error).__name__}: {error}"})
 
 
 def main(arguments: list[str] | None = None) -> int:

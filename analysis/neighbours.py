@@ -23,8 +23,12 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
     Slices of another size or pixel, without a common detector, or moved by more than a tenth of the picture, can't.
     """
     first = next(iter(this.channels.values()))
+    from analysis.network import ALONE, detector_of
+
     common = [name for name in this.channels if name in beside.channels]
-    if not common or not math.isclose(this.pixel_m, beside.pixel_m, rel_tol=1e-3):
+    if not any(detector_of(name) in ALONE for name in common) or not math.isclose(
+        this.pixel_m, beside.pixel_m, rel_tol=1e-3
+    ):
         return None
     if any(image.shape != first.shape for image in beside.channels.values()):
         return None
@@ -34,4 +38,6 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
     back = (-round(stride * off[0]), -round(stride * off[1]))
     if max(abs(back[0]) / first.shape[0], abs(back[1]) / first.shape[1]) > _FARTHEST:
         return None
-    return {name: np.asarray(moved(beside.channels[name], back), np.float32) for name in common}
+    known = moved(np.ones(first.shape, np.bool_), back)
+    # where the neighbour shows nothing this slice stands in for it
+    return {name: np.where(known, moved(beside.channels[name], back), this.channels[name]) for name in common}

@@ -22,6 +22,8 @@ _ENOUGH, _KEPT_BACK = 10, 5
 #: A colour counts as a phase's own within this distance in each of red, green, blue: soft brushes mix edges.
 _NEAR = 24
 _SPOT_M = 1.0e-6
+#: More of an image is never marked by strokes, but by a mistake.
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def read_scribbles(path: Path) -> NDArray[np.uint8]:
         return _codes(found, path)
     try:
         with Image.open(path) as picture:
-            if picture.mode in ("RGB", "RGBA"):
+            if picture.mode in ("RGB", "RGBA") or (picture.mode == "P" and not _ours(picture)):
                 return _by_colour(np.asarray(picture.convert("RGBA")))
             if picture.mode not in ("P", "L"):
                 msg = f"{path}: strokes are an 8-bit image of label codes or of the phases' colours, not {picture.mode}"
@@ -73,6 +75,12 @@ def read_scribbles(path: Path) -> NDArray[np.uint8]:
     except (UnidentifiedImageError, OSError) as error:
         msg = f"{path} cannot be read as an image: {error}"
         raise ValueError(msg) from error
+
+
+def _ours(picture: Image.Image) -> bool:
+    """Tell whether an image's palette is the template's: its indices are codes then; other programs' are anything."""
+    palette = picture.getpalette() or []
+    return all(tuple(palette[3 * phase : 3 * phase + 3]) == colour for phase, colour in COLOURS.items())
 
 
 def _codes(found: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
@@ -86,7 +94,8 @@ def _by_colour(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     strokes = np.full(rgba.shape[:2], IGNORE, np.uint8)
     for phase, colour in COLOURS.items():
         off = np.abs(rgba[..., :3].astype(int) - np.array(colour)).max(axis=2)
-        strokes[(off <= _NEAR) & (rgba[..., 3] > 127)] = phase
+        near = _NEAR if max(colour) > min(colour) else 2  # a grey must be that very grey: images are full of others
+        strokes[(off <= near) & (rgba[..., 3] > 127)] = phase
     return strokes
 
 
@@ -129,6 +138,9 @@ def check(scribbles: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
     meant = ", ".join(f"{int(phase)} {NAMES[phase]}" for phase in Phase)
     if wrong := sorted(codes - {int(phase) for phase in Phase}):
         msg = f"strokes have the codes {wrong}; labels are {meant}, and {IGNORE} is unmarked"
+        raise ValueError(msg)
+    if (scribbles != IGNORE).mean() > _MOST:
+        msg = f"more than {100 * _MOST:.0f} % of the image is marked: strokes are few, and {IGNORE} is unmarked"
         raise ValueError(msg)
     if len(codes) < 2:
         found = ", ".join(NAMES[Phase(code)] for code in codes) or "nothing"

@@ -19,21 +19,23 @@ Grey = NDArray[np.float64]
 
 
 def strange(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Return a batch of the same size, pixel sizes and detectors in which nothing is an electrode as it should be."""
+    """Return a batch like another, the same images shown, in which nothing is an electrode as it should be."""
     count, _, height, width = batch.greys.shape
+    each = len(DETECTORS)
     greys = torch.zeros_like(batch.greys)
-    present = batch.present.clone()
-    present[:, len(DETECTORS) :] = 0.0
     for index in range(count):
-        if rng.random() < 0.5:
+        fine = batch.fine[index].numpy()
+        nothing = rng.random() < 0.5
+        if nothing:
             one = _FROM_NOTHING[int(rng.integers(len(_FROM_NOTHING)))]((height, width), rng)
-            pictures = np.stack([_noisy(one, rng) for _ in DETECTORS])
         else:
-            real = batch.greys[index, : len(DETECTORS)].numpy().astype(float)
-            pictures = _WRONG[int(rng.integers(len(_WRONG)))](real, batch.fine[index].numpy(), rng)
-        greys[index, : len(DETECTORS)] = torch.from_numpy(pictures.clip(0, 1).astype(np.float32))
-    mask = present.view(count, IMAGES, 1, 1)
-    return Batch(greys * mask, present, torch.full_like(batch.fine, IGNORE), batch.pixel_m)
+            wrong = _WRONG[int(rng.integers(len(_WRONG)))]
+        for first in range(0, IMAGES, each):  # the slices beside are as strange, and nearly the same
+            real = batch.greys[index, first : first + each].numpy().astype(float)
+            pictures = np.stack([_noisy(one, rng) for _ in DETECTORS]) if nothing else wrong(real, fine, rng)
+            greys[index, first : first + each] = torch.from_numpy(pictures.clip(0, 1).astype(np.float32))
+    mask = batch.present.view(count, IMAGES, 1, 1)
+    return Batch(greys * mask, batch.present, torch.full_like(batch.fine, IGNORE), batch.pixel_m)
 
 
 def _noisy(picture: Grey, rng: np.random.Generator) -> Grey:

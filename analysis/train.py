@@ -155,7 +155,7 @@ def train(
         if init is not None:
             network.load_state_dict(load(init, fused=False).network.state_dict())
         network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
-        known = knowing(network, plates, seed)
+        known = knowing(network, plates, seed, min(_GISTS, 2 + steps // 10))
     finally:
         torch.set_num_threads(before)
     card = save(
@@ -286,7 +286,7 @@ def _unweighted(network: Network, weights: Tensor) -> None:
         bias.data -= weights.log().repeat_interleave(bias.numel() // len(Fine))
 
 
-def knowing(network: Network, plates: Sequence[Plate], seed: int) -> Known:
+def knowing(network: Network, plates: Sequence[Plate], seed: int, batches: int = _GISTS) -> Known:
     """Return what tells augmented crops of its training images from pictures that are no electrodes, for a network."""
     import torch
 
@@ -297,7 +297,7 @@ def knowing(network: Network, plates: Sequence[Plate], seed: int) -> Known:
     rng = np.random.default_rng([seed, 0x6157])
     found: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     with torch.inference_mode():
-        for _ in range(_GISTS):
+        for _ in range(batches):
             drawn = draw(plates, BATCH, int(rng.choice(_GIST_CROPS)), rng)
             for kept, batch in zip(found, (drawn, strange(drawn, rng)), strict=True):
                 kept.append(network.with_gist(planes(batch.greys, batch.present, batch.pixel_m))[1].numpy())

@@ -28,7 +28,14 @@ def orders(run: Path) -> list[Path]:
     """Return the orders of a run that have no answer yet, oldest first."""
     folder = run / "labels" / ORDERS
     waiting = [path for path in folder.glob(f"*{ORDER}") if not answered(path).exists()]
-    return sorted(waiting, key=lambda path: (path.stat().st_mtime, path.name))
+    return sorted(waiting, key=lambda path: (_age(path), path.name))
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0  # taken back in this very moment
 
 
 def answered(order: Path) -> Path:
@@ -44,8 +51,21 @@ def pending(run: Path) -> list[str]:
     return [name for name in names if name not in ordered and not (labels / f"{name}.json").exists()]
 
 
-def work(core: SegmentationCore, run: Path) -> Iterator[dict[str, Any]]:
-    """Answer every order there is, then label what nobody ordered; yield each answer once it is on the disk."""
+def work(
+    core: SegmentationCore, run: Path, failed: set[str], *, fillable_m: float, ordering: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Answer every order there is, then label what nobody ordered; yield each answer once it is on the disk.
+
+    Parameters
+    ----------
+    failed : names of slices that can't be labelled, not tried again; those that turn out so are added
+    fillable_m : width (m) below which a pore counts as fillable, for slices that nobody ordered
+    ordering : the run goes on and orders its slices itself
+
+    Raises
+    ------
+    OSError : the folder is away
+    """
     labels = run / "labels"
     labels.mkdir(parents=True, exist_ok=True)
     for path in orders(run):
@@ -58,11 +78,11 @@ def work(core: SegmentationCore, run: Path) -> Iterator[dict[str, Any]]:
         told = answer(core, json.dumps(order | here), labels)
         write_whole(answered(path), json.dumps(told).encode("utf-8"))
         yield told
-    failed: set[str] = set()
-    while names := [name for name in pending(run) if name not in failed]:
+    while names := [] if ordering else [name for name in pending(run) if name not in failed]:
         if orders(run):
             return  # a run that waits comes first
-        told = answer(core, json.dumps({"name": names[0], "path": str(run / "slices" / f"{names[0]}{_SLICE}")}), labels)
+        path = run / "slices" / f"{names[0]}{_SLICE}"
+        told = answer(core, json.dumps({"name": names[0], "path": str(path), "fillable_m": fillable_m}), labels)
         if told["error"]:
             failed.add(names[0])
         yield told

@@ -241,23 +241,30 @@ def follow(
 
     from analysis.core import SegmentationCore
     from analysis.watch import work
+    from workflows.launch import runs
+    from workflows.recipe import load
     from workflows.store import RunFolder
 
-    run = RunFolder.open(directory).root
+    folder = RunFolder.open(directory)
+    run, fillable_m = folder.root, load(folder.recipe).fillable
     torch.set_num_threads(threads)
     try:
         core = SegmentationCore(model, device)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise Wrong(str(error).splitlines()[0]) from error
     say(f"{core.model_id} on {device} follows {run}; Ctrl+C ends it, the run goes on")
-    pause, bad, done = threading.Event(), 0, False
+    pause, bad, failed, done = threading.Event(), 0, set[str](), False
     while not done:
-        for told in work(core, run):
-            if told["error"]:
-                bad += 1
-                complain(f"{told['name']}: {told['error']}")
-            else:
-                say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
+        try:
+            ordering = runs(folder) and not once
+            for told in work(core, run, failed, fillable_m=fillable_m, ordering=ordering):
+                if told["error"]:
+                    bad += 1
+                    complain(f"{told['name']}: {told['error']}")
+                else:
+                    say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
+        except OSError as error:  # the share is away for a moment
+            complain(str(error))
         done = once or pause.wait(poll)
     return FAILED if bad else DONE
 

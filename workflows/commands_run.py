@@ -99,7 +99,7 @@ def run(
 def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
-    model: Model = "package",
+    model: Annotated[str | None, typer.Option("--model", help="As for run; that of the run if not given.")] = None,
     adopt: Annotated[
         bool | None, typer.Option("--adopt/--restore", help="Keep what a person set by eye meanwhile, or set it back.")
     ] = None,
@@ -123,7 +123,9 @@ def resume(
     hands: Choice | None = None if adopt is None else "adopt" if adopt else "restore"
     with (
         Journal(folder.journal) as journal,
-        Session(folder, journal, recipe, model=model, hands=hands, alone=alone) as session,
+        Session(
+            folder, journal, recipe, model=model or str(journal.meta("model") or "package"), hands=hands, alone=alone
+        ) as session,
     ):
         return session.work(until)
 

@@ -45,9 +45,10 @@ class Labels:
         if self._follower is None or (before is None and after is None):
             return
         beside = [place for place, one in (("before", before), ("after", after)) if one is not None]
-        made = self._folder.final_numbers(name)
-        if made is not None and made["frame_sha256"] == ref.sha256 and set(beside) <= set(made["beside"]):
-            return
+        for made in (self._folder.final_numbers(name), self._folder.numbers(name)):
+            known = made is not None and made["frame_sha256"] == ref.sha256
+            if made is not None and known and set(beside) <= set(made.get("beside", ())):
+                return
         earlier, later = (None if one is None else self._folder.root / one.name for one in (before, after))
         path = self._folder.root / ref.name
         self._follower.submit(name, path, self._fillable_m, before=earlier, after=later, final=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -77,13 +78,18 @@ class Follower:
     log_file : where its standard error goes, appended
     restarts : how often in a row it is started again without an answer in between before it is given up
     hang_s : how long a single slice may take before the process counts as hung and is ended
+    far : the work is done on another machine, which may be away for hours: that is no reason to give up, nor for a
+        decision to wait longer than a minute
     """
 
-    def __init__(self, command: Sequence[str], *, log_file: Path, restarts: int = 3, hang_s: float = 300.0) -> None:
+    def __init__(
+        self, command: Sequence[str], *, log_file: Path, restarts: int = 3, hang_s: float = 300.0, far: bool = False
+    ) -> None:
         self._command = list(command)
         self._log_file = log_file
-        self._restarts = restarts
-        self._hang_s = hang_s
+        self._restarts = sys.maxsize if far else restarts
+        self._hang_s = math.inf if far else hang_s
+        self._far = far
         self._changed = threading.Condition()
         self._waiting: deque[_Order] = deque()
         self._current: _Order | None = None
@@ -163,6 +169,8 @@ class Follower:
         """How long a decision waits for its evidence, seconds: three times the core's own estimate, or a minute."""
         with self._changed:
             owed = len(self._waiting) + (self._current is not None)
+        if self._far:
+            return PATIENCE_S
         return max(PATIENCE_S, 3.0 * self.seconds_per_slice * max(1, owed))
 
     def wait(self, names: Iterable[str], timeout_s: float) -> list[str]:
@@ -221,7 +229,7 @@ class Follower:
                     log.error("segmentation core: %s", self._given_up)
                     self._changed.notify_all()
                     return
-                self._changed.wait(min(2.0, 0.1 * 2**self._failures))
+                self._changed.wait(min(2.0, 0.1 * 2 ** min(self._failures, 5)))
 
     def _launch(self) -> subprocess.Popen[str] | None:
         root = str(Path(__file__).resolve().parent.parent)
@@ -312,7 +320,7 @@ class Follower:
         log.warning("the segmentation core %s; start %d", how, self.starts)
         if self._current is not None:
             order, self._current = self._current, None
-            if order.deaths:
+            if order.deaths and not self._far:
                 self._answer(order, None, None, f"the segmentation core {how} twice on this slice", 0.0)
             else:
                 self._waiting.appendleft(replace(order, deaths=1))

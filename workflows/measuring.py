@@ -72,14 +72,15 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
     for row in rows:
         truth_path = folder.truth / f"{row['uid']}.tif"
         labels_path = folder.label_path(row["name"])
-        if not truth_path.exists() or not labels_path.exists():
+        live_path = folder.labels / f"{row['name']}.tif"
+        if not truth_path.exists() or not live_path.exists():
             continue
         truth = merged(np.asarray(tifffile.imread(truth_path), np.uint8))
         labels = np.asarray(tifffile.imread(labels_path), np.uint8)
         sure = np.asarray(tifffile.imread(labels_path.with_name(f"{row['name']}-confidence.tif")), np.uint8)
         counts += confusion(labels, truth)
         inner += confusion(labels, np.where(at_boundary(truth), np.uint8(IGNORE), truth))
-        live += confusion(np.asarray(tifffile.imread(folder.labels / f"{row['name']}.tif"), np.uint8), truth)
+        live += confusion(np.asarray(tifffile.imread(live_path), np.uint8), truth)
         reliability += reliability_of(labels, sure, truth)
         inside = truth[(truth != Phase.OUTSIDE)]
         for phase in Phase:

@@ -142,13 +142,14 @@ def fill_rows(journal: Journal) -> list[dict[str, Any]]:
     rows = []
     acts = journal.acts()
     zero = ruler_zero(journal)
-    asked = [row["after_slice"] for row in decisions(journal) if row["fill"]]
-    number = 0
+    imaged = 0
+    followed: dict[str, int] = {}
+    for act in acts:  # whoever asked for a fill, it followed the image taken last
+        if act.key.startswith("slice/") and act.key.endswith("/image"):
+            imaged = int(act.key.split("/")[1])
+        followed.setdefault(act.key.split("/")[0], imaged)
     for key in fills(acts):
-        after = 0
-        if key.startswith("refill"):
-            after = int(asked[number]) if number < len(asked) else 0
-            number += 1
+        after = followed[key]
         plane = journal.find(f"{key}/plane")
         old = float(plane.args["expected_m"]) if plane is not None else None
         new = None

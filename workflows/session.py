@@ -17,7 +17,7 @@ from workflows import results, showing
 from workflows.amendments import all_amendments, amended
 from workflows.envelope import envelope
 from workflows.evidence import Labels
-from workflows.follower import Follower, core_command
+from workflows.follower import ELSEWHERE, Follower, core_command
 from workflows.handle import Telling
 from workflows.handover import Change, Choice
 from workflows.journal import Journal
@@ -67,6 +67,7 @@ class Session:
         self.journal = journal
         self.recipe = recipe
         self._model = model
+        journal.set_meta("model", model)  # who resumes goes on with it
         self._hands = hands
         self._alone = alone
         self._remote: Any = None
@@ -99,7 +100,7 @@ class Session:
         """
         if self._model != NO_MODEL:
             core = core_command(self._model, self.folder.labels)
-            self._follower = Follower(core, log_file=self.folder.root / "core.log")
+            self._follower = Follower(core, log_file=self.folder.root / "core.log", far=self._model == ELSEWHERE)
             self._follower.start()  # it loads its network while the server builds the instrument
         for name in set_aside_damaged(self.folder, self.journal):
             self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
@@ -192,18 +193,22 @@ class Session:
         )  # fmt: skip
 
     def _label_the_rest(self) -> None:
-        """Have the slices labelled that have no labels yet, and all once more with the slices on both sides."""
+        """Have the slices labelled that have no labels; when all is done, once more with those on both sides."""
         self._virtual = bool((self.journal.meta("instrument") or {}).get("virtual", False))
         evidence = Labels(self.folder, self._follower, self.recipe.fillable)
         refilled = {int(row["after_slice"]) for row in results.fill_rows(self.journal)}
         frames = {
             int(act.key.split("/")[1]): FrameRef.model_validate(act.result)
             for act in self.journal.acts("slice/", kind="frame")
-            if act.key.endswith("/image") and act.has_outcome
+            if act.key.endswith("/image")
+            and act.has_outcome
+            and self.folder.frame_path("slices", f"s{act.key.split('/')[1]}").exists()
         }
         beside = {k: (None if k - 1 in refilled else frames.get(k - 1)) for k in frames}
         for k, frame in frames.items():
             evidence.submit(f"s{k:04d}", frame, beside[k])
+        if state_of(self.journal) != "done":
+            return  # whoever stopped or held the run waits for it
         for k, frame in frames.items():  # a second look, with the slices on both sides; those given live are kept
             after = None if k in refilled else frames.get(k + 1)
             evidence.finish(f"s{k:04d}", frame, beside[k], after)

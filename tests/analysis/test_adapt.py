@@ -24,22 +24,23 @@ PIXEL_M = 60e-9
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has learnt a little."""
     folder = tmp_path_factory.mktemp("start")
-    train(samples(0, 6), steps=90, seed=0, out=folder, base=8, batch=4, crop=96, validate=samples(1, 4))
+    train(samples(0, 6), steps=80, seed=0, out=folder, base=6, batch=4, crop=96, validate=samples(1, 2))
     return folder
 
 
-def test_strokes_on_an_image_make_its_labels_better(start: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_strokes_on_an_image_make_its_labels_better(tmp_path: Path) -> None:
     sample = drawn(77)
     # another deposit, another binder: darker platinum, brighter CBD than the model knows
     image = {name: (0.55 * grey + 0.12).astype(np.float32) for name, grey in sample.channels.items()}
     reference = merged(sample.fine)
     marked = strokes(reference, 24, 0)
     scored = np.where(marked == IGNORE, reference, np.uint8(IGNORE))
-    before = SegmentationCore(start)
-    card = adapt(image, marked, PIXEL_M, tmp_path / "taught", model=start, steps=60)
+    before = SegmentationCore()
+    card = adapt(image, marked, PIXEL_M, tmp_path / "taught", steps=40)
     after = SegmentationCore(tmp_path / "taught")
     gained = [mean_iou(confusion(core.segment(image, PIXEL_M).labels, scored)) for core in (before, after)]
-    assert gained[1] > gained[0] + 0.02
+    assert gained[1] > gained[0] + 0.05
     assert card.figures["strokes"] >= 20
     assert 0 < card.figures["right on its strokes"] <= 1
     assert "right on strokes kept back" in card.figures

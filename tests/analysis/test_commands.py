@@ -18,6 +18,7 @@ from workflows import cli
 from workflows.journal import Journal
 from workflows.store import RunFolder
 
+RECIPES = Path(cli.__file__).parent / "recipes"
 SAMPLE = drawn(5, (180, 200))
 
 
@@ -97,7 +98,7 @@ def test_another_machine_labels_what_is_there(
     small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunFolder.create(tmp_path / "RUN")
-    run.write_recipe("kintsugi: 1\n")
+    run.write_recipe((RECIPES / "first-run.yaml").read_text())
     Journal.create(run.journal, run_id="r1", instrument={"virtual": True}).close()
     save(run.slices / "s0001.ome.tif")
     asked = ["follow", str(run.root), "--model", str(small_model), "--once"]

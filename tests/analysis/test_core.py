@@ -125,8 +125,9 @@ def test_shares_lie_within_what_doubt_leaves_open(core: SegmentationCore) -> Non
 def test_intervals_by_hand() -> None:
     pore, cbd, active = (1 << phase for phase in (Phase.PORE, Phase.CBD, Phase.ACTIVE))
     labels = np.array([[1, 1, 2, 3, 4]], np.uint8)
-    possible = np.array([[pore, pore | cbd, cbd | pore, active, 0]], np.uint8)
-    assert intervals(labels, possible) == {"pore": (0.25, 0.75), "cbd": (0.0, 0.5), "active": (0.25, 0.25)}
+    collector = 1 << Phase.COLLECTOR
+    possible = np.array([[pore, pore | cbd, cbd | pore, active | collector, collector]], np.uint8)
+    assert intervals(labels, possible) == {"pore": (0.25, 0.75), "cbd": (0.0, 0.5), "active": (0.0, 0.25)}
     nothing = np.zeros((2, 2), np.uint8)
     assert intervals(nothing, nothing)["pore"] == (0.0, 0.0)
 

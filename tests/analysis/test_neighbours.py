@@ -25,6 +25,13 @@ def test_a_slice_that_has_drifted_is_moved_back(off: tuple[int, int]) -> None:
     assert np.abs(found["CBS"][middle] - this.channels["CBS"][middle]).max() < 1e-6
 
 
+def test_where_the_neighbour_shows_nothing_this_slice_stands_in() -> None:
+    this = part(30, 40)
+    found = laid_over(this, part(30, 49))
+    assert found is not None
+    assert np.array_equal(found["CBS"][:, :9], this.channels["CBS"][:, :9])
+
+
 def test_only_detectors_that_both_have_help() -> None:
     found = laid_over(part(30, 40), part(30, 40, names=("TLD",)))
     assert found is not None

@@ -20,7 +20,7 @@ def strokes() -> np.ndarray:
     return drawn
 
 
-@pytest.mark.parametrize("how", ["palette", "grey", "colours", "see-through", "tiff"])
+@pytest.mark.parametrize("how", ["palette", "grey", "colours", "another palette", "see-through", "tiff"])
 def test_what_was_painted_is_read_whatever_the_program_made_of_it(tmp_path: Path, how: str) -> None:
     drawn, path = strokes(), tmp_path / ("s.tif" if how == "tiff" else "s.png")
     if how == "tiff":
@@ -35,6 +35,8 @@ def test_what_was_painted_is_read_whatever_the_program_made_of_it(tmp_path: Path
             coloured = picture.convert("RGBA")
         if how == "colours":
             coloured.convert("RGB").save(path)
+        if how == "another palette":
+            coloured.convert("RGB").quantize(8).save(path)
         if how == "see-through":
             pixels = np.asarray(coloured).copy()
             pixels[drawn == IGNORE] = (0, 0, 0, 0)
@@ -60,6 +62,8 @@ def test_strokes_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     alone = np.where(drawn == Phase.CBD, drawn, np.uint8(IGNORE))
     with pytest.raises(ValueError, match="mark cbd; mark at least two"):
         check(alone, drawn.shape)
+    with pytest.raises(ValueError, match="more than 50 % of the image is marked"):
+        check(np.where(drawn == IGNORE, np.uint8(0), drawn), drawn.shape)
     with pytest.raises(ValueError, match="mark nothing"):
         check(np.full_like(drawn, IGNORE), drawn.shape)
     (tmp_path / "no.png").write_text("no picture")

@@ -106,7 +106,7 @@ def test_files_that_name_their_channels_need_nothing_else(small_model: Path, tmp
         pixels = np.stack([bytes_of(image) for image in (*sample.channels.values(), sample.channels["CBS"])])
         meta = {
             "axes": "CYX",
-            "Channel": {"Name": ["CBS", "TLD", "ETD"]},
+            "Channel": {"Name": ["CBS", "TLD", "ICE"]},
             "PhysicalSizeX": 60.0,
             "PhysicalSizeXUnit": "nm",
             "PhysicalSizeY": 60.0,
@@ -116,7 +116,7 @@ def test_files_that_name_their_channels_need_nothing_else(small_model: Path, tmp
     summary = segment_images({}, tmp_path / "out", inputs=[tmp_path / "RUN"], model=small_model)
     assert summary.slices == 2
     assert summary.pixel_m == pytest.approx(60e-9)
-    assert (summary.channels, summary.ignored_channels) == (("CBS", "TLD"), ("ETD",))
+    assert (summary.channels, summary.ignored_channels) == (("CBS", "TLD"), ("ICE",))
 
 
 def test_a_picture_without_names_counts_as_cbs(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_an_image_of_something_else_is_labelled_but_not_believed(
     files: dict[str, Path], small_model: Path, tmp_path: Path
 ) -> None:
     model = load(small_model, fused=False)
-    narrow = replace(model.known, offset=model.known.offset + 50)
+    narrow = replace(model.known, weights=0 * model.known.weights, offset=5.0)
     save(tmp_path / "narrow", model.network, narrow, model.card)
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "narrow")
     assert summary.novelty > UNFAMILIAR
     assert "unlike anything the network was trained on" in " ".join(summary.remarks)
-    wide = replace(model.known, offset=model.known.offset - 50)
+    wide = replace(narrow, offset=-5.0)
     save(tmp_path / "wide", model.network, wide, model.card)
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "wide")
     assert "unlike" not in " ".join(summary.remarks)

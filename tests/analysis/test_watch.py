@@ -56,7 +56,7 @@ def await_order(run: Path) -> None:
 def answers(core: SegmentationCore, run: Path) -> list[dict[str, object]]:
     """Work until an order was answered, as `follow` does."""
     await_order(run)
-    return list(work(core, run))
+    return list(work(core, run, set(), fillable_m=1.2e-6))
 
 
 def test_an_order_is_answered_and_both_are_gone(core: SegmentationCore, run: Path) -> None:
@@ -73,7 +73,7 @@ def test_an_order_is_answered_and_both_are_gone(core: SegmentationCore, run: Pat
 
 
 def test_final_labels_are_ordered_apart(core: SegmentationCore, run: Path) -> None:
-    list(work(core, run))
+    list(work(core, run, set(), fillable_m=1.2e-6))
     process = asking(run, {"name": "s0001", "path": str(run / "slices" / "s0001.ome.tif"), "final": True})
     answers(core, run)
     out, _ = process.communicate(timeout=60)
@@ -93,9 +93,27 @@ def test_an_order_outlives_who_gave_it_and_one_that_fails_is_told(core: Segmenta
     assert "s0009" in json.loads(out)["error"]
 
 
+def test_a_relay_ends_with_who_started_it(run: Path) -> None:
+    process = asking(run, {"name": "s0001", "path": str(run / "slices" / "s0001.ome.tif")})
+    await_order(run)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out)["error"] == "nobody asks any more"
+    assert process.returncode == 0
+    assert orders(run)  # it stands
+
+
+def test_an_order_for_what_lies_outside_the_run_is_answered_with_its_error(run: Path, tmp_path: Path) -> None:
+    process = asking(run, {"name": "s0001", "path": str(tmp_path / "other.ome.tif")})
+    out, _ = process.communicate(timeout=60)
+    assert "ValueError" in json.loads(out)["error"]
+
+
 def test_slices_that_nobody_ordered_are_caught_up_with(core: SegmentationCore, run: Path) -> None:
     (run / "slices" / "s0003.ome.tif").write_bytes(b"torn")
     assert pending(run) == ["s0001", "s0002", "s0003"]
-    told = list(work(core, run))
+    told = list(work(core, run, set(), fillable_m=1.2e-6))
     assert [(one["name"], one["error"] is None) for one in told] == [("s0001", True), ("s0002", True), ("s0003", False)]
     assert pending(run) == ["s0003"]
+    assert list(work(core, run, {"s0003"}, fillable_m=1.2e-6)) == []  # it is not tried for ever
+    (run / "labels" / "s0002.json").unlink()
+    assert list(work(core, run, set(), fillable_m=1.2e-6, ordering=True)) == []  # the run orders it itself
