@@ -30,16 +30,34 @@ def test_the_same_seed_gives_the_same_samples(small: None) -> None:
 
 def test_samples_are_what_training_takes(small: None) -> None:
     seen: set[int] = set()
+    detectors: set[str] = set()
+    beside: set[str] = set()
     for sample in dataset.samples(4, 24):
-        assert set(sample.channels) == {"CBS", "TLD"}
-        assert sample.fine.dtype == np.uint8
-        for image in sample.channels.values():
-            assert image.dtype == np.float32
-            assert image.shape == sample.fine.shape
-            assert 0 <= image.min() <= image.max() <= 1
-        assert 20e-9 < sample.pixel_m < 200e-9
+        for one in (sample, *sample.beside.values()):
+            assert {"CBS", "TLD"} <= set(one.channels) == set(sample.channels)
+            assert one.fine.dtype == np.uint8
+            for image in one.channels.values():
+                assert image.dtype == np.float32
+                assert image.shape == one.fine.shape == sample.fine.shape
+                assert 0 <= image.min() <= image.max() <= 1
+            assert 20e-9 < one.pixel_m == sample.pixel_m < 200e-9
         seen |= set(np.unique(sample.fine).tolist())
+        detectors |= set(sample.channels)
+        beside |= set(sample.beside)
     assert seen == set(range(7))
+    assert detectors == {"CBS", "TLD", "ETD"}
+    assert beside == {"before", "after"}
+
+
+def test_slices_beside_one_are_nearly_the_same(small: None) -> None:
+    found = 0
+    for sample in dataset.samples(4, 12):
+        for other in sample.beside.values():
+            same = other.fine == sample.fine
+            film = (sample.fine == m.TRUTH_FILM) | (other.fine == m.TRUTH_FILM)
+            assert same[~film].mean() > 0.6 or film.mean() > 0.5
+            found += 1
+    assert found >= 3
 
 
 def test_images_and_truth_belong_together(small: None) -> None:
