@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from analysis.core import SegmentationCore
 from analysis.model import WEIGHTS, Card, load, save
-from analysis.phases import IGNORE, MERGE, Fine, Phase
+from analysis.phases import IGNORE, MEMBERS, Phase, merged
 from analysis.replay import read, write
 from analysis.scribbles import check, held_back, strokes_in
 
@@ -37,8 +37,6 @@ _MARKED, _REPLAYED = 4, 2
 _RATE = 6e-4
 #: How much what the model said before counts where nothing is marked, against the strokes.
 _MEMORY = 0.3
-#: How much the phases' shares of the image count, against those of the strokes: all is 1.
-_PRIOR = 1.0
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
@@ -107,26 +105,13 @@ def adapt(
     )
     save(out, network, start.known, card)
     write(out, replay)
-    return _checked(out, channels, pixel_m, taught, np.where(kept_back, scribbles, np.uint8(IGNORE)))
-
-
-def _checked(
-    out: Path,
-    channels: Mapping[str, NDArray[np.float32]],
-    pixel_m: float,
-    taught: NDArray[np.uint8],
-    kept_back: NDArray[np.uint8],
-) -> Card:
-    """Write into the card how many marked pixels the taught model gets right; an image like its own is known now."""
     result = SegmentationCore(out).segment(channels, pixel_m)
-    model = load(out, fused=False)
-    figures = {**model.card.figures, "mean confidence": round(result.numbers.confidence, 4)}
-    for name, strokes in (("right on its strokes", taught), ("right on strokes kept back", kept_back)):
-        where = strokes != IGNORE
+    figures["mean confidence"] = round(result.numbers.confidence, 4)
+    for name, where in (("its strokes", taught != IGNORE), ("strokes kept back", kept_back)):
         if where.any():
-            figures[name] = round(float((result.labels[where] == strokes[where]).mean()), 4)
-    known = model.known.taught(result.gist)
-    return save(out, model.network, known, model.card.model_copy(update={"figures": figures}))
+            figures[f"right on {name}"] = round(float((result.labels[where] == scribbles[where]).mean()), 4)
+    # an image like its own is known from now on
+    return save(out, network, start.known.taught(result.gist), card.model_copy(update={"figures": figures}))
 
 
 @dataclass(frozen=True)
@@ -221,7 +206,7 @@ def _weights(strokes: NDArray[np.uint8], shares: NDArray[np.float64]) -> Tensor:
 
     counts = np.bincount(strokes[strokes != IGNORE], minlength=len(Phase))[: len(Phase)]
     marked = counts / max(1, counts.sum())
-    weights = np.where(counts > 0, (shares.clip(0.01) / marked.clip(1e-6)) ** _PRIOR, 0.0)
+    weights = np.where(counts > 0, shares.clip(0.01) / marked.clip(1e-6), 0.0)
     weights /= max(1e-9, float((weights * marked).sum()))
     return torch.from_numpy(weights.astype(np.float32))
 
@@ -230,14 +215,11 @@ def merged_scores(scores: Tensor) -> Tensor:
     """Return the scores of the five phases, (n, 5, y, x), of those of the seven classes."""
     import torch
 
-    members = [[fine for fine in Fine if MERGE[fine] is phase] for phase in Phase]
-    return torch.stack([torch.logsumexp(scores[:, fines], dim=1) for fines in members], dim=1)
+    return torch.stack([torch.logsumexp(scores[:, list(MEMBERS[phase])], dim=1) for phase in Phase], dim=1)
 
 
 def merged_codes(fine: Tensor) -> Tensor:
     """Return phases of fine classes (n, y, x); IGNORE stays."""
     import torch
 
-    table = torch.full((IGNORE + 1,), IGNORE)
-    table[: len(MERGE)] = torch.tensor([int(phase) for phase in MERGE])
-    return table[fine]
+    return torch.from_numpy(merged(fine.numpy().astype(np.uint8))).long()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analysis.core import SegmentationCore
 from analysis.files import write_whole
-from analysis.overlay import blended
-from analysis.phases import COLOURS, MERGE, NAMES, Fine, Phase
-from analysis.scribbles import Spot, helpful, template
+from analysis.overlay import blended, png
+from analysis.phases import COLOURS, IGNORE, NAMES, Phase, merged_shares
+from analysis.scribbles import Spot, helpful, read_scribbles, template
 
 STROKES, IMAGE, WHERE = "strokes.png", "image.png", "where.png"
 _LEAST_WIDTH = 900
@@ -42,27 +41,22 @@ def annotate(
 
     known = by_detector(channels)
     grey = normalised(next(iter(known.values())))
-    fine = SegmentationCore(model).probabilities(channels, pixel_m)
-    members = np.array([[MERGE[code] is phase for code in Fine] for phase in Phase], np.float32)
-    shares = np.asarray(np.tensordot(members, fine, axes=1), np.float32)
+    shares = merged_shares(SegmentationCore(model).probabilities(channels, pixel_m))
     spots = helpful(shares, pixel_m, count)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / IMAGE, _png(Image.fromarray(np.rint(255 * grey.clip(0, 1)).astype(np.uint8))))
+    write_whole(out / IMAGE, png(Image.fromarray(np.rint(255 * grey.clip(0, 1)).astype(np.uint8))))
     if not (out / STROKES).exists():
         write_whole(out / STROKES, template(grey.shape))
-    write_whole(out / WHERE, _png(_map(grey, shares.argmax(axis=0).astype(np.uint8), spots)))
+    write_whole(out / WHERE, png(_map(grey, shares.argmax(axis=0).astype(np.uint8), spots)))
     return spots
 
 
-def paint(channels: Mapping[str, NDArray[np.float32]], strokes: Path, labels: NDArray[np.uint8] | None = None) -> None:
+def paint(channels: Mapping[str, NDArray[np.float32]], strokes: Path) -> None:
     """Open the image in napari and keep what is painted in `strokes` when the window is closed.
 
     ImportError where napari isn't installed (extra `annotate`).
     """
     import napari
-
-    from analysis.phases import IGNORE
-    from analysis.scribbles import read_scribbles
 
     viewer = napari.Viewer(title="kintsugi annotate: 1 pore, 2 CBD, 3 active, 4 collector, 5 outside; close to save")
     for name, image in channels.items():
@@ -75,12 +69,6 @@ def paint(channels: Mapping[str, NDArray[np.float32]], strokes: Path, labels: ND
     held = np.asarray(layer.data)
     back = np.select([held == 0, held == len(Phase)], [IGNORE, Phase.OUTSIDE], held).astype(np.uint8)
     write_whole(strokes, template(back.shape, back))
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _map(grey: NDArray[np.float32], labels: NDArray[np.uint8], spots: list[Spot]) -> Image.Image:
@@ -96,7 +84,15 @@ def _map(grey: NDArray[np.float32], labels: NDArray[np.uint8], spots: list[Spot]
     for number, spot in enumerate(spots, 1):
         y, x, reach = (spot.y + 0.5) * factor, (spot.x + 0.5) * factor, 16
         draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=(255, 0, 0), width=3)
-        draw.text((x + reach + 2, y), str(number), fill=(255, 0, 0), font=font, anchor="lm", stroke_width=2)
+        draw.text(
+            (x + reach + 2, y),
+            str(number),
+            fill=(255, 0, 0),
+            font=font,
+            anchor="lm",
+            stroke_width=2,
+            stroke_fill="white",
+        )
     at = 8
     for phase in Phase:
         draw.rectangle((at, page.height - 26, at + 18, page.height - 8), fill=COLOURS[phase])

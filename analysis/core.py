@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.model import load
-from analysis.phases import MERGE, NAMES, Fine, Phase
+from analysis.phases import MEMBERS, NAMES, Fine, Phase
 
 if TYPE_CHECKING:
     from analysis.network import Channels
@@ -231,7 +231,7 @@ def _decided(
     best = np.full(shape, -1.0, np.float32)
     possible = np.zeros(shape, np.uint8)
     for phase in Phase:
-        members = [code for code in Fine if MERGE[code] is phase]
+        members = MEMBERS[phase]
         winner = np.full(shape, members[0], np.uint8)
         highest = total = probabilities[members[0]]
         for code in members[1:]:

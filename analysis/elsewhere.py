@@ -37,8 +37,10 @@ def relay(line: str, labels: Path, gone: threading.Event) -> dict[str, Any]:
     folder = labels / ORDERS
     folder.mkdir(parents=True, exist_ok=True)
     written, told = folder / f"{name}{ORDER}", folder / f"{name}{ANSWER}"
-    told.unlink(missing_ok=True)  # of an order before, whose asker is gone
-    write_whole(written, json.dumps(order).encode("utf-8"))
+    text = json.dumps(order)
+    if not (written.exists() and written.read_text(encoding="utf-8") == text):  # else it stands since its asker died
+        told.unlink(missing_ok=True)
+        write_whole(written, text.encode("utf-8"))
     while not told.exists():
         if gone.wait(_POLL_S) and not told.exists():
             return {"name": order["name"], "labels": None, "numbers": None, "error": "nobody asks any more"}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from analysis.phases import IGNORE, MERGE, Fine, Phase, merged
+from analysis.phases import IGNORE, Fine, merged, merged_shares
 from analysis.score import confusion, iou, mean_iou
 
 if TYPE_CHECKING:
@@ -99,11 +99,10 @@ def fitted_temperature(core: SegmentationCore, samples: Iterable[Sample]) -> flo
     if not scores:
         return 1.0
     every, phases = np.concatenate(scores, axis=1), np.concatenate(truth)
-    members = np.array([[MERGE[fine] is phase for fine in Fine] for phase in Phase], np.float32)
 
     def surprise(log_temperature: float) -> float:
         hot = np.exp(every / np.exp(log_temperature))
-        shares = members @ (hot / hot.sum(axis=0))
+        shares = merged_shares(hot / hot.sum(axis=0))
         return float(-np.log(shares[phases, np.arange(phases.size)] + 1e-9).mean())
 
     found = optimize.minimize_scalar(surprise, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")

@@ -22,13 +22,13 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
 
     Slices of another size or pixel, without a common detector, or moved by more than a tenth of the picture, can't.
     """
-    first = next(iter(this.channels.values()))
     from analysis.network import ALONE, detector_of
 
+    first = next(iter(this.channels.values()))
     common = [name for name in this.channels if name in beside.channels]
-    if not any(detector_of(name) in ALONE for name in common) or not math.isclose(
-        this.pixel_m, beside.pixel_m, rel_tol=1e-3
-    ):
+    if not any(detector_of(name) in ALONE for name in common):
+        return None
+    if not math.isclose(this.pixel_m, beside.pixel_m, rel_tol=1e-3):
         return None
     if any(image.shape != first.shape for image in beside.channels.values()):
         return None

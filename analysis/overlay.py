@@ -79,8 +79,13 @@ def overlay_png(
     _scale_bar(draw, size, pixel_m / factor)
     _legend(draw, body[1] + _TEXT_PX // 2, labels, fractions)
     draw.text((_GAP, body[1] + round(2.2 * _TEXT_PX)), title, fill=(60, 60, 60), font=_font(_TEXT_PX - 4))
+    return png(page)
+
+
+def png(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
     buffer = io.BytesIO()
-    page.save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

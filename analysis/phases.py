@@ -47,6 +47,11 @@ MERGE: tuple[Phase, ...] = (
     Phase.OUTSIDE,
 )
 
+MEMBERS: dict[Phase, tuple[Fine, ...]] = {
+    phase: tuple(fine for fine, into in zip(Fine, MERGE, strict=True) if into is phase) for phase in Phase
+}
+"""The fine classes of each phase."""
+
 NAMES: dict[Phase, str] = {
     Phase.OUTSIDE: "outside",
     Phase.PORE: "pore",
@@ -62,6 +67,11 @@ COLOURS: dict[Phase, tuple[int, int, int]] = {
     Phase.ACTIVE: (60, 140, 220),
     Phase.COLLECTOR: (80, 190, 130),
 }
+
+
+def merged_shares(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of the phases, (5, ...), of those of the fine classes, (7, ...)."""
+    return np.stack([shares[list(MEMBERS[phase])].sum(axis=0) for phase in Phase])
 
 
 def merged(fine: NDArray[np.uint8]) -> NDArray[np.uint8]:

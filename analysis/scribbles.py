@@ -6,7 +6,6 @@ Programs that turn it into plain colours are understood too.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
+from analysis.overlay import png
 from analysis.phases import COLOURS, IGNORE, NAMES, Phase
 
 #: Of so many strokes or more one in five is kept back, to tell how right a taught model is.
@@ -44,9 +44,7 @@ def template(shape: tuple[int, int], strokes: NDArray[np.uint8] | None = None) -
     codes = np.full(shape, IGNORE, np.uint8) if strokes is None else strokes
     picture = Image.fromarray(codes)
     picture.putpalette(palette.ravel().tolist())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(picture)
 
 
 def read_scribbles(path: Path) -> NDArray[np.uint8]:

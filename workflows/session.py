@@ -200,10 +200,9 @@ class Session:
         frames = {
             int(act.key.split("/")[1]): FrameRef.model_validate(act.result)
             for act in self.journal.acts("slice/", kind="frame")
-            if act.key.endswith("/image")
-            and act.has_outcome
-            and self.folder.frame_path("slices", f"s{act.key.split('/')[1]}").exists()
+            if act.key.endswith("/image") and act.has_outcome
         }
+        frames = {k: frame for k, frame in frames.items() if (self.folder.root / frame.name).exists()}
         beside = {k: (None if k - 1 in refilled else frames.get(k - 1)) for k in frames}
         for k, frame in frames.items():
             evidence.submit(f"s{k:04d}", frame, beside[k])

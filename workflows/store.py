@@ -55,6 +55,7 @@ class RunFolder:
         self.journal = self.root / "journal.sqlite"
         self.slices = self.root / "slices"
         self.labels = self.root / "labels"
+        self.final = self.labels / "final"  # of the second pass (analysis.follow)
         self.volume = self.root / "volume.ome.zarr"
         self.summary = self.root / "summary.json"
         self.report = self.root / "report.html"
@@ -169,11 +170,11 @@ class RunFolder:
 
     def final_numbers(self, name: str) -> dict[str, Any] | None:
         """Return the numbers of a slice's final labels, which the slices on both sides had a part in; None without."""
-        return _object(self.labels / "final" / f"{name}.json")
+        return _object(self.final / f"{name}.json")
 
     def label_path(self, name: str) -> Path:
         """Return the file of a slice's best labels: the final ones where there are any, else those given live."""
-        final = self.labels / "final" / f"{name}.tif"
+        final = self.final / f"{name}.tif"
         return final if final.with_suffix(".json").exists() else self.labels / f"{name}.tif"
 
     # -- files that are replaced -------------------------------------------------------------------------------------
