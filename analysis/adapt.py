@@ -158,7 +158,7 @@ def _taught(
     from torch.nn import functional
 
     from analysis.augment import draw
-    from analysis.network import channels_last, planes
+    from analysis.network import channels_last
 
     rng = np.random.default_rng([seed, 0x57A0])
     network.eval()  # normalisation as it was trained: a few strokes are no statistics
@@ -170,13 +170,12 @@ def _taught(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_RATE, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         own, old = draw([plate], _MARKED, _CROP, rng, recolour=False), draw(replay, _REPLAYED, _CROP, rng)
-        seen = planes(
-            torch.cat([own.greys, old.greys]),
-            torch.cat([own.present, old.present]),
-            torch.cat([own.pixel_m, old.pixel_m]),
-        )
         with torch.no_grad():
-            levels = network.read(seen.contiguous(memory_format=torch.channels_last))
+            levels = network.read(
+                torch.cat([own.greys, old.greys]),
+                torch.cat([own.present, old.present]),
+                torch.cat([own.pixel_m, old.pixel_m]),
+            )
             said = torch.softmax(merged_scores(before.told([level[:_MARKED] for level in levels])), dim=1)
         scores = merged_scores(network.told(levels))
         here, there = scores[:_MARKED], scores[_MARKED:]

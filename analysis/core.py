@@ -25,6 +25,7 @@ _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
 _PORE_OR_CBD = np.uint8(1 << Phase.PORE | 1 << Phase.CBD)
 _LEAST_PORE_PX = 9
+_LABEL_BITS = 3
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -251,19 +252,23 @@ def intervals(labels: NDArray[np.uint8], possible: NDArray[np.uint8]) -> dict[st
 
     `possible` has a bit for each phase that a pixel may be: it is one surely where no other is possible.
     """
-    electrode = np.isin(labels, ELECTRODE)
-    total = int(electrode.sum())
+    counts = np.bincount((possible << _LABEL_BITS | labels).ravel(), minlength=1 << 8).reshape(-1, 1 << _LABEL_BITS)
+    total = int(counts[:, list(ELECTRODE)].sum())
+    others = np.arange(len(counts))
     found: dict[str, tuple[float, float]] = {}
     for phase in ELECTRODE:
-        may = electrode & ((possible >> phase & 1 != 0) | (labels == phase))
-        surely = (labels == phase) & (possible & ~np.uint8(1 << phase) == 0)
-        found[NAMES[phase]] = (int(surely.sum()) / total, int(may.sum()) / total) if total else (0.0, 0.0)
+        bit = 1 << phase
+        surely = int(counts[others & ~bit == 0, phase].sum())
+        may = int(counts[:, phase].sum())
+        may += sum(int(counts[others & bit != 0, other].sum()) for other in ELECTRODE if other != phase)
+        found[NAMES[phase]] = (surely / total, may / total) if total else (0.0, 0.0)
     return found
 
 
 def fractions(labels: NDArray[np.uint8], phases: tuple[Phase, ...]) -> dict[str, float]:
     """Return the area shares of `phases` among themselves, by name; all 0 where there are none of them."""
-    counts = {phase: int((labels == phase).sum()) for phase in phases}
+    every = np.bincount(labels.ravel(), minlength=len(Phase))
+    counts = {phase: int(every[phase]) for phase in phases}
     total = sum(counts.values())
     return {NAMES[phase]: count / total if total else 0.0 for phase, count in counts.items()}
 
@@ -293,12 +298,13 @@ def fillable_pores(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = 
 class Pores:
     """The pores of one face: components int (y, x), 0 where there is none; the rest by component, (count + 1,).
 
-    width_m is the widest place, area_px the pixels; `unfilled` are those among `fillable` that stand empty.
+    area_px are the pixels; `wide` pores are too wide somewhere to be filled; `unfilled` are those among `fillable` that
+    stand empty.
     """
 
     components: NDArray[np.int32]
     area_px: NDArray[np.int64]
-    width_m: NDArray[np.float64]
+    wide: NDArray[np.bool_]
     fillable: NDArray[np.bool_]
     unfilled: NDArray[np.bool_]
 
@@ -323,19 +329,47 @@ def pores_in(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLAB
     flat = components.ravel()
     area = np.bincount(flat, minlength=count + 1)
     area[0] = 0
-    widest = np.zeros(count + 1)
     none = np.zeros(count + 1, np.bool_)
     if count == 0:
-        return Pores(components, area, widest, none, none)
-    distance = ndimage.distance_transform_edt(pore)
-    # an edge pixel's centre is one pixel from the nearest solid centre and half a pixel from the edge
-    np.maximum.at(widest, flat, (2.0 * distance.ravel() - 1.0) * pixel_m)
-    widest[0] = 0.0
-    outline = pore & ~ndimage.binary_erosion(pore, border_value=1)
+        return Pores(components, area, none, none, none)
+    wide = _wide(components, pore, area, fillable_m / pixel_m)
+    outline = pore & ~_surrounded(pore)
     rim = np.bincount(flat[outline.ravel()], minlength=count + 1)
     platinum = (outline & (fine == Fine.PT_PORE)).ravel()
     filled_rim = np.bincount(flat[platinum], minlength=count + 1)
-    fillable = (widest < fillable_m) & (area >= _LEAST_PORE_PX)
+    fillable = ~wide & (area >= _LEAST_PORE_PX)
     filled = np.bincount(flat[(fine == Fine.PT_PORE).ravel()], minlength=count + 1)
     unfilled = fillable & (2 * filled_rim <= rim) & (2 * filled <= area)
-    return Pores(components, area, widest, fillable, unfilled)
+    return Pores(components, area, wide, fillable, unfilled)
+
+
+def _surrounded(pore: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where all four neighbours are pore too, or lie beyond the image."""
+    inner = np.ones_like(pore)
+    inner[1:] &= pore[:-1]
+    inner[:-1] &= pore[1:]
+    inner[:, 1:] &= pore[:, :-1]
+    inner[:, :-1] &= pore[:, 1:]
+    return inner
+
+
+def _wide(
+    components: NDArray[np.int32], pore: NDArray[np.bool_], area: NDArray[np.int64], width_px: float
+) -> NDArray[np.bool_]:
+    """Say which components are `width_px` wide or wider somewhere, by twice the distance to the nearest solid pixel.
+
+    An edge pixel's centre is one pixel from the nearest solid centre and half a pixel from the edge. Distances take
+    long, so only components are looked at that have room for a quarter of a disk of this width: a pore that the image's
+    edges cut is at least that wide.
+    """
+    from scipy import ndimage
+
+    wide = np.zeros(len(area), np.bool_)
+    radius = max(0.0, width_px - 1.0) / 2.0
+    room = area >= np.pi / 4 * radius**2
+    for code, box in enumerate(ndimage.find_objects(components), start=1):
+        if room[code] and min(side.stop - side.start for side in box) >= radius:
+            around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+            distance = ndimage.distance_transform_edt(pore[around])
+            wide[code] = 2.0 * float(distance[components[around] == code].max()) - 1.0 >= width_px
+    return wide

@@ -21,13 +21,17 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.core import FILLABLE_M, SegmentationCore, SliceNumbers
 from analysis.files import sha256_of, write_whole
+from analysis.memory import keep_freed_memory
 from analysis.neighbours import laid_over
 from analysis.ometiff import Slice, label_bytes, read_slice
 
@@ -79,9 +83,13 @@ def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Pat
         folder = folder / FINAL
         folder.mkdir(exist_ok=True)
     target = folder / f"{order.name}.tif"
-    write_whole(folder / f"{order.name}-confidence.tif", label_bytes(result.confidence, plane.pixel_m))
-    write_whole(folder / f"{order.name}-doubt.tif", label_bytes(result.doubtful, plane.pixel_m))
-    labels_sha256 = write_whole(target, label_bytes(result.labels, plane.pixel_m))
+
+    def write(name: str, image: NDArray[np.uint8]) -> str:
+        return write_whole(folder / f"{order.name}{name}.tif", label_bytes(image, plane.pixel_m))
+
+    with ThreadPoolExecutor() as pool:
+        images = {"": result.labels, "-confidence": result.confidence, "-doubt": result.doubtful}
+        labels_sha256, *_ = pool.map(write, images, images.values())
     numbers = result.numbers.model_copy(update={"labels_sha256": labels_sha256})
     write_whole(folder / f"{order.name}.json", (numbers.model_dump_json(indent=1) + "\n").encode("utf-8"))
     return target, numbers
@@ -150,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     out, sys.stdout = sys.stdout, sys.stderr  # a library that greets must not break the protocol
     step_back()
+    keep_freed_memory()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     import torch
 

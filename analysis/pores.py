@@ -41,7 +41,7 @@ class Emptiness(_Model):
 def emptiness(fine: Labels, pixel_m: float, fillable_m: float = FILLABLE_M) -> Emptiness:
     """Measure the pores of one face from its fine classes, uint8 (y, x); lengths in metres."""
     pores = pores_in(fine, pixel_m, fillable_m)
-    wide = pores.width_m >= fillable_m
+    wide = pores.wide
     area = pixel_m**2
     core = wide[pores.components] & (fine == Fine.OPEN_PORE)
     return Emptiness(

@@ -239,7 +239,7 @@ def _fitted(
     import torch
 
     from analysis.augment import draw
-    from analysis.network import channels_last, planes
+    from analysis.network import channels_last
 
     rng = np.random.default_rng([seed, 0x5EED])
     weights = _class_weights(plates)
@@ -252,10 +252,9 @@ def _fitted(
     for step in range(steps):
         edge = crop if step % 3 else round(_LARGE * crop / _MULTIPLE) * _MULTIPLE
         drawn: Batch = draw(plates, max(2, round(batch * (crop / edge) ** 2)), edge, rng)
-        seen = planes(drawn.greys, drawn.present, drawn.pixel_m).contiguous(memory_format=torch.channels_last)
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            scores = network(seen)
+            scores = network(drawn.greys, drawn.present, drawn.pixel_m)
         loss = loss_of(scores.float(), drawn.fine, weights)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -291,7 +290,6 @@ def knowing(network: Network, plates: Sequence[Plate], seed: int, batches: int =
     import torch
 
     from analysis.augment import draw
-    from analysis.network import planes
     from analysis.strangers import strange
 
     rng = np.random.default_rng([seed, 0x6157])
@@ -300,7 +298,7 @@ def knowing(network: Network, plates: Sequence[Plate], seed: int, batches: int =
         for _ in range(batches):
             drawn = draw(plates, BATCH, int(rng.choice(_GIST_CROPS)), rng)
             for kept, batch in zip(found, (drawn, strange(drawn, rng)), strict=True):
-                kept.append(network.with_gist(planes(batch.greys, batch.present, batch.pixel_m))[1].numpy())
+                kept.append(network.with_gist(batch.greys, batch.present, batch.pixel_m)[1].numpy())
     return Known.of(*(np.concatenate(part) for part in found))
 
 

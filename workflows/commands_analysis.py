@@ -36,8 +36,10 @@ def segment(
     as_json: AsJson = False,
 ) -> int:
     """Label images that exist already."""
+    from analysis.memory import keep_freed_memory
     from analysis.segment import segment_images
 
+    keep_freed_memory()
     try:
         summary = segment_images(
             _channels(channel), out, inputs=inputs or [], pixel_m=_length("--pixel-size", pixel_size), model=model,
@@ -240,6 +242,7 @@ def follow(
     import torch
 
     from analysis.core import SegmentationCore
+    from analysis.memory import keep_freed_memory
     from analysis.watch import work
     from workflows.launch import runs
     from workflows.recipe import load
@@ -248,6 +251,7 @@ def follow(
     folder = RunFolder.open(directory)
     run, fillable_m = folder.root, load(folder.recipe).fillable
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         core = SegmentationCore(model, device)
     except (ValueError, RuntimeError, AssertionError) as error:

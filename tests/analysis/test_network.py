@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from analysis import network
-from analysis.network import CLASSES, PIXEL_MAX_M, PIXEL_MIN_M, Network, detector_of, predict, resampling
+from analysis.network import CLASSES, PIXEL_MAX_M, PIXEL_MIN_M, Channels, Network, detector_of, predict, resampling
 from tests.analysis.drawn import drawn
 
 
@@ -24,52 +27,80 @@ def fused() -> Network:
     return net.fuse()
 
 
+def whole(net: Network, channels: Channels, pixel_m: float, **how: Any) -> NDArray[np.float32]:
+    """The probabilities of an image, put together from their parts."""
+    found = np.full((CLASSES, *next(iter(channels.values())).shape), np.nan, np.float32)
+    for part in predict(net, channels, pixel_m, **how):
+        height, width = part.probabilities.shape[1:]
+        found[:, part.top : part.top + height, part.left : part.left + width] = part.probabilities
+    assert np.isfinite(found).all()
+    return found
+
+
 @pytest.mark.parametrize(
     ("size", "pixel_m"), [((37, 61), 60e-9), ((64, 64), 186e-9), ((101, 90), 12e-9), ((1, 1), 5e-8)]
 )
 def test_any_image_gets_probabilities_on_its_own_pixels(fused: Network, size: tuple[int, int], pixel_m: float) -> None:
     image = np.random.default_rng(0).random(size, np.float32)
-    (part,) = predict(fused, {"CBS": image}, pixel_m)
-    assert part.probabilities.shape == (CLASSES, *size)
-    np.testing.assert_allclose(part.probabilities.sum(axis=0), 1.0, atol=1e-4)
+    found = whole(fused, {"CBS": image}, pixel_m)
+    assert found.shape == (CLASSES, *size)
+    np.testing.assert_allclose(found.sum(axis=0), 1.0, atol=1e-4)
+
+
+def _seen() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two images of the network's nine each; of the first all are there, of the second only the first."""
+    present = torch.ones(2, 9)
+    present[1, 1:] = 0
+    return torch.rand(2, 9, 64, 64), present, torch.tensor([30e-9, 100e-9])
+
+
+def test_planes_that_are_constant_or_missing_need_not_be_laid_out(fused: Network) -> None:
+    greys, present, pixel_m = _seen()
+    there = present[:, :, None, None]
+    size = torch.log2(pixel_m / 60e-9)[:, None, None, None]
+    planes = torch.cat([greys * there, there.expand_as(greys), size.expand(-1, -1, 64, 64)], dim=1)
+    with torch.no_grad():
+        laid_out = fused.down[0](fused.stem(planes))
+        torch.testing.assert_close(fused.read(greys, present, pixel_m)[0], laid_out, atol=1e-5, rtol=1e-4)
+        alone = fused.read(greys[1:, :1], present[1:, :1], pixel_m[1:], (0,))[0]
+    torch.testing.assert_close(alone, laid_out[1:], atol=1e-5, rtol=1e-4)
 
 
 def test_folding_the_normalisation_changes_nothing() -> None:
     torch.manual_seed(5)
     net = Network(base=4)
-    planes = torch.rand(2, 19, 64, 64)
+    seen = _seen()
     net.train()
     with torch.no_grad():
-        net(planes)
+        net(*seen)
         net.eval()
-        before = net(planes)
-        after = net.fuse()(planes)
+        before = net(*seen)
+        after = net.fuse()(*seen)
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
 
 
 def test_a_detector_that_is_missing_is_not_the_same_as_a_black_one(fused: Network) -> None:
     image = drawn(2).channels["CBS"]
-    (alone,) = predict(fused, {"CBS": image}, 60e-9)
-    (black,) = predict(fused, {"CBS": image, "TLD": np.zeros_like(image)}, 60e-9)
-    assert np.abs(alone.probabilities - black.probabilities).max() > 1e-6
+    alone = whole(fused, {"CBS": image}, 60e-9)
+    black = whole(fused, {"CBS": image, "TLD": np.zeros_like(image)}, 60e-9)
+    assert np.abs(alone - black).max() > 1e-6
 
 
 def test_the_slices_beside_one_have_a_part_and_may_be_missing(fused: Network) -> None:
     image, other = drawn(2).channels["CBS"], drawn(3).channels["CBS"]
-    (alone,) = predict(fused, {"CBS": image}, 60e-9)
-    (live,) = predict(fused, {"CBS": image}, 60e-9, before={"CBS": other})
-    (both,) = predict(fused, {"CBS": image}, 60e-9, before={"CBS": other}, after={"CBS": other})
-    seen = [part.probabilities for part in (alone, live, both)]
-    assert all(np.abs(a - b).max() > 1e-6 for a, b in ((seen[0], seen[1]), (seen[1], seen[2])))
+    alone = whole(fused, {"CBS": image}, 60e-9)
+    live = whole(fused, {"CBS": image}, 60e-9, before={"CBS": other})
+    both = whole(fused, {"CBS": image}, 60e-9, before={"CBS": other}, after={"CBS": other})
+    assert all(np.abs(a - b).max() > 1e-6 for a, b in ((alone, live), (live, both)))
     with pytest.raises(ValueError, match="the slice after has 10 x 12 pixels"):
         list(predict(fused, {"CBS": image}, 60e-9, after={"CBS": np.zeros((10, 12), np.float32)}))
 
 
 def test_a_temperature_makes_less_sure_and_changes_no_label(fused: Network) -> None:
     channels = drawn(2).channels
-    (cold,), (hot,) = (list(predict(fused, channels, 60e-9, temperature=t)) for t in (1.0, 3.0))
-    assert hot.probabilities.max(axis=0).mean() < cold.probabilities.max(axis=0).mean()
-    assert (hot.probabilities.argmax(axis=0) == cold.probabilities.argmax(axis=0)).all()
+    cold, hot = (whole(fused, channels, 60e-9, temperature=t) for t in (1.0, 3.0))
+    assert hot.max(axis=0).mean() < cold.max(axis=0).mean()
+    assert (hot.argmax(axis=0) == cold.argmax(axis=0)).all()
 
 
 @given(st.floats(1e-9, 5e-6))
@@ -105,15 +136,11 @@ def test_tiles_join_to_what_the_whole_image_gives(
     fused: Network, pixel_m: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channels = drawn(4, (300, 420)).channels
-    (whole,) = predict(fused, channels, pixel_m)
+    at_once = whole(fused, channels, pixel_m)
     monkeypatch.setattr(network, "_TILE_PX", 2000)
     monkeypatch.setattr(network, "_TILE_EDGE", 64)
-    joined = np.full((CLASSES, 300, 420), np.nan, np.float32)
-    for part in predict(fused, channels, pixel_m):
-        height, width = part.probabilities.shape[1:]
-        joined[:, part.top : part.top + height, part.left : part.left + width] = part.probabilities
-    assert np.isfinite(joined).all()
-    assert np.mean(joined.argmax(axis=0) == whole.probabilities.argmax(axis=0)) > 0.97
+    tiled = whole(fused, channels, pixel_m)
+    assert np.mean(tiled.argmax(axis=0) == at_once.argmax(axis=0)) > 0.97
 
 
 def test_a_twelve_bit_image_in_a_sixteen_bit_file_is_stretched_and_an_ordinary_one_is_not() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from analysis.augment import Plate, draw, plate_of
-from analysis.network import CLASSES, IMAGES, planes
+from analysis.network import CLASSES, IMAGES
 from analysis.phases import Fine, merged
 from analysis.samples import Sample
 from analysis.train import loss_of
@@ -59,6 +59,14 @@ class PlainUNet(nn.Module):
         return scores
 
 
+def _planes(greys: Tensor, present: Tensor, pixel_m: Tensor) -> Tensor:
+    """Lay out what our own network sees: images, which of them are there, and the pixel size, (n, 19, y, x)."""
+    count, _, height, width = greys.shape
+    there = present.view(count, -1, 1, 1)
+    size = torch.log2(pixel_m / 60e-9).view(count, 1, 1, 1)
+    return torch.cat([greys * there, there.expand(-1, -1, height, width), size.expand(-1, -1, height, width)], dim=1)
+
+
 def trained(plates: Sequence[Plate], steps: int, seed: int, told: Callable[[int, float], None]) -> PlainUNet:
     """Train on crops of the plates, as many and as large as our own network sees."""
     torch.manual_seed(seed)
@@ -68,7 +76,7 @@ def trained(plates: Sequence[Plate], steps: int, seed: int, told: Callable[[int,
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 - step / steps) ** 0.9)
     for step in range(steps):
         batch = draw(plates, 8, 192, rng)
-        seen = planes(batch.greys, batch.present, batch.pixel_m).contiguous(memory_format=torch.channels_last)
+        seen = _planes(batch.greys, batch.present, batch.pixel_m).contiguous(memory_format=torch.channels_last)
         loss = loss_of(network(seen), batch.fine, torch.ones(CLASSES))
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -83,7 +91,7 @@ def labelled(network: PlainUNet, sample: Sample) -> NDArray[np.uint8]:
     """Return phases of a sample, uint8 (y, x)."""
     plate = plate_of(sample)
     with torch.inference_mode():
-        seen = planes(plate.greys[None].float(), torch.from_numpy(plate.present)[None], torch.tensor([plate.pixel_m]))
+        seen = _planes(plate.greys[None].float(), torch.from_numpy(plate.present)[None], torch.tensor([plate.pixel_m]))
         height, width = seen.shape[2:]
         seen = functional.pad(seen, (0, -width % 16, 0, -height % 16), mode="replicate")
         shares = torch.softmax(network(seen), dim=1)[0, :, :height, :width]
