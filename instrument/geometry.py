@@ -48,14 +48,15 @@ class Pose(Model):
 class Site(Model):
     """Where the block is on the holder: stage position that brings its origin to coincidence at R = T = 0.
 
-    `sx, sy, sz` are holder coordinates (m) of the block's origin; `pretilt` is the stub's (rad), `column` the angle
-    between the columns (rad).
+    `sx, sy, sz` are holder coordinates (m) of the block's origin; `pretilt` is the stub's (rad), `turned` the stage's
+    rotation at which the block's edge lies along X (rad), `column` the angle between the columns (rad).
     """
 
     sx: float
     sy: float
     sz: float
     pretilt: float
+    turned: float = 0.0
     column: float = COLUMN_ANGLE
 
 
@@ -160,12 +161,17 @@ def _rotation_that_levels_the_face(at: Pose, pretilt: float, column: float) -> f
 def block_to_chamber(site: Site, at: Pose | StagePosition) -> Vector:
     """Rotation (3, 3) that takes block axes to chamber axes at a pose."""
     r, t = (at.r or 0.0), (at.t or 0.0)
-    return rot_x(-t) @ rot_z(r) @ rot_x(-site.pretilt) @ BLOCK_TO_FLAT
+    return rot_x(-t) @ rot_z(r) @ block_to_holder(site)
+
+
+def block_to_holder(site: Site) -> Vector:
+    """Rotation (3, 3) that takes block axes to the holder's, which turn with the stage."""
+    return rot_z(-site.turned) @ rot_x(-site.pretilt) @ BLOCK_TO_FLAT
 
 
 def holder_point(site: Site, block: Vector) -> Vector:
     """Holder coordinates (3,) of a block point."""
-    return np.array([site.sx, site.sy, site.sz]) + rot_x(-site.pretilt) @ BLOCK_TO_FLAT @ block
+    return np.array([site.sx, site.sy, site.sz]) + block_to_holder(site) @ block
 
 
 def stage_for(site: Site, at: Pose, point: tuple[float, float, float]) -> StagePosition:

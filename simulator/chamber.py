@@ -67,7 +67,7 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
         x=at.x or 0.0,
         y=at.y or 0.0,
         z=at.z or 0.0,
-        r=(at.r or 0.0) + (0.0 if first else float(error_r)),
+        r=(at.r or 0.0) + options.turned + (0.0 if first else float(error_r)),
         t=(at.t or 0.0) + (0.0 if first else float(error_t)),
         pretilt=options.pretilt,
         holder=holder_point(options),

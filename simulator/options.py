@@ -27,7 +27,8 @@ class Options(BaseModel):
     coarser for big blocks
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
-    own offsets (the electron beam's are 0.4 of it); rates : how far true rates lie from the nominal ones, at most
+    own offsets (the electron beam's are 0.4 of it); turned : how far the block is turned on its holder;
+    rates : how far true rates lie from the nominal ones, at most
     (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none;
     steady : a picture of the same thing has the same noise whenever it is taken, so that two runs can be compared
     fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many
@@ -53,6 +54,7 @@ class Options(BaseModel):
     pace: float | None = Field(default=None, gt=0, le=1e6)
     jump: float = Field(default=1.0e-6, ge=0, le=1e-5)
     site: float = Field(default=2e-6, ge=0, le=2e-5)
+    turned: float = Field(default=0.0, ge=-0.2, le=0.2)
     aim: float = Field(default=1.0e-6, ge=0, le=2e-5)
     rates: float = Field(default=0.2, ge=0, le=0.5)
     ragged: float = Field(default=1.5e-6, ge=0, le=1e-5)
@@ -117,6 +119,7 @@ _READ: dict[str, Callable[[str], Any]] = {
         _as("length"),
     ),
     "pretilt": _as("angle"),
+    "turned": _as("angle"),
     "rates": _as("fraction"),
     "preset": str,
     "file": lambda text: Path(text).absolute(),

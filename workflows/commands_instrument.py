@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workflows.journal import wall_now
 from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, say, say_json
 
 if TYPE_CHECKING:
     from instrument.settings import Description, State
+    from workflows.layout import Layout
     from workflows.rehearse import Sign
+    from workflows.siting import Clicks, Pictures
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 #: What is told of what is installed, and what each is for.
@@ -62,11 +65,15 @@ def rehearse(
 ) -> int:
     """Look which way pictures move, then turn to every pose, beams blanked, a person confirming. Nothing is milled."""
     from instrument import connect
+    from workflows import sites
     from workflows.launch import instrument_url
+    from workflows.layout import Layout
     from workflows.recipe import load
     from workflows.rehearse import drive, poses_of, signs
 
     recipe = load(recipe_file)
+    name = recipe.adopt.site if recipe.adopt is not None else recipe.site
+    taught = None if name == "auto" else sites.load(name)
     microscope = connect(instrument_url(recipe, instrument))
     try:
         if yes and not microscope.describe().virtual:
@@ -78,9 +85,14 @@ def rehearse(
             say(one.sentence())
         if _wrong(seen):
             return HELD
-        cut = next((step.cut for step in recipe.steps if hasattr(step, "cut")), None)
-        poses = poses_of(recipe.sample.pretilt, 0.0 if cut is None else cut.rocking)
-        reached, turned = drive(microscope, poses, (lambda _question: True) if yes else typer.confirm)
+        if taught is not None and taught.serial != microscope.describe().serial:
+            taught = None
+        layout = Layout.at(recipe, taught.site if taught is not None else None)
+        poses = poses_of(layout)
+        reached, turned = drive(
+            microscope, poses, (lambda _question: True) if yes else typer.confirm,
+            stands=None if taught is None else layout.stage,
+        )  # fmt: skip
     finally:
         microscope.make_safe()
         microscope.close()
@@ -95,6 +107,70 @@ def rehearse(
     else:
         for pose in reached:
             say(f"{pose.pose}: reached")
+    if taught is not None:
+        sites.save(taught.replace(rehearsed=poses))
+        say(f"site {name}: these poses may be driven to") if not as_json else None
+    elif not as_json:
+        say(f"kept nowhere: site {name!r} is not taught on this instrument")
+    return DONE
+
+
+def site(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes call it, as edge-A.")],
+    recipe_file: Annotated[Path, typer.Option("--recipe", metavar="RECIPE", help="For whose block a place is taught.")],
+    instrument: Annotated[str | None, typer.Option(metavar="URL", help="Instead of the recipe's instrument.")] = None,
+    clicks: Annotated[
+        list[str] | None, typer.Option(metavar="LINE", help="A line of the page; may be repeated, one for each look.")
+    ] = None,
+    marks: Annotated[int, typer.Option(min=0, max=2, help="Fiducials of an existing block that are clicked.")] = 0,
+    field: Annotated[str | None, typer.Option(metavar="LENGTH", help="Width of the overviews.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nobody, find the edge: on a virtual one only.")] = False,
+) -> int:
+    """Teach a place on the sample: pictures by both beams, clicks on a page, the stage turned until the edge is X."""
+    from instrument import connect
+    from workflows import sites
+    from workflows.launch import instrument_url
+    from workflows.layout import Layout
+    from workflows.recipe import load
+    from workflows.siting import found_by_itself, teach
+    from workflows.steps.site import WIDER
+
+    path = sites.path_of(name)
+    recipe = load(recipe_file)
+    layout = Layout.at(recipe, None)
+    given = [_clicks(line) for line in clicks or []]
+    wide = _length(field) if field is not None else WIDER * max(layout.face[0], layout.cap[2] - layout.cap[0])
+    microscope = connect(instrument_url(recipe, instrument))
+    try:
+        described = microscope.describe()
+        if yes and not described.virtual:
+            msg = "--yes is for a virtual microscope: on a real one a person watches the chamber and clicks"
+            raise Wrong(msg)
+
+        def clicked(pictures: Pictures, number: int) -> Clicks:
+            shown = _shown(path.parent, number, f"Site {name}, look {number}", pictures, layout, marks)
+            if number <= len(given):
+                return given[number - 1]
+            if yes:
+                return found_by_itself(pictures)
+            say(f"open {shown} in a browser, click, and paste the line that it shows")
+            return _clicks(typer.prompt("line"))
+
+        confirm = (lambda _question: True) if yes else typer.confirm
+        microscope.make_safe()
+        found, pictures = teach(microscope, recipe.sample.pretilt, wide, clicked, confirm, say)
+    finally:
+        microscope.make_safe()
+        microscope.close()
+    for beam, frame in (("ion", pictures.ion), ("electron", pictures.electron)):
+        frame.save(path.parent / f"{beam}.ome.tif")
+    sites.save(
+        sites.TaughtSite(
+            name=name, serial=described.serial, taught=wall_now(), site=found.site, marks=found.marks,
+            edge_off_rad=found.edge_off_rad, apart_m=found.apart_m,
+        )
+    )  # fmt: skip
+    say(f"site {name} is kept in {path}; next: `kintsugi rehearse {recipe_file}`, the recipe naming `site: {name}`")
     return DONE
 
 
@@ -107,7 +183,7 @@ def autoscript(
     return subprocess.run([sys.executable, "-m", "simulator.autoscript", *(arguments or ())], check=False).returncode
 
 
-COMMANDS = (doctor, rehearse)
+COMMANDS = (doctor, site, rehearse)
 
 # -- private ----------------------------------------------------------------------------------------------------------
 
@@ -118,6 +194,36 @@ def _wrong(seen: tuple[Sign, ...]) -> bool:
     if wrong:
         complain(f"{', '.join(wrong)}: pictures don't move as the geometry says; turn to no pose, mill nothing")
     return bool(wrong)
+
+
+def _clicks(line: str) -> Clicks:
+    from workflows.siting import Clicks
+
+    try:
+        return Clicks.parse(line)
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+
+
+def _length(text: str) -> float:
+    from instrument.units import UnitError, quantity
+
+    try:
+        return quantity(text, "length")
+    except UnitError as error:
+        msg = f"--field is {text!r}: {error}"
+        raise Wrong(msg) from error
+
+
+def _shown(folder: Path, number: int, title: str, pictures: Pictures, layout: Layout, marks: int) -> Path:
+    """Write the page to click on; return its file."""
+    from instrument import durable
+    from workflows.site_page import page
+
+    durable.make_dir(folder)
+    shown = folder / f"look-{number}.html"
+    durable.atomic_write_bytes(shown, page(title, pictures, layout, marks).encode("utf-8"))
+    return shown
 
 
 def _version(name: str) -> str | None:

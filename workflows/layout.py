@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from instrument.geometry import Pose, PoseName, Site, View, pose, stage_for
+import numpy as np
+
+from instrument.geometry import Pose, PoseName, Site, View, holder_point, pose, stage_for
 from instrument.process import spot
 from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, StagePosition
 from workflows.recipe import Adopt, Block, Fiducial, Recipe
@@ -89,18 +91,13 @@ class Layout:
         self.pretilt = site.pretilt
 
     @classmethod
-    def nominal(cls, recipe: Recipe) -> Layout:
-        """Return the layout of a block that lies at the middle of its holder: where a site is looked for."""
-        return cls(recipe, Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt))
+    def at(cls, recipe: Recipe, taught: Site | None) -> Layout:
+        """Return the layout on a taught site; without one, on a block that lies at the middle of its holder."""
+        return cls(recipe, taught or Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt))
 
     def moved(self, dx: float, dy: float, dz: float) -> Layout:
         """Return the layout for a block that lies off by these block coordinates (m)."""
-        from instrument.geometry import BLOCK_TO_FLAT, rot_x
-
-        shift = rot_x(-self.site.pretilt) @ BLOCK_TO_FLAT @ (dx, dy, dz)
-        sx, sy, sz = (
-            old + float(by) for old, by in zip((self.site.sx, self.site.sy, self.site.sz), shift, strict=True)
-        )
+        sx, sy, sz = map(float, holder_point(self.site, np.array((dx, dy, dz))))
         return Layout(self.recipe, self.site.replace(sx=sx, sy=sy, sz=sz))
 
     # -- the block ----------------------------------------------------------------------------------------------------
@@ -177,7 +174,8 @@ class Layout:
             name = PoseName.CUT
         if name is PoseName.CUT and over <= 0:
             name = PoseName.MILL
-        return pose(name, self.pretilt, rocking=rocking, over_tilt=over, column=column)
+        at = pose(name, self.pretilt, rocking=rocking, over_tilt=over, column=column)
+        return at.replace(r=at.r + self.site.turned)
 
     @property
     def over_tilt(self) -> float:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instrument.errors import NotReached, Refused
-from instrument.geometry import Pose, PoseName, pose
+from instrument.geometry import Pose, PoseName
 from instrument.microscope import Microscope
 from instrument.settings import Beam, BeamSettings, DetectorSettings, Model, Scan, StagePosition
+from workflows.layout import Layout
 from workflows.tracking import moved
 
 #: The pictures: a small preset with pixels of this size (m); changes move them by so many pixels; the scan is turned
@@ -118,10 +119,15 @@ def turn(microscope: Microscope) -> Sign:
 
 
 def drive(
-    microscope: Microscope, poses: tuple[Pose, ...], confirm: Callable[[str], bool]
+    microscope: Microscope,
+    poses: tuple[Pose, ...],
+    confirm: Callable[[str], bool],
+    *,
+    stands: Callable[[Pose], StagePosition] | None = None,
 ) -> tuple[tuple[Reached, ...], Sign]:
     """Turn the stage to each pose in turn, beams blanked, a person confirming each; ends where it began.
 
+    `stands` tells where the stage stands in a pose; without it the stage is turned only, its place kept.
     In the milling pose the ion beam looks which way its picture turns; where that is wrong no further pose follows.
 
     Raises
@@ -137,7 +143,7 @@ def drive(
         raise Refused(msg, rule="rehearsed-blanked", field="state", value=what, remedy="make safe first")
     start, found, seen = state.stage, [], Sign(name="nothing", expected_px=(0.0, 0.0), seen_px=(0.0, 0.0))
     for at in poses:
-        to = StagePosition(r=at.r, t=at.t)
+        to = StagePosition(r=at.r, t=at.t) if stands is None else stands(at)
         if not confirm(f"turn to {at.name}: R {degrees(at.r):.2f} deg, T {degrees(at.t):.2f} deg?"):
             msg = f"{at.name} was not confirmed; the stage stays where it is"
             raise Refused(msg, rule="pose-confirmed", field="pose", value=str(at.name), remedy="rehearse again")
@@ -158,12 +164,16 @@ def drive(
     return tuple(found), seen
 
 
-def poses_of(pretilt: float, rocking: float) -> tuple[Pose, ...]:
-    """Return the poses that a night takes on a stub of this pre-tilt (rad), rocking (rad) included."""
+def poses_of(layout: Layout) -> tuple[Pose, ...]:
+    """Return the poses that a night takes, rocking and over-tilt included, in the order in which they are tried."""
+    slicing = layout.recipe.slicing
+    rocking = slicing.cut.rocking if slicing is not None else 0.0
     names: tuple[PoseName, ...] = (PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT)
+    if layout.over_tilt > 0:
+        names += (PoseName.CUT,)
     if rocking > 0:
         names += (PoseName.ROCK_PLUS, PoseName.ROCK_MINUS)
-    return tuple(pose(name, pretilt, rocking=rocking) for name in names)
+    return tuple(layout.pose(name, rocking) for name in names)
 
 
 def _beam(microscope: Microscope, **settings: float) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from instrument.durable import FileLock
 from instrument.errors import BadData, InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
+from instrument.geometry import Site
 from instrument.ledger import Record
 from instrument.settings import Description, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
@@ -77,6 +78,7 @@ class Run:
     description : of the instrument
     follower : the segmentation core's process, None to go without labels
     told : told where the run stands, and the name of each slice that has come
+    site : where the block is, as it was taught; None: in the middle of a virtual holder
     choose : asked, where the instrument stands otherwise than the run left it, whether that is adopted or restored
     """
 
@@ -93,6 +95,7 @@ class Run:
         told: Told,
         until: str | None = None,
         choose: Callable[[list[Change]], Choice] = lambda _changes: "restore",
+        site: Site | None = None,
     ) -> None:
         self.folder = folder
         self.journal = journal
@@ -104,6 +107,7 @@ class Run:
         self.until = until
         self._told = told
         self._choose = choose
+        self._site = site
         self._asked: Request | None = None
         self._milling = threading.Event()
         self._ended = threading.Event()
@@ -221,7 +225,7 @@ class Run:
         return self._acts.clock_s if self._acts is not None else None
 
     def _handle(self) -> Handle:
-        layout = Layout.nominal(self.recipe)
+        layout = Layout.at(self.recipe, self._site)
         budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
         looks = self.journal.events(kind="look")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
+from instrument.geometry import Site
 from instrument.settings import Description
 from workflows import results, showing
 from workflows.amendments import all_amendments, amended
@@ -27,6 +28,7 @@ from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
 from workflows.run import Run, state_of
+from workflows.sites import TaughtSite, site_for
 from workflows.soundness import set_aside_damaged
 from workflows.store import RunFolder
 from workflows.terminal import DONE, STOPPED, Wrong, console
@@ -123,12 +125,13 @@ class Session:
             self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
         ahead = amended(self.recipe, all_amendments(self.journal))
         more = planned if ahead == self.recipe else plan(ahead, description, options=False)
-        self._remote.claim(envelope(self.journal.run_id, ahead, Layout.nominal(ahead), more, description))
+        site = self._site(description)
+        self._remote.claim(envelope(self.journal.run_id, ahead, Layout.at(ahead, site), more, description))
         if self.journal.meta("clock_start") is None:
             self.journal.set_meta("clock_start", self._remote.state().time_s)
         self._run = Run(
             self.folder, self.journal, self.recipe, planned, self._remote, description, self._follower,
-            told=self._tell, until=until, choose=self._choose,
+            told=self._tell, until=until, choose=self._choose, site=site,
         )  # fmt: skip
         try:
             with self._live:
@@ -139,6 +142,17 @@ class Session:
         return DONE if ended == "done" else STOPPED
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _site(self, description: Description) -> Site | None:
+        """Return the taught site; a run keeps the one it began on."""
+        kept = self.journal.meta("site")
+        if kept is not None:
+            return TaughtSite.model_validate(kept).site
+        taught = site_for(self.recipe, description)
+        if taught is None:
+            return None
+        self.journal.set_meta("site", taught.model_dump(mode="json"))
+        return taught.site
 
     def _choose(self, found: list[Change]) -> Choice:
         """Show what a person has changed, and ask what becomes of it; nobody there to ask: it is restored."""

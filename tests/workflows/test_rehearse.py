@@ -19,6 +19,8 @@ from instrument.geometry import PoseName
 from instrument.microscope import Microscope
 from instrument.settings import Device
 from tests.contract.emulation import emulated
+from workflows.layout import Layout
+from workflows.recipe import Recipe, load
 from workflows.rehearse import Sign, drive, poses_of, signs
 
 URL = "simulator:3?width=40um&height=20um&depth=4um&coating=16um&above=3um&voxel=100nm&layer=100nm"
@@ -30,6 +32,16 @@ def scope() -> Iterator[Microscope]:
     opened = simulator.open(URL)
     yield opened
     opened.close()
+
+
+def recipe(rocking: float = 0.0) -> Recipe:
+    found = load(RECIPE)
+    slicing = found.slicing
+    assert slicing is not None
+    turned = slicing.replace(cut=slicing.cut.replace(rocking=rocking))
+    return found.replace(
+        steps=tuple(step if step.slice is None else step.replace(slice=turned) for step in found.steps)
+    )
 
 
 def test_signs_are_right_in_process_and_through_autoscript(scope: Microscope) -> None:
@@ -67,7 +79,7 @@ def test_a_sign_that_is_the_other_way_is_seen(mocker: MockerFixture, function: s
 
 def test_all_poses_are_driven_to_and_back(scope: Microscope) -> None:
     start = scope.state().stage
-    reached, turned = drive(scope, poses_of(radians(45), radians(3)), lambda _question: True)
+    reached, turned = drive(scope, poses_of(Layout.at(recipe(radians(3)), None)), lambda _question: True)
     assert [one.pose for one in reached] == [
         PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT, PoseName.ROCK_PLUS, PoseName.ROCK_MINUS,
     ]  # fmt: skip
@@ -79,11 +91,11 @@ def test_all_poses_are_driven_to_and_back(scope: Microscope) -> None:
 def test_no_pose_without_a_yes_and_none_with_a_device_in(scope: Microscope) -> None:
     start = scope.state().stage
     with pytest.raises(Refused, match="not confirmed"):
-        drive(scope, poses_of(radians(45), 0.0), lambda _question: False)
+        drive(scope, poses_of(Layout.at(recipe(), None)), lambda _question: False)
     assert scope.state().stage == start
     scope.insert(Device.NEEDLE)
     with pytest.raises(Refused, match="needle"):
-        drive(scope, poses_of(radians(45), 0.0), lambda _question: True)
+        drive(scope, poses_of(Layout.at(recipe(), None)), lambda _question: True)
     scope.retract(Device.NEEDLE)
 
 

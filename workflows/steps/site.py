@@ -14,7 +14,7 @@ from workflows.recipe import Recipe
 #: Working points of overview pictures: the ion beam's current is the listed one nearest to this, A.
 OVERVIEW_ION_A, OVERVIEW_ELECTRON_A = 0.3e-9, 1.6e-9
 #: Overviews are this much wider than what is cut.
-_WIDER = 1.6
+WIDER = 1.6
 _LEAST_CONTRAST = 0.5
 
 
@@ -43,7 +43,7 @@ def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:
     recipe: Recipe = handle.recipe
     voltage = recipe.block.voltage if recipe.block is not None else 30e3
     slicing = recipe.slicing
-    wide = _WIDER * max(handle.layout.face[0], handle.layout.cap[2] - handle.layout.cap[0])
+    wide = WIDER * max(handle.layout.face[0], handle.layout.cap[2] - handle.layout.cap[0])
     if beam is Beam.ION:
         listed = handle.description.currents(Beam.ION, voltage)
         current = nearest(listed, OVERVIEW_ION_A)

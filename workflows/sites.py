@@ -1,0 +1,116 @@
+"""Where on a sample a night works, as a person taught it: kept by name, so that a recipe can say `site: edge-A`.
+
+A site holds for one instrument and one mounting of the sample. It lies in a folder of its name with the pictures that
+it was taught on.
+"""
+
+from __future__ import annotations
+
+import os
+from math import degrees, pi
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from instrument import durable
+from instrument.errors import BadData, Refused
+from instrument.geometry import Pose, Site
+from instrument.settings import Description, Model
+from workflows.layout import Layout
+from workflows.recipe import Recipe
+from workflows.rehearse import poses_of
+
+#: A pose counts as rehearsed within this angle (rad): sites are taught anew a little turned.
+_SAME_RAD = 0.5 * pi / 180
+
+
+class TaughtSite(Model):
+    """A place on a sample: its name, the instrument's serial number, when it was taught, and how well.
+
+    `marks` are the (x, z) (m, block frame) of an existing block's fiducial and its spare. `edge_off_rad` and `apart_m`:
+    what was left of the edge's turn and between the beams' pictures of the place. `rehearsed` are the poses that a
+    person has seen the stage take with this sample.
+    """
+
+    name: str
+    serial: str
+    taught: str
+    site: Site
+    marks: tuple[tuple[float, float], ...] = ()
+    edge_off_rad: float
+    apart_m: float
+    rehearsed: tuple[Pose, ...] = ()
+
+
+def folder() -> Path:
+    """Return where sites are kept: KINTSUGI_SITES, else the user's own folder of the program."""
+    from platformdirs import user_state_path
+
+    given = os.environ.get("KINTSUGI_SITES")
+    return Path(given) if given else user_state_path("kintsugi") / "sites"
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a site. Refused for a name that is no plain file name."""
+    if not name or name in (".", "..") or any(letter in name for letter in '/\\:*?"<>|') or name != name.strip():
+        msg = f"{name!r} can't be a site's name; use letters, digits and dashes, as edge-A"
+        raise Refused(msg, rule="site-name", field="site", value=name, remedy="use letters, digits and dashes")
+    return folder() / name / "site.json"
+
+
+def load(name: str) -> TaughtSite | None:
+    """Return a site, None where none of this name was taught. BadData when its file can't be read."""
+    path = path_of(name)
+    if not path.is_file():
+        return None
+    try:
+        return TaughtSite.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        msg = f"{path} is no site of this version; teach it again with `kintsugi site {name}`"
+        raise BadData(msg, path=str(path)) from error
+
+
+def save(site: TaughtSite) -> Path:
+    """Keep a site durably; return its file."""
+    path = path_of(site.name)
+    durable.make_dir(path.parent)
+    durable.atomic_write_json(path, site.model_dump(mode="json"))
+    return path
+
+
+def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
+    """Return the site that a recipe works on, None where a virtual microscope has none of that name.
+
+    Raises
+    ------
+    Refused : on a real instrument: no such site, one of another instrument, or poses of the recipe that nobody has
+        rehearsed there
+    """
+    name = recipe.adopt.site if recipe.adopt is not None else recipe.site
+    taught = None if name == "auto" else load(name)
+    if description.virtual:
+        return taught if taught is not None and taught.serial == description.serial else None
+    if taught is None:
+        msg = f"site {name!r} was never taught on this computer ({folder()}); teach it with `kintsugi site {name}`"
+        raise Refused(msg, rule="site-taught", field="site", value=name, remedy=f"kintsugi site {name}")
+    if taught.serial != description.serial:
+        msg = f"site {name!r} was taught on instrument {taught.serial}, and this is {description.serial}"
+        raise Refused(
+            msg, rule="site-of-this-instrument", field="site", value=taught.serial, limit=description.serial,
+            remedy=f"kintsugi site {name}",
+        )  # fmt: skip
+    for pose in poses_of(Layout.at(recipe, taught.site)):
+        if not any(_same(pose, seen) for seen in taught.rehearsed):
+            msg = (
+                f"nobody has seen the stage at R {degrees(pose.r):.2f} deg, T {degrees(pose.t):.2f} deg ({pose.name}) "
+                f"on site {name!r}; `kintsugi rehearse RECIPE` drives there with a person watching"
+            )
+            raise Refused(
+                msg, rule="poses-rehearsed", field="site", value=str(pose.name), remedy="kintsugi rehearse RECIPE"
+            )
+    return taught
+
+
+def _same(one: Pose, other: Pose) -> bool:
+    turn = (one.r - other.r + pi) % (2 * pi) - pi
+    return abs(turn) <= _SAME_RAD and abs(one.t - other.t) <= _SAME_RAD
