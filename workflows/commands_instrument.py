@@ -72,7 +72,7 @@ def rehearse(
     from workflows.rehearse import drive, poses_of, signs
 
     recipe = load(recipe_file)
-    name = recipe.adopt.site if recipe.adopt is not None else recipe.site
+    name = recipe.place
     taught = None if name == "auto" else sites.load(name)
     microscope = connect(instrument_url(recipe, instrument))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workflows.journal import Event, Journal
@@ -10,10 +11,34 @@ from workflows.journal import Event, Journal
 KINDS = ("note", "mark", "amended", "do", "damaged", "night", "mended", "counted", "taken back")
 
 
+def adopted(journal: Journal) -> dict[str, Any] | None:
+    """Return where an adopted block's face was found (z, m), and what is missing since its run; None without one."""
+    taken_over, found = journal.find("adopt/zero"), journal.find("adopt/plane")
+    if taken_over is None or found is None or not found.has_outcome:
+        return None
+    left, by_ruler = taken_over.args["left_m"], found.result["by"] == "ruler"
+    z = float(found.result["z_m"]) - (float(taken_over.result) if by_ruler else 0.0)
+    return {
+        "run": taken_over.args["run"], "found_m": z, "by": "ruler" if by_ruler else "edge",
+        "gap_m": None if left is None else z - left,
+    }  # fmt: skip
+
+
 def happenings(journal: Journal) -> list[str]:
     """Return a sentence for everything that a person should read in the morning, in order, each with its time (UTC)."""
     events = [event for event in journal.events() if event.kind in KINDS]
-    return [f"{event.wall[11:16]} {sentence}" for event in events if (sentence := _sentence(event))]
+    told = [f"{event.wall[11:16]} {sentence}" for event in events if (sentence := _sentence(event))]
+    taken_over = adopted(journal)
+    return told if taken_over is None else [_adopted(taken_over), *told]
+
+
+def _adopted(found: Mapping[str, Any]) -> str:
+    """Say which block was taken over, and what of it is missing since."""
+    gap = found["gap_m"]
+    where = f"the face was found {found['found_m'] * 1e6:.2f} um into the block, by its {found['by']}"
+    if gap is None:
+        return f"an existing block was taken over; {where}"
+    return f"the block of {found['run']} was taken over; {where}: {gap * 1e9:+.0f} nm from where that run left it"
 
 
 def _sentence(event: Event) -> str:

@@ -54,14 +54,14 @@ def instrument_url(
 
 
 def _sized(recipe: Recipe, url: str) -> str:
-    body = recipe.block or recipe.adopt
-    if body is None:
+    face = recipe.face
+    if face is None:
         return url
     name, _, query = url.partition("?")
     cap = recipe.protect.thickness if recipe.protect is not None else 0.0
     wanted = {
-        "width": body.face[0] + 2 * _BESIDE_M,
-        "height": body.face[1],
+        "width": face[0] + 2 * _BESIDE_M,
+        "height": face[1],
         "depth": last_plane(recipe) + _BEHIND_M,
         "above": max(4e-6, 1.5 * cap),
         "pretilt": recipe.sample.pretilt,

@@ -6,6 +6,7 @@ The stage is moved for a pose only, never for a slice: planes are reached by pat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ import numpy as np
 from instrument.geometry import Pose, PoseName, Site, View, holder_point, pose, stage_for
 from instrument.process import spot
 from instrument.settings import Beam, CleaningCrossSection, Line, Rectangle, StagePosition
-from workflows.recipe import Adopt, Block, Fiducial, Recipe
+from workflows.recipe import Block, Fiducial, Recipe
 from workflows.recipe_fields import Box
 from workflows.recipe_rules import fiducial_z, last_plane
 
@@ -83,30 +84,31 @@ class Layout:
     Parameters
     ----------
     recipe, site : what is cut where; `site` says where the block's origin is on the holder
+    marks : (x, z) of the fiducial and its spare on a block that somebody else made (m)
     """
 
-    def __init__(self, recipe: Recipe, site: Site) -> None:
+    def __init__(self, recipe: Recipe, site: Site, marks: Sequence[tuple[float, float]] = ()) -> None:
         self.recipe = recipe
+        self._clicked = tuple(marks)
         self.site = site
         self.pretilt = site.pretilt
 
     @classmethod
-    def at(cls, recipe: Recipe, taught: Site | None) -> Layout:
+    def at(cls, recipe: Recipe, taught: Site | None, marks: Sequence[tuple[float, float]] = ()) -> Layout:
         """Return the layout on a taught site; without one, on a block that lies at the middle of its holder."""
-        return cls(recipe, taught or Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt))
+        return cls(recipe, taught or Site(sx=0.0, sy=0.0, sz=0.0, pretilt=recipe.sample.pretilt), marks)
 
     def moved(self, dx: float, dy: float, dz: float) -> Layout:
         """Return the layout for a block that lies off by these block coordinates (m)."""
         sx, sy, sz = map(float, holder_point(self.site, np.array((dx, dy, dz))))
-        return Layout(self.recipe, self.site.replace(sx=sx, sy=sy, sz=sz))
+        return Layout(self.recipe, self.site.replace(sx=sx, sy=sy, sz=sz), self._clicked)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def face(self) -> tuple[float, float]:
         """Width and depth along the ion beam of the face (m)."""
-        body: Block | Adopt | None = self.recipe.block or self.recipe.adopt
-        return (100e-6, 100e-6) if body is None else body.face
+        return self.recipe.face or (100e-6, 100e-6)
 
     @property
     def trim(self) -> float:
@@ -119,7 +121,13 @@ class Layout:
         protect = self.recipe.protect
         if protect is not None:
             return protect.thickness
-        return self.recipe.adopt.cap if self.recipe.adopt is not None else 0.0
+        adopt = self.recipe.adopt
+        return adopt.cap or 0.0 if adopt is not None else 0.0
+
+    @property
+    def starts(self) -> float:
+        """The plane z (m) on which the face stands before it is sliced."""
+        return self.recipe.starts
 
     @cached_property
     def cap(self) -> Box:
@@ -144,8 +152,12 @@ class Layout:
 
     @cached_property
     def marks(self) -> tuple[Mark, ...]:
-        """The fiducial and its spare, in the order in which they are used; none without a block of our own."""
-        block, protect = self.recipe.block, self.recipe.protect
+        """The fiducial and its spare, in the order in which they are used; on others' blocks as they were clicked."""
+        block, protect, adopt = self.recipe.block, self.recipe.protect, self.recipe.adopt
+        if adopt is not None and adopt.made is None:
+            mark = adopt.fiducial
+            height = mark.cap[2] if mark.place == "behind" and mark.cap is not None else self.cap_height
+            return tuple(Mark((x, -height, z), mark.size, mark.size * MARK_WIDTH) for x, z in self._clicked)
         if block is None or protect is None:
             return ()
         wanted: Fiducial = block.fiducial

@@ -70,8 +70,8 @@ def film_area(recipe: Recipe, film: Infiltrate | Protect) -> float:
         return (x1 - x0) * (y1 - y0)
     if film.film is not None:
         return film.film[0] * film.film[1]
-    body = recipe.block if recipe.block is not None else recipe.adopt
-    return body.face[0] * body.face[1] if body is not None else 0.0
+    face = recipe.face
+    return face[0] * face[1] if face is not None else 0.0
 
 
 def fills(recipe: Recipe) -> Iterator[tuple[str, Infiltrate]]:

@@ -75,7 +75,6 @@ class Plan(Model):
     longest_pattern_s: float = 0.0
     spent_until: str | None = None
     options: tuple[Option, ...] = ()
-    notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -107,6 +106,8 @@ class _Parts:
             if step.protect is not None:
                 protect = step.protect
                 self._do(self.prelude, partial(reckoner.protect, protect))
+            elif step.adopt is not None:
+                self._do(self.prelude, partial(reckoner.adopt, slicing))
             elif step.block is not None:
                 block = step.block
                 self._do(self.prelude, partial(reckoner.block, block))
@@ -223,7 +224,6 @@ def plan(
         longest_pattern_s=total.longest_s,
         spent_until=latest,
         options=_options(recipe, description, budget) if options and slicing is not None else (),
-        notes=_notes(recipe),
         problems=tuple(str(problem) for problem in problems),
     )
 
@@ -271,7 +271,7 @@ def seconds_until(latest: str, start: datetime | None = None) -> float:
 def film_currents(recipe: Recipe, description: Description) -> dict[str, float]:
     """Return the current (A) that each film takes from the list for its density."""
     chosen: dict[str, float] = {}
-    protect = recipe.protect
+    protect = next((step.protect for step in recipe.steps if step.protect is not None), None)
     if protect is not None and protect.ion.density is not None:
         listed = description.currents(Beam.ION, protect.ion.voltage)
         chosen["protect"] = film_current(protect.ion.density, film_area(recipe, protect), listed)
@@ -298,7 +298,6 @@ def lines(plan: Plan) -> list[str]:
     told.append(f"gas: {gas or 'none'}; data: {plan.bytes / 1e9:.2f} GB; stage moves: {plan.moves}")
     dose = ", ".join(f"{name} {charge * 1e3:.3g} mC" for name, charge in plan.charge_c.items())
     told.append(f"ion dose: {dose or 'none'}; longest pattern {_hours(plan.longest_pattern_s)}, in pieces")
-    told += [f"note: {note}" for note in plan.notes]
     for option in plan.options:
         more = f", {option.images_fit} images in the same time" if option.images_fit is not None else ""
         told.append(f"option: {option.choice}: {option.seconds_per_image:.0f} s an image{more}")
@@ -306,14 +305,6 @@ def lines(plan: Plan) -> list[str]:
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
-
-
-def _notes(recipe: Recipe) -> tuple[str, ...]:
-    """Return what the recipe asks for and this version doesn't do."""
-    found = []
-    if recipe.adopt is not None:
-        found.append("adopt can be planned but not run yet")
-    return tuple(found)
 
 
 def _worn_out(recipe: Recipe, total: Account) -> Problem | None:

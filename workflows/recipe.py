@@ -96,18 +96,39 @@ class Recipe(Settings):
 
     @property
     def protect(self) -> Protect | None:
-        """The protect step, where there is one."""
-        return next((step.protect for step in self.steps if step.protect is not None), None)
+        """The protect step, where there is one; of the run that made the block, where that is adopted."""
+        own = next((step.protect for step in self.steps if step.protect is not None), None)
+        return own or (self.adopt.made.protect if self.adopt is not None and self.adopt.made is not None else None)
 
     @property
     def block(self) -> Block | None:
-        """The block step, where there is one."""
-        return next((step.block for step in self.steps if step.block is not None), None)
+        """The block step, where there is one; of the run that made the block, where that is adopted."""
+        own = next((step.block for step in self.steps if step.block is not None), None)
+        return own or (self.adopt.made.block if self.adopt is not None and self.adopt.made is not None else None)
 
     @property
     def adopt(self) -> Adopt | None:
         """The adopt step, where there is one."""
         return next((step.adopt for step in self.steps if step.adopt is not None), None)
+
+    @property
+    def face(self) -> tuple[float, float] | None:
+        """The face's width and depth along the ion beam (m), None where there is neither block nor adopt."""
+        if self.block is not None:
+            return self.block.face
+        return self.adopt.face if self.adopt is not None else None
+
+    @property
+    def starts(self) -> float:
+        """The plane (z, m) on which the face stands before it is sliced."""
+        if self.adopt is not None:
+            return self.adopt.made.plane if self.adopt.made is not None else 0.0
+        return self.block.trim if self.block is not None else 0.0
+
+    @property
+    def place(self) -> str:
+        """The name of the site that it works on."""
+        return self.adopt.site if self.adopt is not None else self.site
 
     @property
     def slicing(self) -> Slice | None:
@@ -139,6 +160,7 @@ def load(source: Path | str) -> Recipe:
         found = error.errors(include_url=False)
         own = [one for one in found if "refill" not in one["loc"] or document.has(tuple(one["loc"]))]
         raise RecipeProblem((from_pydantic(one, Recipe, document.line) for one in own or found), name) from error
+    recipe = _adopting(recipe)
     problems = [problem.at(document.line(path)) for path, problem in _rules(recipe)]
     if problems:
         raise RecipeProblem(problems, name)
@@ -227,6 +249,19 @@ def _text(source: Path | str) -> tuple[str, str]:
     except OSError as error:
         what = f"can't be read: {error.strerror}"
         raise RecipeProblem([Problem("recipe", what, remedy="give the path of a recipe file")], str(path)) from error
+
+
+def _adopting(recipe: Recipe) -> Recipe:
+    """Return a recipe that knows what it needs of the run whose block it adopts."""
+    adopt = recipe.adopt
+    if adopt is None or adopt.run is None or adopt.made is not None:
+        return recipe
+    from workflows.adopting import made
+
+    known = adopt.replace(made=made(Path(adopt.run)))
+    return recipe.replace(
+        steps=tuple(step if step.adopt is None else step.replace(adopt=known) for step in recipe.steps)
+    )
 
 
 def _rules(recipe: Recipe) -> list[tuple[tuple[int | str, ...], Problem]]:

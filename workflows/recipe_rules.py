@@ -11,7 +11,7 @@ from math import radians
 from instrument.process import densest_film
 from instrument.settings import Beam
 from instrument.units import show, show_lengths
-from workflows.recipe import SIXTEEN_BIT_SIZES, Adopt, Block, Fiducial, Image, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe import SIXTEEN_BIT_SIZES, Fiducial, Image, Infiltrate, Protect, Recipe, Slice
 from workflows.recipe_errors import Problem
 from workflows.recipe_fields import Box
 
@@ -69,9 +69,8 @@ def planes_lost(recipe: Recipe) -> float:
 
 def last_plane(recipe: Recipe) -> float:
     """Return z (m, from the bare front edge) of the deepest plane that the recipe may reach."""
-    trim = recipe.block.trim if recipe.block is not None else 0.0
     depth = recipe.slicing.depth if recipe.slicing is not None else 0.0
-    return trim + planes_lost(recipe) + depth
+    return recipe.starts + planes_lost(recipe) + depth
 
 
 def fiducial_z(recipe: Recipe) -> tuple[float, float]:
@@ -153,7 +152,7 @@ def _cap(recipe: Recipe) -> Iterator[Found]:
             )  # fmt: skip
         needed = last_plane(recipe) + CAP_MARGIN_M - front
         if recipe.slicing is not None and protect.area[1] + _TINY < needed:
-            trimmed, lost = block.trim - front, planes_lost(recipe)
+            trimmed, lost = recipe.starts - front, planes_lost(recipe)
             yield path, Problem(
                 "", f"the cap is {_m(protect.area[1])} long; trim {_m(trimmed)} + slices {_m(recipe.slicing.depth)} + "
                 f"lost at cleans and warm-up {_m(lost)} + margin {_m(CAP_MARGIN_M)} need {_m(needed)}",
@@ -396,17 +395,18 @@ def _until(recipe: Recipe) -> Iterator[Found]:
 
 
 def _index(recipe: Recipe, kind: str) -> int:
-    return next((index for index, step in enumerate(recipe.steps) if step.kind == kind), 0)
+    """Return which step is of a kind; an adopted block's protect and block stand in its adopt."""
+    kinds = [step.kind for step in recipe.steps]
+    return kinds.index(kind) if kind in kinds else kinds.index("adopt") if "adopt" in kinds else 0
 
 
 def _face(recipe: Recipe) -> tuple[tuple[float, float], float]:
     """Return the face's size and the cap's height (m); endless where the recipe has neither block nor adopt."""
-    body: Block | Adopt | None = recipe.block if recipe.block is not None else recipe.adopt
-    if body is None:
+    if recipe.face is None:
         return (1.0, 1.0), 1.0
-    if isinstance(body, Adopt):
-        return body.face, body.cap
-    return body.face, recipe.protect.thickness if recipe.protect is not None else 0.0
+    if recipe.protect is not None:
+        return recipe.face, recipe.protect.thickness
+    return recipe.face, (recipe.adopt.cap or 0.0) if recipe.adopt is not None else 0.0
 
 
 def _fills(recipe: Recipe) -> Iterator[tuple[tuple[int | str, ...], Infiltrate]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from instrument.settings import Beam, Model
+from instrument.settings import Beam, DetectorSettings, Model
 from instrument.units import ArealMass, Current, CurrentDensity, Extent2, Extent3, MassFraction, Of, Rate, Voltage
 from workflows.recipe_fields import (
     Box,
@@ -168,13 +168,41 @@ class Block(Settings):
         return 0.0 if index >= len(self.trench.currents) - 1 and index > 0 else self.keep_off / 2**index
 
 
+class Made(Settings):
+    """What the run says that made an adopted block; found by `run`, not written by people.
+
+    Its steps; the plane (z, m) its face was left on; what its ruler reads on the trimmed plane minus that plane, and
+    how much looks have taken off its mark (m); detectors as they were locked.
+    """
+
+    protect: Protect
+    block: Block
+    plane: Distance
+    ruler_zero: Annotated[float, Of("length")] = 0.0
+    worn: Distance = 0.0
+    detectors: tuple[DetectorSettings, ...] = ()
+
+
 class Adopt(Settings):
-    """An existing block instead of protect and block: which site, how big its face and how high its cap are (m)."""
+    """An existing block instead of protect and block.
+
+    One of an earlier run of ours: the folder of that `run` says all. Any other: `face` and `cap` say how big its face
+    and how high its cap are (m), `fiducial` what its mark is like; the `site` was taught with its marks clicked.
+    """
 
     site: Name
-    face: Extent2
-    cap: Thickness
+    run: Name | None = None
+    face: Extent2 | None = None
+    cap: Thickness | None = None
     fiducial: Fiducial = Fiducial()
+    made: Made | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.run is None and (self.face is None or self.cap is None):
+            msg = "adopt says neither which run made the block nor its face and cap; write `run: DIR`, or both of these"
+            raise ValueError(msg)
+        return self
 
 
 class Clean(Settings):

@@ -41,8 +41,7 @@ class Reckoner:
     def __init__(self, recipe: Recipe, rehearsal: Rehearsal) -> None:
         self.recipe = recipe
         self.microscope = rehearsal
-        body = recipe.block if recipe.block is not None else recipe.adopt
-        self.face = body.face if body is not None else (100e-6, 100e-6)
+        self.face = recipe.face or (100e-6, 100e-6)
 
     # -- once ---------------------------------------------------------------------------------------------------------
 
@@ -52,6 +51,15 @@ class Reckoner:
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
             self.look(Beam.ELECTRON)
+
+    def adopt(self, slicing: Slice | None) -> None:
+        """Look at a block that is there already."""
+        with self.microscope.activity("block"):
+            self.turn(PoseName.MILL)
+            self.look(Beam.ION)
+            self.look(Beam.ION)
+        if slicing is not None:
+            self.picture(slicing)
 
     def protect(self, protect: Protect) -> None:
         """Reckon the cap."""

@@ -11,7 +11,7 @@ from importlib import metadata
 from statistics import fmean, median
 from typing import Any
 
-from workflows.happenings import happenings
+from workflows.happenings import adopted, happenings
 from workflows.journal import Act, Journal
 from workflows.store import RunFolder
 
@@ -37,6 +37,7 @@ def summarise(folder: RunFolder, journal: Journal) -> dict[str, Any]:
         "slices_damaged": sorted(
             {event.data["file"] for event in journal.events(kind="damaged") if event.data["file"].startswith("slices/")}
         ),
+        "adopted": adopted(journal),
         "infiltrations": len(fills(acts)),
         "refills": len([one for one in fills(acts) if one.startswith("refill")]),
         "element_maps": len(_done(acts, "eds")),
@@ -119,6 +120,9 @@ def shifts(folder: RunFolder, rows: list[dict[str, Any]]) -> list[tuple[int, int
 
 def ruler_zero(journal: Journal) -> float:
     """Return what the ruler read on the trimmed plane, minus that plane (m); 0 where it wasn't read."""
+    taken_over = journal.find("adopt/zero")
+    if taken_over is not None and taken_over.has_outcome:
+        return float(taken_over.result)
     act = journal.find("block/plane")
     if act is None or not act.has_outcome or act.result["by"] != "ruler":
         return 0.0

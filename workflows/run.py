@@ -20,7 +20,6 @@ from typing import Any
 from instrument.durable import FileLock
 from instrument.errors import BadData, InstrumentError, Refused
 from instrument.frame import Frame, FrameRef
-from instrument.geometry import Site
 from instrument.ledger import Record
 from instrument.settings import Description, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
@@ -39,8 +38,9 @@ from workflows.layout import Layout
 from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
-from workflows.recipe import Block, ElementMap, Finish, Infiltrate, Protect, Recipe, Slice
-from workflows.steps import block, finish, infiltrate, protect, site, slicing
+from workflows.recipe import Adopt, Block, ElementMap, Infiltrate, Protect, Recipe, Slice
+from workflows.sites import TaughtSite
+from workflows.steps import adopt, block, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Run:
         told: Told,
         until: str | None = None,
         choose: Callable[[list[Change]], Choice] = lambda _changes: "restore",
-        site: Site | None = None,
+        site: TaughtSite | None = None,
     ) -> None:
         self.folder = folder
         self.journal = journal
@@ -193,6 +193,8 @@ class Run:
             site.run(handle)
         elif isinstance(settings, Protect):
             protect.run(handle, settings)
+        elif isinstance(settings, Adopt):
+            adopt.run(handle, settings)
         elif isinstance(settings, Block):
             block.run(handle, settings)
         elif isinstance(settings, Slice):
@@ -201,11 +203,8 @@ class Run:
             infiltrate.run(handle, name, settings)
         elif isinstance(settings, ElementMap):
             self._element_map(handle, name, settings)
-        elif isinstance(settings, Finish):
-            finish.run(handle, settings)
         else:
-            msg = f"step {name} can't be run yet by this version"
-            raise Refused(msg, rule="step-known", field=name, value=name, remedy="leave it out")
+            finish.run(handle, settings)
 
     @staticmethod
     def _element_map(handle: Handle, name: str, settings: ElementMap) -> None:
@@ -225,7 +224,8 @@ class Run:
         return self._acts.clock_s if self._acts is not None else None
 
     def _handle(self) -> Handle:
-        layout = Layout.at(self.recipe, self._site)
+        place = self._site
+        layout = Layout.at(self.recipe, None) if place is None else Layout.at(self.recipe, place.site, place.marks)
         budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
         looks = self.journal.events(kind="look")

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
-from instrument.geometry import Site
 from instrument.settings import Description
 from workflows import results, showing
 from workflows.amendments import all_amendments, amended
@@ -126,7 +125,8 @@ class Session:
         ahead = amended(self.recipe, all_amendments(self.journal))
         more = planned if ahead == self.recipe else plan(ahead, description, options=False)
         site = self._site(description)
-        self._remote.claim(envelope(self.journal.run_id, ahead, Layout.at(ahead, site), more, description))
+        layout = Layout.at(ahead, None) if site is None else Layout.at(ahead, site.site, site.marks)
+        self._remote.claim(envelope(self.journal.run_id, ahead, layout, more, description))
         if self.journal.meta("clock_start") is None:
             self.journal.set_meta("clock_start", self._remote.state().time_s)
         self._run = Run(
@@ -143,16 +143,15 @@ class Session:
 
     # -- private ------------------------------------------------------------------------------------------------------
 
-    def _site(self, description: Description) -> Site | None:
+    def _site(self, description: Description) -> TaughtSite | None:
         """Return the taught site; a run keeps the one it began on."""
         kept = self.journal.meta("site")
         if kept is not None:
-            return TaughtSite.model_validate(kept).site
+            return TaughtSite.model_validate(kept)
         taught = site_for(self.recipe, description)
-        if taught is None:
-            return None
-        self.journal.set_meta("site", taught.model_dump(mode="json"))
-        return taught.site
+        if taught is not None:
+            self.journal.set_meta("site", taught.model_dump(mode="json"))
+        return taught
 
     def _choose(self, found: list[Change]) -> Choice:
         """Show what a person has changed, and ask what becomes of it; nobody there to ask: it is restored."""

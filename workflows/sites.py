@@ -86,7 +86,7 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
     Refused : on a real instrument: no such site, one of another instrument, or poses of the recipe that nobody has
         rehearsed there
     """
-    name = recipe.adopt.site if recipe.adopt is not None else recipe.site
+    name = recipe.place
     taught = None if name == "auto" else load(name)
     if description.virtual:
         return taught if taught is not None and taught.serial == description.serial else None
@@ -99,6 +99,10 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
             msg, rule="site-of-this-instrument", field="site", value=taught.serial, limit=description.serial,
             remedy=f"kintsugi site {name}",
         )  # fmt: skip
+    if recipe.adopt is not None and recipe.adopt.made is None and not taught.marks:
+        msg = f"site {name!r} was taught without the marks of the block that is to be adopted"
+        remedy = f"kintsugi site {name} --marks 1"
+        raise Refused(msg, rule="marks-clicked", field="adopt.site", value=name, remedy=remedy)
     for pose in poses_of(Layout.at(recipe, taught.site)):
         if not any(_same(pose, seen) for seen in taught.rehearsed):
             msg = (

@@ -133,7 +133,7 @@ def located(pictures: Pictures, clicks: Clicks, pretilt: float, column: float) -
     stage = pictures.stage
     r, t = stage.r or 0.0, stage.t or 0.0
     back = rot_z(-r) @ rot_x(t)  # from chamber to holder
-    turned = _turned(back, *(_field(pictures.ion, at) for at in clicks.edge), column)
+    turned = _turned(back, column, *(_field(pictures.ion, at) for at in clicks.edge))
     at_ion, at_electron = _field(pictures.ion, clicks.middle), _field(pictures.electron, clicks.electron)
     # the electron beam tells X and Y, the ion beam, which comes from the column's angle, the height
     down = at_electron[1]
@@ -147,7 +147,7 @@ def located(pictures: Pictures, clicks: Clicks, pretilt: float, column: float) -
     return Located(site, (turned - r + pi) % (2 * pi) - pi, apart, marks)
 
 
-def _turned(back: Vector, one: tuple[float, float], other: tuple[float, float], column: float) -> float:
+def _turned(back: Vector, column: float, one: tuple[float, float], other: tuple[float, float]) -> float:
     """Return the stage's rotation (rad) at which an edge lies along X, from two of its points in the ion field (m).
 
     The edge is level on the holder, so that the one direction there is looked for that the ion beam sees so.

@@ -25,7 +25,7 @@ def run(handle: Handle) -> None:
     electron = overview(handle, "site/electron", "site-electron", Beam.ELECTRON)
     view = handle.view(PoseName.MILL, Beam.ION)
     centre = view.field((0.0, 0.0, handle.layout.trim))[1]
-    expected = view.field((0.0, 0.0, 0.0))[1]
+    expected = view.field((0.0, 0.0, handle.layout.starts if handle.recipe.adopt is not None else 0.0))[1]
 
     def find() -> dict[str, Any]:
         frame = handle.load(ion)
