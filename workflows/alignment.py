@@ -114,6 +114,9 @@ class Aligner:
         self._base_pa = 0.0
         self.worn_m = 0.0
         self.ruler_zero = 0.0
+        #: Where each (V, A) of the ion beam points beside the one that found the site (m, field).
+        self.points: dict[tuple[float, float], tuple[float, float]] = {}
+        self._placed: tuple[float, float] | None = None
 
     def forget(self) -> None:
         """Forget all alignment: somebody else had the instrument in hand."""
@@ -128,6 +131,7 @@ class Aligner:
             self._pumped()
         if setup.ion is not None and setup.ion.shift_x_m is not None:
             self._registered = None
+            self._placed = (setup.ion.voltage_v or 0.0, setup.ion.current_a or 0.0)
         state = self._ensurer.ensure(setup)
         self._current_is_right(setup, state)
         if setup.focus_z_m is not None:
@@ -225,6 +229,7 @@ class Aligner:
         if self.layout is None or not self.marks or setup.stage is None:
             msg = "there is no fiducial yet to place the ion beam on"
             raise NotReached(msg, pose=setup.pose)
+        state = self._pointed(state)
         view = _view(self.layout, Beam.ION, setup.stage, state)
         seen: list[float] = []
         centred = any(self._centred(view, mark, seen, state) for mark in self.marks)
@@ -239,6 +244,18 @@ class Aligner:
             f"at least {tracking.LEAST_SCORE} is needed; look at it, then `kintsugi resume`"
         )
         raise NotReached(msg, pose=setup.pose, scores=seen)
+
+    def _pointed(self, state: State) -> State:
+        """Shift the beam by what this current is known to point beside the one that was placed last."""
+        now = state.ion.settings
+        current = (now.voltage_v or 0.0, now.current_a or 0.0)
+        before, self._placed = self._placed, current
+        if before is None or before == current or not {before, current} <= set(self.points):
+            return state
+        (u0, v0), (u1, v1) = self.points[before], self.points[current]
+        shift = BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + u1 - u0, shift_y_m=(now.shift_y_m or 0.0) + v1 - v0)
+        self._instrument.set_beam(Beam.ION, shift)
+        return self._instrument.state()
 
     def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
         """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import cos, sin
 from typing import Any, Protocol
 
 from instrument.frame import Frame, FrameRef
-from instrument.geometry import PoseName, View
+from instrument.geometry import Pose, PoseName, View
 from instrument.process import film_dose, film_yield, mill_dose
 from instrument.settings import (
     Beam,
@@ -161,7 +162,7 @@ class Handle:
                 current_a=current,
                 species=SPECIES,
                 scan_rotation_rad=at.ion_scan_rotation,
-                **_shift(on_mark),
+                **({} if on_mark else self._shift(Beam.ION, voltage, current, at)),
             ),
             retracted=tuple(self.description.devices),
             register_on_mark=on_mark,
@@ -270,7 +271,7 @@ class Handle:
         settings = BeamSettings(
             voltage_v=voltage, current_a=current, species=SPECIES if beam is Beam.ION else None,
             scan_rotation_rad=at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation,
-            **_shift(on_mark),
+            **({} if on_mark else self._shift(beam, voltage, current, at)),
         )  # fmt: skip
         others = tuple(one for one in self.description.devices if one is not Device.NEEDLE)
         done = self.acts.pattern(
@@ -343,7 +344,10 @@ class Handle:
         scan = look_scan(self.description, beam, view.field((0.0, 0.0, self.layout.trim)), field_m)
         turned = at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation
         species = SPECIES if beam is Beam.ION else None
-        settings = BeamSettings(voltage_v=voltage, current_a=current, species=species, scan_rotation_rad=turned)
+        settings = BeamSettings(
+            voltage_v=voltage, current_a=current, species=species, scan_rotation_rad=turned,
+            **self._shift(beam, voltage, current, at),
+        )  # fmt: skip
         setup = Setup(
             pose=str(pose), stage=self.layout.stage(at), retracted=tuple(self.description.devices),
             ion=settings if beam is Beam.ION else None, electron=settings if beam is Beam.ELECTRON else None,
@@ -456,7 +460,11 @@ class Handle:
 
         self.acts.value(f"confirm/{what}", "answer", {"pictures": [ref.sha256 for ref in pictures]}, compute)
 
+    def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
+        """Return the beam shift where nothing is registered: what is known of where this current points.
 
-def _shift(on_mark: bool) -> dict[str, float]:
-    """Return no beam shift where nothing is registered; on the mark it is whatever the look finds."""
-    return {} if on_mark else {"shift_x_m": 0.0, "shift_y_m": 0.0}
+        That is the column's own and was seen with a scan that was not turned; a shift turns with the scan.
+        """
+        u, v = self.aligner.points.get((voltage, current), (0.0, 0.0)) if beam is Beam.ION else (0.0, 0.0)
+        c, s = cos(at.ion_scan_rotation), sin(at.ion_scan_rotation)
+        return {"shift_x_m": c * u + s * v, "shift_y_m": c * v - s * u}

@@ -10,7 +10,7 @@ from instrument.geometry import PoseName, pose, rocking_pose
 from instrument.process import densest_film, mill_rate
 from instrument.settings import Beam, Description
 from instrument.units import show
-from workflows.recipe import Image, Infiltrate, Protect, Recipe
+from workflows.recipe import Image, Infiltrate, Ion, Protect, Recipe
 from workflows.recipe_errors import Problem
 from workflows.recipe_rules import MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 
@@ -72,6 +72,36 @@ def film_area(recipe: Recipe, film: Infiltrate | Protect) -> float:
         return film.film[0] * film.film[1]
     face = recipe.face
     return face[0] * face[1] if face is not None else 0.0
+
+
+def ion_currents(recipe: Recipe, description: Description) -> list[tuple[float, float]]:
+    """Return the (voltage, current) (V, A) at which the recipe's ion beam mills or lays its cap, each once."""
+    block, protect, slicing = recipe.block, recipe.protect, recipe.slicing
+    found: list[tuple[float, float]] = []
+    made_here = {step.kind for step in recipe.steps}
+    if protect is not None and "protect" in made_here:
+        found.append((protect.ion.voltage, _film_at(protect.ion, film_area(recipe, protect), description)))
+    if block is not None and "block" in made_here:
+        every = (*block.trench.currents, block.fiducial.current, block.polish.current)
+        found += [(block.voltage, current) for current in every]
+        mark = block.fiducial.cap
+        if mark is not None and block.fiducial.place == "behind" and protect is not None:
+            listed = description.currents(Beam.ION, protect.ion.voltage)
+            found.append((protect.ion.voltage, film_current(protect.ion.density or 4.0, mark[0] * mark[1], listed)))
+    for _, fill in fills(recipe):
+        if fill.beam is Beam.ION:
+            found.append((fill.voltage, _film_at(fill, film_area(recipe, fill), description)))
+    if slicing is not None:
+        found.append((slicing.cut.voltage, slicing.cut.current))
+        coarse = [fill.clean.coarse for _, fill in fills(recipe) if fill.clean.coarse is not None]
+        found += [(slicing.cut.voltage, current) for current in coarse]
+    return list(dict.fromkeys(found))
+
+
+def _film_at(ion: Ion | Infiltrate, area_m2: float, description: Description) -> float:
+    """Return the current (A) that an ion beam lays a film with."""
+    listed = description.currents(Beam.ION, ion.voltage)
+    return ion.current or film_current(ion.density or 0.0, area_m2, listed)
 
 
 def fills(recipe: Recipe) -> Iterator[tuple[str, Infiltrate]]:

@@ -21,7 +21,7 @@ from instrument.settings import (
     StagePosition,
 )
 from workflows.layout import front_cuts
-from workflows.limits import film_area, film_current
+from workflows.limits import film_area, film_current, ion_currents
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
 from workflows.recipe_rules import LOOK_PX, MARK_PX
@@ -51,6 +51,8 @@ class Reckoner:
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
             self.look(Beam.ELECTRON)
+            for _ in ion_currents(self.recipe, self.microscope.describe()):
+                self.look(Beam.ION)
 
     def adopt(self, slicing: Slice | None) -> None:
         """Look at a block that is there already."""

@@ -40,7 +40,7 @@ from workflows.plan import Plan
 from workflows.policy import action, symptom_of
 from workflows.recipe import Adopt, Block, ElementMap, Infiltrate, Protect, Recipe, Slice
 from workflows.sites import TaughtSite
-from workflows.steps import adopt, block, finish, infiltrate, protect, site, slicing
+from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
 
 log = logging.getLogger(__name__)
@@ -191,6 +191,7 @@ class Run:
     def _step(self, handle: Handle, name: str, settings: Any) -> None:
         if settings is None:
             site.run(handle)
+            currents.align(handle)
         elif isinstance(settings, Protect):
             protect.run(handle, settings)
         elif isinstance(settings, Adopt):

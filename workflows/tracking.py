@@ -19,6 +19,8 @@ Float = NDArray[np.float64]
 #: A fiducial below this score was not found (physics.md 1.6: ASV clients stop at 0.75 of their scale; ours is plain
 #: normalised correlation on a noisy, worn mark, which lies lower).
 LEAST_SCORE = 0.45
+#: Two pictures that overlap by less than so many pixels tell nothing.
+_LEAST_PX = 64
 #: What varies by less than this share of the picture's own variance is taken for flat.
 _FLAT = 1e-3
 #: Two pictures with a higher correlation show the same plane: nothing was milled between them.
@@ -202,6 +204,18 @@ def moved(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[floa
         for at, part, size in ((row, dy, a.shape[0]), (column, dx, a.shape[1]))
     )
     return float(down), float(right)
+
+
+def alike_when_moved(first: NDArray[np.generic], second: NDArray[np.generic], by: tuple[float, float]) -> float:
+    """Return how alike (-1..1) two pictures are where they show the same, the second moved by pixels down and right."""
+    parts = []
+    for image, sign in ((first, 1), (second, -1)):
+        cut = []
+        for side, move in zip(image.shape, by, strict=True):
+            shift = sign * round(move)
+            cut.append(slice(max(0, -shift), side - max(0, shift)))
+        parts.append(image[tuple(cut)])
+    return alike(parts[0], parts[1]) if min(parts[0].shape) >= _LEAST_PX else 0.0
 
 
 def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

@@ -38,10 +38,15 @@ def run(handle: Handle) -> None:
     handle.confirm("site", (ion, electron))
 
 
+def site_voltage(recipe: Recipe) -> float:
+    """Return the ion beam's voltage (V) that a site is looked at with."""
+    return recipe.block.voltage if recipe.block is not None else 30e3
+
+
 def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:
     """Take an overview by one beam in the milling pose; returns its FrameRef."""
     recipe: Recipe = handle.recipe
-    voltage = recipe.block.voltage if recipe.block is not None else 30e3
+    voltage = site_voltage(recipe)
     slicing = recipe.slicing
     wide = WIDER * max(handle.layout.face[0], handle.layout.cap[2] - handle.layout.cap[0])
     if beam is Beam.ION:

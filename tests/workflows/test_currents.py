@@ -1,0 +1,74 @@
+"""Where each ion current points is measured before anything is written, and made up for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from math import cos, pi, sin
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from instrument.geometry import Pose, PoseName
+from instrument.hydra import hydra
+from instrument.settings import Beam
+from simulator.chamber import aim
+from simulator.options import parse
+from workflows import tracking
+from workflows.handle import Handle
+from workflows.journal import Journal
+from workflows.limits import ion_currents
+from workflows.recipe import load
+
+SMALL = Path(__file__).parents[1] / "end_to_end" / "small.yaml"
+URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
+
+
+def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", URL, "--until", "site"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "RUN"), "--model", "none"], capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    with Journal(tmp_path / "RUN" / "journal.sqlite") as journal:
+        act = journal.find("site/currents")
+    assert act is not None
+    options = parse(URL)
+    (volts, current, *_), *_ = act.result
+    first = np.array(aim(options, Beam.ION, volts, current))
+    assert {(one[0], one[1]) for one in act.result[1:]} == set(ion_currents(load(SMALL), hydra()))
+    for volts, current, u, v in act.result:
+        off = first - np.array(aim(options, Beam.ION, volts, current))
+        assert (u, v) == pytest.approx(off, abs=0.3e-6), f"{current * 1e9:g} nA"
+    assert max(abs(one[2]) for one in act.result) > 3e-6
+
+
+def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
+    handle = cast(Any, SimpleNamespace(aligner=SimpleNamespace(points={(30e3, 1e-9): (3e-6, 1e-6)})))
+
+    def shift(beam: Beam, current: float, turned: float) -> tuple[float, float]:
+        at = Pose(name=PoseName.MILL, r=0.0, t=0.0, ion_scan_rotation=turned)
+        found = Handle._shift(handle, beam, 30e3, current, at)
+        return found["shift_x_m"], found["shift_y_m"]
+
+    assert shift(Beam.ION, 1e-9, 0.0) == (3e-6, 1e-6)
+    assert shift(Beam.ION, 1e-9, pi) == pytest.approx((-3e-6, -1e-6))
+    c, s = cos(0.05), sin(0.05)
+    assert shift(Beam.ION, 1e-9, 0.05) == pytest.approx((3e-6 * c + 1e-6 * s, 1e-6 * c - 3e-6 * s))
+    assert shift(Beam.ION, 2e-9, 0.0) == shift(Beam.ELECTRON, 1e-9, 0.0) == (0.0, 0.0)
+
+
+def test_pictures_of_different_things_are_not_alike_when_laid_over_each_other() -> None:
+    rng = np.random.default_rng(0)
+    whole = np.kron(rng.integers(0, 255, (60, 60)), np.ones((6, 6))).astype(np.uint8)
+    one, other = whole[40:300, 40:300], whole[30:290, 55:315]
+    down, right = tracking.moved(one, other)
+    assert (down, right) == pytest.approx((10, -15), abs=1)
+    assert tracking.alike_when_moved(one, other, (down, right)) > 0.9
+    noise = rng.integers(0, 255, one.shape).astype(np.uint8)
+    assert tracking.alike_when_moved(one, noise, tracking.moved(one, noise)) < 0.2
+    assert tracking.alike_when_moved(one, other, (250.0, 0.0)) == 0.0

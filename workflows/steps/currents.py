@@ -1,0 +1,53 @@
+"""Where each ion current points: every aperture points elsewhere, by microns, until there is a mark (night.md 13).
+
+A spot beside the work is looked at with every current that is used, and the pictures are compared with the one that
+placed the site. What they are off by is made up for by the beam's shift.
+"""
+
+from __future__ import annotations
+
+from instrument.geometry import PoseName
+from instrument.settings import Beam
+from instrument.units import show
+from workflows import tracking
+from workflows.alignment import look_scan
+from workflows.handle import Handle
+from workflows.limits import ion_currents, nearest
+from workflows.steps.site import OVERVIEW_ION_A, site_voltage
+
+#: The pictures' width, and what lies between them and the nearest trench (m).
+FIELD_M, BESIDE_M = 30e-6, 10e-6
+#: Pictures that are less alike than this, once laid over each other, tell nothing.
+LEAST_ALIKE = 0.2
+
+
+def align(handle: Handle) -> None:
+    """Measure where each current of the recipe points beside the one that found the edge, and keep it."""
+    layout, recipe = handle.layout, handle.recipe
+    block = recipe.block
+    beside = layout.face[0] / 2 + (block.trench.width if block is not None else 0.0)
+    view = handle.view(PoseName.MILL, Beam.ION)
+    spot = view.field((beside + BESIDE_M + FIELD_M / 2, 0.0, layout.starts + FIELD_M / 2))
+    scan = look_scan(handle.description, Beam.ION, spot, FIELD_M)
+    voltage = site_voltage(recipe)
+    found_with = voltage, nearest(handle.description.currents(Beam.ION, voltage), OVERVIEW_ION_A)
+    handle.tell("where each current points")
+    pictures = {}
+    for volts, current in (found_with, *(one for one in ion_currents(recipe, handle.description) if one != found_with)):
+        name = f"points-{volts / 1e3:g}kV-{show(current, 'current', 3).replace(' ', '')}"
+        setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
+        pictures[volts, current] = handle.acts.frame(f"site/{name}", scan, setup, "looks", name)
+
+    def compute() -> list[tuple[float, float, float, float]]:
+        first = handle.load(pictures[found_with]).pixels[0]
+        measured = []
+        for (volts, current), ref in pictures.items():
+            pixels = handle.load(ref).pixels[0]
+            down, right = tracking.moved(first, pixels)
+            if tracking.alike_when_moved(first, pixels, (down, right)) >= LEAST_ALIKE:
+                measured.append((volts, current, right * scan.pixel_m, down * scan.pixel_m))
+        return measured
+
+    frames = [ref.sha256 for ref in pictures.values()]
+    for volts, current, u, v in handle.value("site/currents", "measure", {"frames": frames}, compute):
+        handle.aligner.points[volts, current] = (u, v)
