@@ -153,7 +153,9 @@ def train(
         torch.manual_seed(seed)
         network = Network(base, depth)
         if init is not None:
-            network.load_state_dict(load(init, fused=False).network.state_dict())
+            begun = load(init, fused=False)
+            network.load_state_dict(begun.network.state_dict())
+            data = f"{data}; begun from {begun.card.model_id} ({begun.card.data}, {begun.card.steps} steps)"
         network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
         known = knowing(network, plates, seed, min(_GISTS, 2 + steps // 10))
     finally:
