@@ -67,7 +67,6 @@ def rehearse(
     from instrument import connect
     from workflows import sites
     from workflows.launch import instrument_url
-    from workflows.layout import Layout
     from workflows.recipe import load
     from workflows.rehearse import drive, poses_of, signs
 
@@ -87,7 +86,7 @@ def rehearse(
             return HELD
         if taught is not None and taught.serial != microscope.describe().serial:
             taught = None
-        layout = Layout.at(recipe, taught.site if taught is not None else None)
+        layout = sites.layout_for(recipe, taught)
         poses = poses_of(layout)
         reached, turned = drive(
             microscope, poses, (lambda _question: True) if yes else typer.confirm,
@@ -109,9 +108,9 @@ def rehearse(
             say(f"{pose.pose}: reached")
     if taught is not None:
         sites.save(taught.replace(rehearsed=poses))
-        say(f"site {name}: these poses may be driven to") if not as_json else None
-    elif not as_json:
-        say(f"kept nowhere: site {name!r} is not taught on this instrument")
+    if not as_json:
+        kept = "these poses may be driven to" if taught is not None else "not taught here, so nothing is kept"
+        say(f"site {name}: {kept}")
     return DONE
 
 

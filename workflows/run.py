@@ -34,12 +34,11 @@ from workflows.handle import Handle, Telling
 from workflows.handover import Change, Choice, a_hand, changes, restore
 from workflows.health import whole
 from workflows.journal import Act, Journal, ReplayMismatch
-from workflows.layout import Layout
 from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
 from workflows.recipe import Adopt, Block, ElementMap, Infiltrate, Protect, Recipe, Slice
-from workflows.sites import TaughtSite
+from workflows.sites import TaughtSite, layout_for
 from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
 
@@ -225,8 +224,7 @@ class Run:
         return self._acts.clock_s if self._acts is not None else None
 
     def _handle(self) -> Handle:
-        place = self._site
-        layout = Layout.at(self.recipe, None) if place is None else Layout.at(self.recipe, place.site, place.marks)
+        layout = layout_for(self.recipe, self._site)
         budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
         looks = self.journal.events(kind="look")

@@ -22,12 +22,11 @@ from workflows.handle import Telling
 from workflows.handover import Change, Choice
 from workflows.journal import Journal
 from workflows.launch import is_simulator, remote_for
-from workflows.layout import Layout
 from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
 from workflows.run import Run, state_of
-from workflows.sites import TaughtSite, site_for
+from workflows.sites import TaughtSite, layout_for, site_for
 from workflows.soundness import set_aside_damaged
 from workflows.store import RunFolder
 from workflows.terminal import DONE, STOPPED, Wrong, console
@@ -125,8 +124,7 @@ class Session:
         ahead = amended(self.recipe, all_amendments(self.journal))
         more = planned if ahead == self.recipe else plan(ahead, description, options=False)
         site = self._site(description)
-        layout = Layout.at(ahead, None) if site is None else Layout.at(ahead, site.site, site.marks)
-        self._remote.claim(envelope(self.journal.run_id, ahead, layout, more, description))
+        self._remote.claim(envelope(self.journal.run_id, ahead, layout_for(ahead, site), more, description))
         if self.journal.meta("clock_start") is None:
             self.journal.set_meta("clock_start", self._remote.state().time_s)
         self._run = Run(

@@ -115,6 +115,11 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
     return taught
 
 
+def layout_for(recipe: Recipe, taught: TaughtSite | None) -> Layout:
+    """Return the layout of a recipe on a site; without one, in the middle of a virtual holder."""
+    return Layout.at(recipe, None) if taught is None else Layout.at(recipe, taught.site, taught.marks)
+
+
 def _same(one: Pose, other: Pose) -> bool:
     turn = (one.r - other.r + pi) % (2 * pi) - pi
     return abs(turn) <= _SAME_RAD and abs(one.t - other.t) <= _SAME_RAD

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from analysis.core import SegmentationCore, fillable_pores, film_fraction, intervals
+from analysis.core import SegmentationCore, fillable_pores, film_fraction, intervals, pores_in
 from analysis.phases import MERGE, Fine, Phase, merged
 from tests.analysis.drawn import drawn
 
@@ -78,6 +81,16 @@ def test_a_wide_pore_cut_by_the_image_edge_is_not_taken_for_a_narrow_one() -> No
     fine = solid()
     fine[:16, 40:100] = Fine.OPEN_PORE
     assert fillable_pores(fine, PIXEL_M, FILLABLE_M).area_m2 == 0.0
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(2.0, 12.0), st.floats(1.0, 3.0))
+def test_distances_are_left_out_only_where_no_pore_can_be_wide(seed: int, width_px: float, smooth: float) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((60, 80)), smooth)
+    fine = np.where(noise > np.median(noise), np.uint8(Fine.OPEN_PORE), np.uint8(Fine.ACTIVE))
+    found = pores_in(fine, 1.0, width_px)
+    distance = ndimage.distance_transform_edt(fine == Fine.OPEN_PORE)
+    widest = ndimage.maximum(2.0 * distance - 1.0, found.components, np.arange(1, len(found.wide)))
+    assert found.wide[1:].tolist() == [bool(one >= width_px) for one in widest]
 
 
 def test_specks_are_no_pores_and_shares_are_by_area() -> None:

@@ -81,7 +81,7 @@ def test_all_poses_are_driven_to_and_back(scope: Microscope) -> None:
     start = scope.state().stage
     reached, turned = drive(scope, poses_of(Layout.at(recipe(radians(3)), None)), lambda _question: True)
     assert [one.pose for one in reached] == [
-        PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT, PoseName.ROCK_PLUS, PoseName.ROCK_MINUS,
+        PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT, PoseName.CUT, PoseName.ROCK_PLUS, PoseName.ROCK_MINUS,
     ]  # fmt: skip
     assert turned.right
     assert scope.state().stage.t == start.t
