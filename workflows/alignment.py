@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from math import cos, sin
 from typing import Any
 
 from instrument.errors import DeviceFault, NotReached
@@ -116,11 +117,11 @@ class Aligner:
         self.ruler_zero = 0.0
         #: Where each (V, A) of the ion beam points beside the one that found the site (m, field).
         self.points: dict[tuple[float, float], tuple[float, float]] = {}
-        self._placed: tuple[float, float] | None = None
+        self._placed: tuple[float, float, float] | None = None
 
     def forget(self) -> None:
         """Forget all alignment: somebody else had the instrument in hand."""
-        self._registered = self._on_face = self._settled = None
+        self._registered = self._on_face = self._settled = self._placed = None
         self._focus.clear()
         self._ensurer.forget()
 
@@ -131,7 +132,7 @@ class Aligner:
             self._pumped()
         if setup.ion is not None and setup.ion.shift_x_m is not None:
             self._registered = None
-            self._placed = (setup.ion.voltage_v or 0.0, setup.ion.current_a or 0.0)
+            self._placed = _working_point(setup.ion)
         state = self._ensurer.ensure(setup)
         self._current_is_right(setup, state)
         if setup.focus_z_m is not None:
@@ -248,14 +249,22 @@ class Aligner:
     def _pointed(self, state: State) -> State:
         """Shift the beam by what this current is known to point beside the one that was placed last."""
         now = state.ion.settings
-        current = (now.voltage_v or 0.0, now.current_a or 0.0)
-        before, self._placed = self._placed, current
-        if before is None or before == current or not {before, current} <= set(self.points):
+        here = _working_point(now)
+        before, self._placed = self._placed, here
+        if before is None or before == here or not {before[:2], here[:2]} <= set(self.points):
             return state
-        (u0, v0), (u1, v1) = self.points[before], self.points[current]
+        (u0, v0), (u1, v1) = self.pointing(*before), self.pointing(*here)
         shift = BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + u1 - u0, shift_y_m=(now.shift_y_m or 0.0) + v1 - v0)
         self._instrument.set_beam(Beam.ION, shift)
         return self._instrument.state()
+
+    def pointing(self, voltage: float, current: float, turned: float) -> tuple[float, float]:
+        """Return the beam shift (m) that makes up for where a current points; 0 where that is not known.
+
+        It is the column's own and was seen with a scan that was not turned (rad); a shift turns with the scan.
+        """
+        u, v = self.points.get((voltage, current), (0.0, 0.0))
+        return cos(turned) * u + sin(turned) * v, cos(turned) * v - sin(turned) * u
 
     def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
         """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did.
@@ -473,6 +482,11 @@ def look_scan(
 def _view(layout: Layout, beam: Beam, stage: StagePosition, state: State) -> View:
     """Return how a beam, as it is turned now, sees the block from where the stage was sent."""
     return View(layout.site, beam, stage, scan_rotation=state.beam(beam).settings.scan_rotation_rad or 0.0)
+
+
+def _working_point(ion: BeamSettings) -> tuple[float, float, float]:
+    """Return voltage (V), current (A) and scan rotation (rad) of a beam."""
+    return ion.voltage_v or 0.0, ion.current_a or 0.0, ion.scan_rotation_rad or 0.0
 
 
 def _where(state: State) -> tuple[object, ...]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.journal import wall_now
 from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, say, say_json
 
 if TYPE_CHECKING:
@@ -128,6 +127,7 @@ def site(
     """Teach a place on the sample: pictures by both beams, clicks on a page, the stage turned until the edge is X."""
     from instrument import connect
     from workflows import sites
+    from workflows.journal import wall_now
     from workflows.launch import instrument_url
     from workflows.layout import Layout
     from workflows.recipe import load

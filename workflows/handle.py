@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, sin
 from typing import Any, Protocol
 
 from instrument.frame import Frame, FrameRef
@@ -461,10 +460,7 @@ class Handle:
         self.acts.value(f"confirm/{what}", "answer", {"pictures": [ref.sha256 for ref in pictures]}, compute)
 
     def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
-        """Return the beam shift where nothing is registered: what is known of where this current points.
-
-        That is the column's own and was seen with a scan that was not turned; a shift turns with the scan.
-        """
-        u, v = self.aligner.points.get((voltage, current), (0.0, 0.0)) if beam is Beam.ION else (0.0, 0.0)
-        c, s = cos(at.ion_scan_rotation), sin(at.ion_scan_rotation)
-        return {"shift_x_m": c * u + s * v, "shift_y_m": c * v - s * u}
+        """Return the beam shift where nothing is registered: what is known of where this current points."""
+        known = beam is Beam.ION
+        u, v = self.aligner.pointing(voltage, current, at.ion_scan_rotation) if known else (0.0, 0.0)
+        return {"shift_x_m": u, "shift_y_m": v}

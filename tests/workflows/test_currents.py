@@ -18,6 +18,7 @@ from instrument.settings import Beam
 from simulator.chamber import aim
 from simulator.options import parse
 from workflows import tracking
+from workflows.alignment import Aligner
 from workflows.handle import Handle
 from workflows.journal import Journal
 from workflows.limits import ion_currents
@@ -48,7 +49,9 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
 
 
 def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
-    handle = cast(Any, SimpleNamespace(aligner=SimpleNamespace(points={(30e3, 1e-9): (3e-6, 1e-6)})))
+    aligner = Aligner(cast(Any, None), hydra(), lambda _kind, _data: None)
+    aligner.points[30e3, 1e-9] = (3e-6, 1e-6)
+    handle = cast(Any, SimpleNamespace(aligner=aligner))
 
     def shift(beam: Beam, current: float, turned: float) -> tuple[float, float]:
         at = Pose(name=PoseName.MILL, r=0.0, t=0.0, ion_scan_rotation=turned)
