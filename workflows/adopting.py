@@ -24,7 +24,7 @@ def made(run: Path) -> Made:
     try:
         folder = RunFolder.open(run)
         recipe: Recipe = load(folder.recipe)
-        with Journal(folder.journal) as journal:
+        with Journal(folder.journal, read_only=True) as journal:
             return _made(folder, recipe, journal)
     except (BadData, InstrumentError) as error:
         raise _problem(run, error.message, "name the folder of a run that made a block") from error

@@ -12,7 +12,7 @@ from workflows.alignment import FIRST_SEARCH_M, look_scan
 from workflows.handle import Handle
 from workflows.planes import Planes
 from workflows.recipe import Adopt, Slice
-from workflows.steps.site import overview
+from workflows.steps.site import LEAST_CONTRAST, overview
 
 #: The picture that shows the face's upper edge beside the mark is so much of the face wide.
 _OF_FACE = 0.6
@@ -61,4 +61,7 @@ def _edge(handle: Handle, slicing: Slice) -> float:
         return {"z_m": expected + down / per_z, "contrast": contrast}
 
     edge = handle.value("adopt/edge-plane", "measure", {"frame": ref.sha256}, find)
+    if edge["contrast"] < LEAST_CONTRAST:
+        msg = f"adopt: the face's edge can't be told in {ref.name}; look at it, and teach the site again"
+        raise Held(msg, step="adopt", contrast=edge["contrast"])
     return float(edge["z_m"])

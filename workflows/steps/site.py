@@ -15,7 +15,7 @@ from workflows.recipe import Recipe
 OVERVIEW_ION_A, OVERVIEW_ELECTRON_A = 0.3e-9, 1.6e-9
 #: Overviews are this much wider than what is cut.
 WIDER = 1.6
-_LEAST_CONTRAST = 0.5
+LEAST_CONTRAST = 0.5
 
 
 def run(handle: Handle) -> None:
@@ -33,7 +33,7 @@ def run(handle: Handle) -> None:
         return {"z_m": expected - (centre + v), "contrast": contrast}
 
     edge = handle.value("site/edge", "measure", {"frame": ion.sha256}, find)
-    if edge["contrast"] >= _LEAST_CONTRAST:
+    if edge["contrast"] >= LEAST_CONTRAST:
         handle.stand_on(handle.layout.moved(0.0, 0.0, edge["z_m"]))
     handle.confirm("site", (ion, electron))
 
