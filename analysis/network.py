@@ -1,12 +1,11 @@
 """The segmentation network: a small U-Net that sees detector images and a pixel size, and tells seven fine classes.
 
 The stem folds 2 x 2 pixels into channels (PixelUnshuffle), so that four levels of convolutions cost a quarter; the head
-unfolds them again. A network sees 19 planes: its images, one constant plane an image that says whether it is there, and
-one that says the pixel size; the constant ones, and images that are not there, are never laid out (`Network._first`).
-No instance normalisation (its statistics would depend on the tile), no attention. The slices before
-and after this one may be shown as well: the one before while a run goes on, both once it is over. A detector or a
-slice that is missing is a plane of zeros with its presence plane zero: training drops them, so one detector's image of
-one slice is enough.
+unfolds them again. No instance normalisation (its statistics would depend on the tile), no attention. The slices before
+and after this one may be shown as well: the one before while a run goes on, both once it is over. It sees 19 planes: an
+image of each detector and slice, a constant one for each that says whether it is there, and one that says the pixel
+size. Training drops images, so one detector's of one slice is enough. Constant planes and images that are not there are
+never laid out (`Network._first`).
 """
 
 from __future__ import annotations

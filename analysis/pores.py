@@ -41,13 +41,12 @@ class Emptiness(_Model):
 def emptiness(fine: Labels, pixel_m: float, fillable_m: float = FILLABLE_M) -> Emptiness:
     """Measure the pores of one face from its fine classes, uint8 (y, x); lengths in metres."""
     pores = pores_in(fine, pixel_m, fillable_m)
-    wide = pores.wide
     area = pixel_m**2
-    core = wide[pores.components] & (fine == Fine.OPEN_PORE)
+    core = pores.wide[pores.components] & (fine == Fine.OPEN_PORE)
     return Emptiness(
         fillable_m2=float(pores.area_px[pores.fillable].sum()) * area,
         unfilled_m2=float(pores.area_px[pores.unfilled].sum()) * area,
-        wide_m2=float(pores.area_px[wide].sum()) * area,
+        wide_m2=float(pores.area_px[pores.wide].sum()) * area,
         wide_open_m2=float(core.sum()) * area,
         pores=int(pores.fillable.sum()),
         unfilled_pores=int(pores.unfilled.sum()),

@@ -31,9 +31,7 @@ def made(run: Path) -> Made:
 
 
 def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
-    before = recipe.adopt.made if recipe.adopt is not None else None
-    protect = recipe.protect if before is None else before.protect
-    block = recipe.block if before is None else before.block
+    protect, block = recipe.protect, recipe.block
     face = journal.find("block/plane") or journal.find("adopt/plane")
     if protect is None or block is None or face is None or not face.has_outcome:
         raise _problem(folder.root, "it has no block with a face", "adopt one whose `block` was done")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, FAILED, Wrong, complain, console, say, say_json
+from workflows.terminal import DONE, FAILED, Wrong, complain, console, length, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,15 +314,7 @@ def _needed(pixel_m: float | None) -> float:
 
 
 def _length(name: str, text: str | None) -> float | None:
-    from instrument.units import UnitError, quantity
-
-    if text is None:
-        return None
-    try:
-        return quantity(text, "length")
-    except UnitError as error:
-        msg = f"{name} is {text!r}: {error.problem}; {error.remedy}"
-        raise Wrong(msg) from error
+    return None if text is None else length(name, text)
 
 
 def _tell(values: dict[str, Any], indent: str = "") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, say, say_json
+from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, length, say, say_json
 
 if TYPE_CHECKING:
     from instrument.settings import Description, State
@@ -138,7 +138,7 @@ def site(
     recipe = load(recipe_file)
     layout = Layout.at(recipe, None)
     given = [_clicks(line) for line in clicks or []]
-    wide = _length(field) if field is not None else WIDER * max(layout.face[0], layout.cap[2] - layout.cap[0])
+    wide = length("--field", field) if field is not None else WIDER * max(layout.face[0], layout.cap[2] - layout.cap[0])
     microscope = connect(instrument_url(recipe, instrument))
     try:
         described = microscope.describe()
@@ -202,16 +202,6 @@ def _clicks(line: str) -> Clicks:
         return Clicks.parse(line)
     except ValueError as error:
         raise Wrong(str(error)) from error
-
-
-def _length(text: str) -> float:
-    from instrument.units import UnitError, quantity
-
-    try:
-        return quantity(text, "length")
-    except UnitError as error:
-        msg = f"--field is {text!r}: {error}"
-        raise Wrong(msg) from error
 
 
 def _shown(folder: Path, number: int, title: str, pictures: Pictures, layout: Layout, marks: int) -> Path:

@@ -13,7 +13,7 @@ from workflows.plan import Plan
 from workflows.recipe import Recipe
 from workflows.steps.infiltrate import FILM_UNCERTAINTY
 from workflows.steps.protect import RULER_CURRENT_A
-from workflows.steps.site import OVERVIEW_ION_A
+from workflows.steps.site import OVERVIEW_ION_A, site_voltage
 
 #: How far the stage may be from where the layout has it: the site's error and alignment (m, rad).
 STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
@@ -60,7 +60,7 @@ def _gases(recipe: Recipe) -> set[str]:
 def _beams(recipe: Recipe, plan: Plan, description: Description) -> tuple[BeamLimit, ...]:
     used: dict[tuple[Beam, float], set[float]] = defaultdict(set)
     block, slicing, protect = recipe.block, recipe.slicing, recipe.protect
-    volts = block.voltage if block is not None else 30e3
+    volts = site_voltage(recipe)
     for wanted in (OVERVIEW_ION_A, RULER_CURRENT_A):
         used[Beam.ION, volts].add(nearest(description.currents(Beam.ION, volts), wanted))
     if block is not None:

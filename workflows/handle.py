@@ -33,7 +33,6 @@ from workflows.acts import Acts, Held
 from workflows.alignment import Aligner, look_scan
 from workflows.amendments import Asked
 from workflows.layout import RULER_WIDTH_M, Layout
-from workflows.limits import film_current
 from workflows.planes import DOSE_FACTOR, Planes
 from workflows.recipe import ElementMap, Image, Recipe
 from workflows.ruler import Reading, read_ruler
@@ -287,10 +286,6 @@ class Handle:
         self.aligner.shut_gas()
         return done
 
-    def film_current(self, beam: Beam, voltage: float, density: float, area_m2: float) -> float:
-        """Return the listed current (A) nearest to a density (A/m2) on an area."""
-        return film_current(density, area_m2, self.description.currents(beam, voltage))
-
     # -- pictures -----------------------------------------------------------------------------------------------------
 
     def picture(self, key: str, folder: str, name: str, image: Image, plane: float) -> FrameRef:
@@ -461,6 +456,6 @@ class Handle:
 
     def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
         """Return the beam shift where nothing is registered: what is known of where this current points."""
-        known = beam is Beam.ION
-        u, v = self.aligner.pointing(voltage, current, at.ion_scan_rotation) if known else (0.0, 0.0)
+        ion = beam is Beam.ION
+        u, v = self.aligner.pointing(voltage, current, at.ion_scan_rotation) if ion else (0.0, 0.0)
         return {"shift_x_m": u, "shift_y_m": v}

@@ -71,7 +71,7 @@ def picture(
     are none; `colours` the RGB colour by phase.
     """
     step = max(1, -(-max(grey.shape) // _PANEL))
-    small = _stretch(grey[::step, ::step])
+    small = png.stretched(grey[::step, ::step])
     left = np.repeat(small[..., None], 3, axis=2)
     middle = left.copy() if labels is None else _overlay(small, labels[::step, ::step], colours)
     height = max(left.shape[0], 200)
@@ -89,13 +89,6 @@ def picture(
         words += f"   {newest.name}: {shares}"
     png.write(head, x, 8, words, _WHITE)
     return png.encode(np.concatenate([head, body], axis=0))
-
-
-def _stretch(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = (float(value) for value in np.percentile(grey, (0.5, 99.5)))
-    span = high - low if high > low else 1.0
-    shown: NDArray[np.uint8] = np.clip((grey.astype(np.float32) - low) * (255.0 / span), 0, 255).astype(np.uint8)
-    return shown
 
 
 def _overlay(

@@ -19,6 +19,8 @@ DENSITY_FACTOR = 2.0
 #: What may be filled of the disk: the rest is for labels, volume and report.
 DISK_SHARE = 0.8
 _CURRENT_TOLERANCE = 0.05
+#: Density (A/m2) of a mark's cap where the protective cap's ion beam is given by its current (physics.md 3.1).
+_MARK_DENSITY = 4.0
 
 
 def mark_field(size_m: float, reach_m: float = SEARCH_MARGIN_M) -> float:
@@ -55,6 +57,18 @@ def film_current(density: float, area_m2: float, currents: tuple[float, ...]) ->
     return min(currents, key=lambda current: abs(log(current / (density * area_m2))))
 
 
+def current_of_film(film: Ion | Infiltrate, area_m2: float, description: Description) -> float:
+    """Return the current (A) that a film of this area (m2) is laid with: as the recipe says, else by its density."""
+    beam = film.beam if isinstance(film, Infiltrate) else Beam.ION
+    return film.current or film_current(film.density or 0.0, area_m2, description.currents(beam, film.voltage))
+
+
+def current_of_mark(ion: Ion, cap: tuple[float, float, float], description: Description) -> float:
+    """Return the current (A) that the cap of a mark (m) is laid with: by density, as it is smaller than the other."""
+    listed = description.currents(Beam.ION, ion.voltage)
+    return film_current(ion.density or _MARK_DENSITY, cap[0] * cap[1], listed)
+
+
 def nearest(currents: tuple[float, ...], wanted: float) -> float:
     """Return the listed current (A) nearest to a wanted one."""
     return min(currents, key=lambda current: abs(current - wanted))
@@ -80,28 +94,21 @@ def ion_currents(recipe: Recipe, description: Description) -> list[tuple[float, 
     found: list[tuple[float, float]] = []
     made_here = {step.kind for step in recipe.steps}
     if protect is not None and "protect" in made_here:
-        found.append((protect.ion.voltage, _film_at(protect.ion, film_area(recipe, protect), description)))
+        found.append((protect.ion.voltage, current_of_film(protect.ion, film_area(recipe, protect), description)))
     if block is not None and "block" in made_here:
         every = (*block.trench.currents, block.fiducial.current, block.polish.current)
         found += [(block.voltage, current) for current in every]
         mark = block.fiducial.cap
         if mark is not None and block.fiducial.place == "behind" and protect is not None:
-            listed = description.currents(Beam.ION, protect.ion.voltage)
-            found.append((protect.ion.voltage, film_current(protect.ion.density or 4.0, mark[0] * mark[1], listed)))
+            found.append((protect.ion.voltage, current_of_mark(protect.ion, mark, description)))
     for _, fill in fills(recipe):
         if fill.beam is Beam.ION:
-            found.append((fill.voltage, _film_at(fill, film_area(recipe, fill), description)))
+            found.append((fill.voltage, current_of_film(fill, film_area(recipe, fill), description)))
     if slicing is not None:
         found.append((slicing.cut.voltage, slicing.cut.current))
         coarse = [fill.clean.coarse for _, fill in fills(recipe) if fill.clean.coarse is not None]
         found += [(slicing.cut.voltage, current) for current in coarse]
     return list(dict.fromkeys(found))
-
-
-def _film_at(ion: Ion | Infiltrate, area_m2: float, description: Description) -> float:
-    """Return the current (A) that an ion beam lays a film with."""
-    listed = description.currents(Beam.ION, ion.voltage)
-    return ion.current or film_current(ion.density or 0.0, area_m2, listed)
 
 
 def fills(recipe: Recipe) -> Iterator[tuple[str, Infiltrate]]:

@@ -15,13 +15,13 @@ from functools import partial
 from pydantic import Field
 
 from instrument.errors import InstrumentError, Refused
-from instrument.settings import Beam, Description, Model
+from instrument.settings import Description, Model
 from instrument.units import quantity, show
 from workflows.limits import (
+    current_of_film,
     disk_problem,
     fills,
     film_area,
-    film_current,
     instrument_problems,
     looked_off,
     mark_field,
@@ -273,12 +273,10 @@ def film_currents(recipe: Recipe, description: Description) -> dict[str, float]:
     chosen: dict[str, float] = {}
     protect = next((step.protect for step in recipe.steps if step.protect is not None), None)
     if protect is not None and protect.ion.density is not None:
-        listed = description.currents(Beam.ION, protect.ion.voltage)
-        chosen["protect"] = film_current(protect.ion.density, film_area(recipe, protect), listed)
+        chosen["protect"] = current_of_film(protect.ion, film_area(recipe, protect), description)
     for name, fill in fills(recipe):
         if fill.density is not None:
-            listed = description.currents(fill.beam, fill.voltage)
-            chosen[name] = film_current(fill.density, film_area(recipe, fill), listed)
+            chosen[name] = current_of_film(fill, film_area(recipe, fill), description)
     return chosen
 
 

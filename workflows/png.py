@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,14 @@ def encode(picture: Picture) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     body = zlib.compress(rows.tobytes(), 6)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def stretched(grey: NDArray[Any]) -> Picture:
+    """Return greys stretched so that all but half a per cent at each end fill 0..255."""
+    low, high = (float(value) for value in np.percentile(grey, (0.5, 99.5)))
+    span = high - low if high > low else 1.0
+    shown: Picture = np.clip((grey.astype(np.float32) - low) * (255.0 / span), 0, 255).astype(np.uint8)
+    return shown
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

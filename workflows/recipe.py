@@ -30,6 +30,7 @@ from workflows.recipe_steps import (
     Image,
     Infiltrate,
     Ion,
+    Made,
     Polish,
     Protect,
     Refill,
@@ -44,7 +45,7 @@ from workflows.recipe_steps import (
 
 __all__ = [
     "SIXTEEN_BIT_SIZES", "Adopt", "Block", "Box", "Clean", "Composition", "Cut", "Eds", "ElementMap", "Fiducial",
-    "Finish", "Image", "Infiltrate", "Ion", "Polish", "Problem", "Protect", "Recipe", "RecipeProblem", "Refill",
+    "Finish", "Image", "Infiltrate", "Ion", "Made", "Polish", "Problem", "Protect", "Recipe", "RecipeProblem", "Refill",
     "Sample", "Settings", "Slice", "Step", "StepSettings", "Trench", "Until", "check", "dump", "load", "without",
 ]  # fmt: skip
 
@@ -98,18 +99,23 @@ class Recipe(Settings):
     def protect(self) -> Protect | None:
         """The protect step, where there is one; of the run that made the block, where that is adopted."""
         own = next((step.protect for step in self.steps if step.protect is not None), None)
-        return own or (self.adopt.made.protect if self.adopt is not None and self.adopt.made is not None else None)
+        return own or (self.made.protect if self.made is not None else None)
 
     @property
     def block(self) -> Block | None:
         """The block step, where there is one; of the run that made the block, where that is adopted."""
         own = next((step.block for step in self.steps if step.block is not None), None)
-        return own or (self.adopt.made.block if self.adopt is not None and self.adopt.made is not None else None)
+        return own or (self.made.block if self.made is not None else None)
 
     @property
     def adopt(self) -> Adopt | None:
         """The adopt step, where there is one."""
         return next((step.adopt for step in self.steps if step.adopt is not None), None)
+
+    @property
+    def made(self) -> Made | None:
+        """What is known of the run that made an adopted block, where it was one of ours."""
+        return self.adopt.made if self.adopt is not None else None
 
     @property
     def face(self) -> tuple[float, float] | None:
@@ -122,7 +128,7 @@ class Recipe(Settings):
     def starts(self) -> float:
         """The plane (z, m) on which the face stands before it is sliced."""
         if self.adopt is not None:
-            return self.adopt.made.plane if self.adopt.made is not None else 0.0
+            return self.made.plane if self.made is not None else 0.0
         return self.block.trim if self.block is not None else 0.0
 
     @property

@@ -21,7 +21,7 @@ from instrument.settings import (
     StagePosition,
 )
 from workflows.layout import front_cuts
-from workflows.limits import film_area, film_current, ion_currents
+from workflows.limits import current_of_film, current_of_mark, film_area, ion_currents
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
 from workflows.recipe_rules import LOOK_PX, MARK_PX
@@ -51,7 +51,7 @@ class Reckoner:
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
             self.look(Beam.ELECTRON)
-            for _ in ion_currents(self.recipe, self.microscope.describe()):
+            for _ in ion_currents(self.recipe, self.microscope.description):
                 self.look(Beam.ION)
 
     def adopt(self, slicing: Slice | None) -> None:
@@ -65,9 +65,7 @@ class Reckoner:
 
     def protect(self, protect: Protect) -> None:
         """Reckon the cap."""
-        area = film_area(self.recipe, protect)
-        density = protect.ion.density if protect.ion.density is not None else (protect.ion.current or 0.0) / area
-        current = protect.ion.current or self._film_current(Beam.ION, protect.ion.voltage, density, area)
+        current = current_of_film(protect.ion, film_area(self.recipe, protect), self.microscope.description)
         with self.microscope.activity("block"):
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
@@ -96,8 +94,7 @@ class Reckoner:
         mark, protect = block.fiducial, self.recipe.protect
         for _ in range(2 if mark.spare else 1):
             if mark.place == "behind" and mark.cap is not None and protect is not None:
-                area = mark.cap[0] * mark.cap[1]
-                current = self._film_current(Beam.ION, protect.ion.voltage, protect.ion.density or 4.0, area)
+                current = current_of_mark(protect.ion, mark.cap, self.microscope.description)
                 self.film(Beam.ION, protect.gas, protect.ion.voltage, current, mark.cap[:2], mark.cap[2], "cap")
             for _ in ("one", "other"):
                 self.mill(block.voltage, mark.current, mark.size * 1.4, mark.size / 8, mark.depth, "mark", "cap")
@@ -106,10 +103,8 @@ class Reckoner:
 
     def round(self, fill: Infiltrate, slicing: Slice) -> None:
         """One round: a picture, the film, the coarse and the fine clean with their pictures, a picture."""
-        area = film_area(self.recipe, fill)
         x0, y0, x1, y1 = fill.film_box(slicing.image.box)
-        density = fill.density if fill.density is not None else (fill.current or 0.0) / area
-        current = fill.current or self._film_current(fill.beam, fill.voltage, density, area)
+        current = current_of_film(fill, film_area(self.recipe, fill), self.microscope.description)
         if fill.pair:
             self.picture(slicing)
         with self.microscope.activity("films"):
@@ -262,6 +257,3 @@ class Reckoner:
 
     def _electron(self, voltage: float, current: float) -> None:
         self.microscope.set_beam(Beam.ELECTRON, BeamSettings(voltage_v=voltage, current_a=current))
-
-    def _film_current(self, beam: Beam, voltage: float, density: float, area: float) -> float:
-        return film_current(density, area, self.microscope.description.currents(beam, voltage))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflows.layout import Layout
-from workflows.png import encode
+from workflows.png import encode, stretched
 from workflows.siting import Pictures
 
 _PAGE = """<!doctype html>
@@ -88,7 +88,4 @@ def page(title: str, pictures: Pictures, layout: Layout, marks: int) -> str:
 
 def _picture(image: NDArray[np.generic]) -> str:
     """Return a picture, stretched to be seen, as a data URI."""
-    grey = image.astype(np.float32)
-    low, high = (float(one) for one in np.percentile(grey, (0.5, 99.5)))
-    shown = np.clip((grey - low) / max(1.0, high - low) * 255, 0, 255).astype(np.uint8)
-    return "data:image/png;base64," + base64.b64encode(encode(shown)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(encode(stretched(image))).decode("ascii")

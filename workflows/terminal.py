@@ -35,6 +35,17 @@ def say_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def length(option: str, text: str) -> float:
+    """Return the length (m) that an option was given, such as "20 nm"; Wrong when it is none."""
+    from instrument.units import UnitError, quantity
+
+    try:
+        return quantity(text, "length")
+    except UnitError as error:
+        msg = f"{option} is {text!r}: {error.problem}; {error.remedy}"
+        raise Wrong(msg) from error
+
+
 def stop_on_signals() -> threading.Event:
     """Return an event that Ctrl-C and SIGTERM set from now on, for a process that ends in its own time."""
     stopping = threading.Event()

@@ -12,7 +12,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.align import windowed
+from analysis import align
 
 Float = NDArray[np.float64]
 
@@ -192,7 +192,7 @@ def moved(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[floa
     """Return how far the picture moved from one frame to the next, pixels down and right."""
     from scipy import fft
 
-    a, b = (windowed(image).astype(np.float32) for image in (first, second))
+    a, b = (align.windowed(image).astype(np.float32) for image in (first, second))
     spectrum = fft.rfft2(b) * np.conj(fft.rfft2(a))
     spectrum /= np.abs(spectrum) + 1e-3 * np.abs(spectrum).max()
     peak = fft.irfft2(spectrum, a.shape)
@@ -208,14 +208,11 @@ def moved(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[floa
 
 def alike_when_moved(first: NDArray[np.generic], second: NDArray[np.generic], by: tuple[float, float]) -> float:
     """Return how alike (-1..1) two pictures are where they show the same, the second moved by pixels down and right."""
-    parts = []
-    for image, sign in ((first, 1), (second, -1)):
-        cut = []
-        for side, move in zip(image.shape, by, strict=True):
-            shift = sign * round(move)
-            cut.append(slice(max(0, -shift), side - max(0, shift)))
-        parts.append(image[tuple(cut)])
-    return alike(parts[0], parts[1]) if min(parts[0].shape) >= _LEAST_PX else 0.0
+    back = (-round(by[0]), -round(by[1]))
+    seen = align.moved(np.ones(second.shape, np.bool_), back)
+    both = np.ix_(seen.any(axis=1), seen.any(axis=0))
+    one, other = first[both], align.moved(second, back)[both]
+    return alike(one, other) if min(one.shape) >= _LEAST_PX else 0.0
 
 
 def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

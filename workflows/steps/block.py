@@ -8,6 +8,7 @@ from instrument.settings import Beam, Line
 from workflows.alignment import FIRST_SEARCH_M
 from workflows.handle import Handle
 from workflows.layout import BEFORE_EDGE_M, Mark, front_cuts
+from workflows.limits import current_of_mark
 from workflows.planes import Planes
 from workflows.recipe import Block, Image
 from workflows.steps.site import overview
@@ -82,7 +83,7 @@ def _marks(handle: Handle, settings: Block) -> None:
             view = handle.view(PoseName.MILL, Beam.ION)
             box = handle.layout.on_top(view, (x - width / 2, z - length / 2, x + width / 2, z + length / 2), height)
             ion = protect.ion
-            current = handle.film_current(Beam.ION, ion.voltage, ion.density or 4.0, width * length)
+            current = current_of_mark(ion, wanted.cap, handle.description)
             handle.film(
                 f"block/mark-{number}/cap", box, height, pose=PoseName.MILL, beam=Beam.ION, gases=dict(protect.gas),
                 voltage=ion.voltage, current=current, area="cap",

@@ -14,7 +14,7 @@ from instrument.geometry import PoseName
 from workflows.acts import Held
 from workflows.handle import Handle, Plane
 from workflows.layout import Layout
-from workflows.limits import film_area
+from workflows.limits import current_of_film, film_area
 from workflows.planes import Planes
 from workflows.recipe import Cut, Infiltrate, Slice
 from workflows.settling import left_out
@@ -98,7 +98,7 @@ def _film(handle: Handle, key: str, settings: Infiltrate, plane: float, number: 
     box = layout.film(settings.film_box(layout.image))
     pattern = layout.on_face(handle.view(pose, settings.beam), box, plane, settings.thickness)
     area = film_area(handle.recipe, settings)
-    current = settings.current or handle.film_current(settings.beam, settings.voltage, settings.density or 0.0, area)
+    current = current_of_film(settings, area, handle.description)
     handle.tell(f"film {number}, {settings.thickness * 1e6:g} um")
     handle.film(
         f"{key}/film", pattern, settings.thickness, pose=pose, beam=settings.beam, gases=dict(settings.gas),

@@ -7,9 +7,9 @@ from instrument.process import mill_dose
 from instrument.settings import Beam
 from workflows.handle import Handle
 from workflows.layout import RULER_WIDTH_M
-from workflows.limits import film_area, nearest
+from workflows.limits import current_of_film, film_area, nearest
 from workflows.recipe import Protect
-from workflows.steps.site import overview
+from workflows.steps.site import overview, site_voltage
 
 #: The ruler's lines are milled with the listed current nearest to this: a spot well below their width, A.
 RULER_CURRENT_A = 1e-9
@@ -19,7 +19,7 @@ def run(handle: Handle, settings: Protect) -> None:
     """Deposit half of the cap, mill the ruler's two lines into it, deposit the other half over them."""
     layout, ion, gases = handle.layout, settings.ion, dict(settings.gas)
     area = film_area(handle.recipe, settings)
-    current = ion.current or handle.film_current(Beam.ION, ion.voltage, ion.density or 0.0, area)
+    current = current_of_film(ion, area, handle.description)
     view = handle.view(PoseName.MILL, Beam.ION)
     ruler = layout.ruler
     parts = ("cap",) if ruler is None else ("first", "second")
@@ -40,7 +40,7 @@ def _ruler(handle: Handle) -> None:
     layout, ruler, recipe = handle.layout, handle.layout.ruler, handle.recipe
     if ruler is None:
         return
-    voltage = recipe.block.voltage if recipe.block is not None else 30e3
+    voltage = site_voltage(recipe)
     current = nearest(handle.description.currents(Beam.ION, voltage), RULER_CURRENT_A)
     view, depth = handle.view(PoseName.MILL, Beam.ION), ruler.bottom - ruler.top
     lines = [
