@@ -39,6 +39,8 @@ NODULES_M = 1.5e-9
 FACE_REACH_M = 5e-6
 #: A cut of this depth takes most of what an electron dose has done to the surface (physics.md 4.1: 10 kV), metres.
 DOSED_M = 0.3e-6
+#: What electron beams crack onto a surface is thinner than this, and gone with it: our assumption (nanometres), metres.
+CRACKED_M = 5e-9
 
 
 @dataclass
@@ -47,7 +49,8 @@ class Maps:
 
     surface : z of the outermost surface, films included; face : z of the electrode or cap under it
     relief : of the curtains; pending : film laid since platinum was last let into the pores
-    dose : of the electron beam on what lies at the surface, C/m2
+    dose : of the electron beam on what lies at the surface, C/m2; cracked : the part of it that the outermost
+    nanometres have had, which is what darkens pictures
     """
 
     surface: Float32
@@ -55,12 +58,13 @@ class Maps:
     relief: Float32
     pending: Float32
     dose: Float32
+    cracked: Float32
 
     def copies(self) -> dict[str, Float32]:
         """Return the arrays by name."""
         return {
             "surface": self.surface, "face": self.face, "relief": self.relief, "pending": self.pending,
-            "dose": self.dose,
+            "dose": self.dose, "cracked": self.cracked,
         }  # fmt: skip
 
 
@@ -145,6 +149,9 @@ class Block:
         if self.maps.dose.any():
             gone = np.exp((self.maps.surface - surface) * np.float32(1 / DOSED_M))
             self.maps.dose = (self.maps.dose * np.minimum(gone, 1)).astype(np.float32)
+        if self.maps.cracked.any():
+            bare = surface - self.maps.surface > CRACKED_M
+            self.maps.cracked = np.where(bare, np.float32(0), self.maps.cracked)
         self.maps.surface = surface.astype(np.float32)
         self.maps.face = np.maximum(self.maps.face, self.maps.surface)
         self._follow()
@@ -153,9 +160,10 @@ class Block:
         """Give the face an electron dose, C/m2, in the box of these axes, metres."""
         columns = slice(*np.searchsorted(self.x, (float(x.min()), float(x.max()))))
         rows = slice(*np.searchsorted(self.y, (float(y.min()), float(y.max()))))
-        more = self.maps.dose.copy()
-        more[rows, columns] += np.float32(dose)
-        self.maps.dose = more
+        for name in ("dose", "cracked"):
+            more = getattr(self.maps, name).copy()
+            more[rows, columns] += np.float32(dose)
+            setattr(self.maps, name, more)
 
     def _follow(self) -> None:
         """Have layers enough ahead of the face."""
@@ -174,6 +182,8 @@ class Block:
         laid = np.where(there, np.maximum(thickness, 0), 0).astype(np.float32)
         self.maps.pending = self.maps.pending + laid
         self.maps.surface = self.maps.surface - laid
+        if self.maps.cracked.any():
+            self.maps.cracked = np.where(laid > CRACKED_M, np.float32(0), self.maps.cracked)
         if float(thickness.min()) < 0:
             self.cut_to(self.maps.surface - np.where(there, np.minimum(thickness, 0), 0))
 
@@ -232,7 +242,7 @@ def new_block(options: Options) -> Block:
     x, y = _axes(slab)
     front = _ragged(options, x, y)
     nothing = np.zeros_like(front)
-    return Block(slab, volume, top, x, y, Maps(front.copy(), front, nothing.copy(), nothing.copy(), nothing.copy()))
+    return Block(slab, volume, top, x, y, Maps(front.copy(), front, *(nothing.copy() for _ in range(4))))
 
 
 def block_again(

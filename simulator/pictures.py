@@ -84,7 +84,7 @@ class Pictures:
         current, settings = self._current(now, Beam.ELECTRON, started_s), now.electron
         before, shaded = 0.0, None
         if seen is not None:
-            before, shaded = self._dose_on(seen), self._shaded(seen)
+            before, shaded = self._given(self._block.maps.dose, seen), self._shaded(seen)
             self._expose(seen, current * scan.dwell_s * scan.frames)
         counts = element_counts(
             None if seen is None else seen.scene, scan.elements, (scan.height_px, scan.width_px),
@@ -128,9 +128,8 @@ class Pictures:
         """Note what the beam has given each pixel, coulombs, as dose on the face."""
         self._block.expose(seen.x, seen.scene.y_m, charge / (seen.scene.pixel_m[0] * seen.scene.pixel_m[1]))
 
-    def _dose_on(self, seen: electronimage.Seen) -> float:
-        """Return the electron dose that a scan's place has had, C/m2, its median."""
-        dose = self._block.maps.dose
+    def _given(self, dose: NDArray[np.float32], seen: electronimage.Seen) -> float:
+        """Return the electron dose that a scan's place has had by one of the maps, C/m2, its median."""
         if not dose.any():
             return 0.0
         return float(np.median(self._block.at(dose, seen.x[::8], seen.scene.y_m[::8])))
@@ -207,7 +206,7 @@ class Pictures:
             focus_off_m=focus_off + faults.focus_off(now, time_s),
             stigmation_m=chamber.astigmatism(self._options, now, time_s),
             gain=chamber.brightness(self._options, now, detector.name, time_s),
-            scans_before=0 if seen is None else round(self._dose_on(seen) / _PICTURE_DOSE),
+            scans_before=0 if seen is None else round(self._given(self._block.maps.cracked, seen) / _PICTURE_DOSE),
             seed=self._options.seed, key=key,
         )  # fmt: skip
 

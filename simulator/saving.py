@@ -15,7 +15,7 @@ from simulator.block import Block, Maps, block_again
 from simulator.condition import Condition
 from simulator.options import Options
 
-STATE, FORM = "state.json", 2
+STATE, FORM = "state.json", 3
 
 
 class Store:

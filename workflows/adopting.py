@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 
-from instrument.errors import BadData, InstrumentError
+from pydantic import ValidationError
+
+from instrument.errors import InstrumentError
 from instrument.settings import DetectorSettings
 from workflows import results
-from workflows.journal import Journal
+from workflows.happenings import adopted
+from workflows.journal import Journal, JournalDamaged, JournalTooNew
 from workflows.recipe import Recipe, load
 from workflows.recipe_errors import Problem, RecipeProblem
 from workflows.recipe_steps import Made
@@ -26,8 +30,13 @@ def made(run: Path) -> Made:
         recipe: Recipe = load(folder.recipe)
         with Journal(folder.journal, read_only=True) as journal:
             return _made(folder, recipe, journal)
-    except (BadData, InstrumentError) as error:
+    except InstrumentError as error:
         raise _problem(run, error.message, "name the folder of a run that made a block") from error
+    except JournalTooNew as error:
+        raise _problem(run, str(error), "install the kintsugi that made it") from error
+    except (JournalDamaged, ValidationError) as error:
+        remedy = "restore a copy of the run, or teach its block by clicks: `face`, `cap` and a site with marks"
+        raise _problem(run, str(error).splitlines()[0], remedy) from error
 
 
 def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
@@ -35,19 +44,36 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
     face = journal.find("block/plane") or journal.find("adopt/plane")
     if protect is None or block is None or face is None or not face.has_outcome:
         raise _problem(folder.root, "it has no block with a face", "adopt one whose `block` was done")
-    zero = results.ruler_zero(journal)
-    rows = results.slices(folder, journal)
+    before = recipe.made  # a block may have been adopted by the run that is adopted now
     looks = journal.events(kind="look")
     contrast = journal.find("contrast")
-    locked = contrast.result if contrast is not None and contrast.has_outcome else []
+    locked = before.detectors if before is not None else ()
+    if contrast is not None and contrast.has_outcome:
+        locked = tuple(DetectorSettings.model_validate(one) for one in contrast.result)
     return Made(
         protect=protect,
         block=block,
-        plane=float(rows[-1]["z_m"]) if rows else block.trim,
-        ruler_zero=zero,
-        worn=float(looks[-1].data["worn_m"]) if looks else 0.0,
-        detectors=tuple(DetectorSettings.model_validate(one) for one in locked),
+        plane=_left(folder, recipe, journal),
+        ruler_zero=results.ruler_zero(journal),
+        worn=float(looks[-1].data["worn_m"]) if looks else before.worn if before is not None else 0.0,
+        detectors=locked,
     )
+
+
+def _left(folder: RunFolder, recipe: Recipe, journal: Journal) -> float:
+    """Return the plane (z, m) the face was left on: the deepest that was measured, as it only ever recedes.
+
+    What was cut after that, by a run that ended before its next picture, is reckoned.
+    """
+    rows = [row for row in results.slices(folder, journal) if isfinite(row["z_m"])]
+    planes = [recipe.starts, *(float(row["z_m"]) for row in rows)]
+    planes += [fill["plane_after_m"] for fill in results.fill_rows(journal) if fill["plane_after_m"] is not None]
+    if (taken_over := adopted(journal)) is not None:
+        planes.append(taken_over["found_m"])
+    imaged = int(rows[-1]["name"][1:]) if rows else 0
+    cuts = [act for act in journal.acts("slice/", kind="mill") if act.has_outcome and "/cut-" in act.key]
+    since = sum(1 for act in cuts if int(act.key.split("/")[1]) > imaged)
+    return max(planes) + (since * recipe.slicing.cut.thickness if recipe.slicing is not None else 0.0)
 
 
 def _problem(run: Path, what: str, remedy: str) -> RecipeProblem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from math import cos, sin
+from math import cos, isclose, sin
 from typing import Any
 
 from instrument.errors import DeviceFault, NotReached
@@ -251,7 +251,7 @@ class Aligner:
         now = state.ion.settings
         here = _working_point(now)
         before, self._placed = self._placed, here
-        if before is None or before == here or not {before[:2], here[:2]} <= set(self.points):
+        if before is None or before == here or None in (self._points(*before[:2]), self._points(*here[:2])):
             return state
         (u0, v0), (u1, v1) = self.pointing(*before), self.pointing(*here)
         shift = BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + u1 - u0, shift_y_m=(now.shift_y_m or 0.0) + v1 - v0)
@@ -263,8 +263,17 @@ class Aligner:
 
         It is the column's own and was seen with a scan that was not turned (rad); a shift turns with the scan.
         """
-        u, v = self.points.get((voltage, current), (0.0, 0.0))
+        u, v = self._points(voltage, current) or (0.0, 0.0)
         return cos(turned) * u + sin(turned) * v, cos(turned) * v - sin(turned) * u
+
+    def _points(self, voltage: float, current: float) -> tuple[float, float] | None:
+        """Return where a working point points, None where that is not known; microscopes set currents nearly."""
+        for (volts, amperes), at in self.points.items():
+            if isclose(volts, voltage, rel_tol=_CURRENT_TOLERANCE) and isclose(
+                amperes, current, rel_tol=_CURRENT_TOLERANCE
+            ):
+                return at
+        return None
 
     def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
         """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did.

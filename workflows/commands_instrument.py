@@ -71,20 +71,24 @@ def rehearse(
 
     recipe = load(recipe_file)
     name = recipe.place
-    taught = None if name == "auto" else sites.load(name)
     microscope = connect(instrument_url(recipe, instrument))
     try:
-        if yes and not microscope.describe().virtual:
+        described = microscope.describe()
+        if yes and not described.virtual:
             msg = "--yes is for a virtual microscope: on a real one a person watches the chamber and confirms each pose"
             raise Wrong(msg)
+        taught = sites.taught_for(recipe, described)
+        if taught is None and not as_json:
+            say(
+                f"site {name} is not taught here: the stage only turns, and nothing of it is kept; "
+                f"`kintsugi site {'NAME' if name == 'auto' else name} --recipe {recipe_file}` comes first"
+            )
         microscope.make_safe()
         seen = signs(microscope)
         for one in () if as_json else seen:
             say(one.sentence())
         if _wrong(seen):
             return HELD
-        if taught is not None and taught.serial != microscope.describe().serial:
-            taught = None
         layout = sites.layout_for(recipe, taught)
         poses = poses_of(layout)
         reached, turned = drive(
@@ -106,10 +110,9 @@ def rehearse(
         for pose in reached:
             say(f"{pose.pose}: reached")
     if taught is not None:
-        sites.save(taught.replace(rehearsed=poses))
-    if not as_json:
-        kept = "these poses may be driven to" if taught is not None else "not taught here, so nothing is kept"
-        say(f"site {name}: {kept}")
+        sites.save(taught.with_poses(poses))
+    if taught is not None and not as_json:
+        say(f"site {name}: these poses may be driven to")
     return DONE
 
 
@@ -131,13 +134,13 @@ def site(
     from workflows.launch import instrument_url
     from workflows.layout import Layout
     from workflows.recipe import load
-    from workflows.siting import found_by_itself, teach
+    from workflows.siting import Clicks, found_by_itself, teach
     from workflows.steps.site import WIDER
 
     path = sites.path_of(name)
     recipe = load(recipe_file)
     layout = Layout.at(recipe, None)
-    given = [_clicks(line) for line in clicks or []]
+    given = [_clicks(line, marks) for line in clicks or []]
     wide = length("--field", field) if field is not None else WIDER * max(layout.face[0], layout.cap[2] - layout.cap[0])
     microscope = connect(instrument_url(recipe, instrument))
     try:
@@ -153,7 +156,11 @@ def site(
             if yes:
                 return found_by_itself(pictures)
             say(f"open {shown} in a browser, click, and paste the line that it shows")
-            return _clicks(typer.prompt("line"))
+            while True:
+                try:
+                    return Clicks.parse(typer.prompt("line"), marks)
+                except ValueError as error:
+                    complain(f"{error}; once more")
 
         confirm = (lambda _question: True) if yes else typer.confirm
         microscope.make_safe()
@@ -195,11 +202,11 @@ def _wrong(seen: tuple[Sign, ...]) -> bool:
     return bool(wrong)
 
 
-def _clicks(line: str) -> Clicks:
+def _clicks(line: str, marks: int) -> Clicks:
     from workflows.siting import Clicks
 
     try:
-        return Clicks.parse(line)
+        return Clicks.parse(line, marks)
     except ValueError as error:
         raise Wrong(str(error)) from error
 

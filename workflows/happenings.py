@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from instrument.units import show
 from workflows.journal import Event, Journal
 
 #: Kinds of events that are told, each as a sentence.
@@ -28,8 +29,23 @@ def happenings(journal: Journal) -> list[str]:
     """Return a sentence for everything that a person should read in the morning, in order, each with its time (UTC)."""
     events = [event for event in journal.events() if event.kind in KINDS]
     told = [f"{event.wall[11:16]} {sentence}" for event in events if (sentence := _sentence(event))]
-    taken_over = adopted(journal)
-    return told if taken_over is None else [_adopted(taken_over), *told]
+    first = [
+        f"nothing in its picture told where {current} points, so it was placed unseen" for current in lost(journal)
+    ]
+    if (taken_over := adopted(journal)) is not None:
+        first.append(_adopted(taken_over))
+    return first + told
+
+
+def lost(journal: Journal) -> list[str]:
+    """Return the ion currents of which nobody knows where they point: their pictures told nothing."""
+    act = journal.find("site/currents")
+    measured = act.result if act is not None and act.has_outcome else []
+    return [
+        f"{show(one['current_a'], 'current', 3)} at {one['voltage_v'] / 1e3:g} kV"
+        for one in measured
+        if one["off_m"] is None
+    ]
 
 
 def _adopted(found: Mapping[str, Any]) -> str:

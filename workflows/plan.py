@@ -307,16 +307,17 @@ def lines(plan: Plan) -> list[str]:
 
 def _worn_out(recipe: Recipe, total: Account) -> Problem | None:
     """Return what is wrong where looks will take more off the mark than they may (night.md 9), None for nothing."""
-    if recipe.block is None:
+    mark, made = recipe.fiducial, recipe.made
+    if mark is None:
         return None
-    mark = recipe.block.fiducial
-    worn = looked_off(total.looked_c, mark_field(mark.size))
+    worn = looked_off(total.looked_c, mark_field(mark.size)) + (made.worn if made is not None else 0.0)
     if worn <= mark.budget:
         return None
     taken, allowed = (show(one, "length", 2) for one in (worn, mark.budget))
+    before = f", {show(made.worn, 'length', 2)} of it gone before," if made is not None and made.worn > 0 else ""
     return Problem(
-        "block.fiducial.budget",
-        f"{total.counts['looks']:.0f} looks will take about {taken} off the mark and {allowed} are allowed",
+        f"{'block' if recipe.adopt is None else 'adopt'}.fiducial.budget",
+        f"{total.counts['looks']:.0f} looks will take about {taken} off the mark{before} and {allowed} are allowed",
         value=allowed, limit=taken,
         remedy="make it deeper and raise the budget, make it larger, or take fewer images or cuts",
     )  # fmt: skip

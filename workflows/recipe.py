@@ -125,11 +125,22 @@ class Recipe(Settings):
         return self.adopt.face if self.adopt is not None else None
 
     @property
+    def fiducial(self) -> Fiducial | None:
+        """The mark that places the ion pattern; of an adopted run's, what its looks may take is the larger of both."""
+        mark = self.block.fiducial if self.block is not None else None
+        if self.adopt is None or mark is None:
+            return mark or (self.adopt.fiducial if self.adopt is not None else None)
+        return mark.replace(budget=max(mark.budget, self.adopt.fiducial.budget))
+
+    @property
+    def edge(self) -> float:
+        """The plane (z, m) of the front edge as the run finds it: 0, but on the block of an earlier run."""
+        return self.made.plane if self.made is not None else 0.0
+
+    @property
     def starts(self) -> float:
         """The plane (z, m) on which the face stands before it is sliced."""
-        if self.adopt is not None:
-            return self.made.plane if self.made is not None else 0.0
-        return self.block.trim if self.block is not None else 0.0
+        return self.edge if self.adopt is not None or self.block is None else self.block.trim
 
     @property
     def place(self) -> str:

@@ -117,18 +117,20 @@ def _order(recipe: Recipe) -> Iterator[Found]:
 
 
 def _looked_at(recipe: Recipe) -> Iterator[Found]:
-    if recipe.slicing is None and any(step.infiltrate is not None for step in recipe.steps):
-        yield ("steps", _index(recipe, "infiltrate"), "infiltrate"), Problem(
-            "", "no slice step says how the face is cut and looked at", "no slice", "infiltrate with a slice step",
-            "add a slice step, with `until: {images: 1}` if no more is wanted",
-        )  # fmt: skip
+    if recipe.slicing is not None:
+        return
+    for index, step in enumerate(recipe.steps):
+        if step.kind in ("adopt", "infiltrate"):
+            what, limit = "no slice step says how the face is cut and looked at", f"{step.kind} with a slice step"
+            remedy = "add a slice step, with `until: {images: 1}` if no more is wanted"
+            yield ("steps", index, step.kind), Problem("", what, "no slice", limit, remedy)
 
 
 def _site(recipe: Recipe) -> Iterator[Found]:
     if recipe.on_hardware and recipe.site == "auto" and recipe.adopt is None:
         yield ("site",), Problem(
             "", "'auto' is for the simulator: nobody has told this microscope where to work", "auto",
-            "a taught site", "teach one with `kintsugi site NAME` and write its name",
+            "a taught site", "teach one with `kintsugi site NAME --recipe RECIPE` and write its name",
         )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
-from workflows.recipe import Adopt, Block, ElementMap, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe import Adopt, Block, ElementMap, Fiducial, Infiltrate, Protect, Recipe, Slice
 from workflows.sites import TaughtSite, layout_for
 from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
 from workflows.store import Request, RunFolder
@@ -225,10 +225,10 @@ class Run:
 
     def _handle(self) -> Handle:
         layout = layout_for(self.recipe, self._site)
-        budget = self.recipe.block.fiducial.budget if self.recipe.block is not None else 0.3e-6
+        budget = (self.recipe.fiducial or Fiducial()).budget
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
-        looks = self.journal.events(kind="look")
-        aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else 0.0
+        looks, made = self.journal.events(kind="look"), self.recipe.made
+        aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else made.worn if made is not None else 0.0
         earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
         acts = Acts(
             self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,

@@ -142,14 +142,13 @@ class Session:
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _site(self, description: Description) -> TaughtSite | None:
-        """Return the taught site; a run keeps the one it began on."""
+        """Return the taught site; a run keeps the one it began on, and one that began on none keeps to that."""
         kept = self.journal.meta("site")
-        if kept is not None:
-            return TaughtSite.model_validate(kept)
-        taught = site_for(self.recipe, description)
-        if taught is not None:
-            self.journal.set_meta("site", taught.model_dump(mode="json"))
-        return taught
+        if kept is None:
+            taught = site_for(self.recipe, description)
+            kept = {} if taught is None else taught.model_dump(mode="json")
+            self.journal.set_meta("site", kept)
+        return TaughtSite.model_validate(kept) if kept else None
 
     def _choose(self, found: list[Change]) -> Choice:
         """Show what a person has changed, and ask what becomes of it; nobody there to ask: it is restored."""

@@ -7,6 +7,7 @@ it was taught on.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from math import degrees, pi
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class TaughtSite(Model):
     edge_off_rad: float
     apart_m: float
     rehearsed: tuple[Pose, ...] = ()
+
+    def knows(self, pose: Pose) -> bool:
+        """Tell whether a pose was rehearsed here."""
+        return any(_same(pose, seen) for seen in self.rehearsed)
+
+    def with_poses(self, poses: Iterable[Pose]) -> TaughtSite:
+        """Return the site with more poses rehearsed."""
+        return self.replace(rehearsed=(*self.rehearsed, *(pose for pose in poses if not self.knows(pose))))
 
 
 def folder() -> Path:
@@ -78,33 +87,58 @@ def save(site: TaughtSite) -> Path:
     return path
 
 
+def taught_for(recipe: Recipe, description: Description) -> TaughtSite | None:
+    """Return the site that a recipe names, None where it was not taught on this instrument.
+
+    Raises
+    ------
+    Refused : it was taught on another stub; the marks of the block that is to be adopted were not clicked; or, where
+        the instrument is real, it was taught on another one
+    """
+    name = recipe.place
+    taught = None if name == "auto" else load(name)
+    teach = f"kintsugi site {name} --recipe RECIPE"
+    if taught is not None and taught.serial != description.serial:
+        if not description.virtual:
+            msg = f"site {name!r} was taught on instrument {taught.serial}, and this is {description.serial}"
+            raise Refused(
+                msg, rule="site-of-this-instrument", field="site", value=taught.serial, limit=description.serial,
+                remedy=teach,
+            )  # fmt: skip
+        taught = None
+    if taught is not None and abs(taught.site.pretilt - recipe.sample.pretilt) > _SAME_RAD:
+        here, wanted = degrees(taught.site.pretilt), degrees(recipe.sample.pretilt)
+        msg = (
+            f"site {name!r} was taught on a stub of {here:g} deg pre-tilt, and the recipe's sample.pretilt is "
+            f"{wanted:g} deg; write the stub's own, or teach the site again with `{teach}`"
+        )
+        raise Refused(msg, rule="site-pretilt", field="sample.pretilt", value=wanted, limit=here, remedy=teach)
+    if recipe.adopt is not None and recipe.adopt.made is None and not (taught is not None and taught.marks):
+        msg = (
+            f"site {name!r}: nobody has clicked the fiducial of the block that is to be adopted; "
+            f"teach it with `{teach} --marks 1`, or name the run that made it with `run: DIR`"
+        )
+        raise Refused(msg, rule="marks-clicked", field="adopt.site", value=name, remedy=f"{teach} --marks 1")
+    return taught
+
+
 def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
     """Return the site that a recipe works on, None where a virtual microscope has none of that name.
 
     Raises
     ------
-    Refused : on a real instrument: no such site, one of another instrument, or poses of the recipe that nobody has
-        rehearsed there
+    Refused : what `taught_for` refuses; on a real instrument also a site that was never taught, and poses of the recipe
+        that nobody has rehearsed there
     """
-    name = recipe.place
-    taught = None if name == "auto" else load(name)
+    taught, name = taught_for(recipe, description), recipe.place
     if description.virtual:
-        return taught if taught is not None and taught.serial == description.serial else None
+        return taught
     if taught is None:
-        msg = f"site {name!r} was never taught on this computer ({folder()}); teach it with `kintsugi site {name}`"
-        raise Refused(msg, rule="site-taught", field="site", value=name, remedy=f"kintsugi site {name}")
-    if taught.serial != description.serial:
-        msg = f"site {name!r} was taught on instrument {taught.serial}, and this is {description.serial}"
-        raise Refused(
-            msg, rule="site-of-this-instrument", field="site", value=taught.serial, limit=description.serial,
-            remedy=f"kintsugi site {name}",
-        )  # fmt: skip
-    if recipe.adopt is not None and recipe.adopt.made is None and not taught.marks:
-        msg = f"site {name!r} was taught without the marks of the block that is to be adopted"
-        remedy = f"kintsugi site {name} --marks 1"
-        raise Refused(msg, rule="marks-clicked", field="adopt.site", value=name, remedy=remedy)
+        teach = f"kintsugi site {name} --recipe RECIPE"
+        msg = f"site {name!r} was never taught on this computer ({folder()}); teach it with `{teach}`"
+        raise Refused(msg, rule="site-taught", field="site", value=name, remedy=teach)
     for pose in poses_of(Layout.at(recipe, taught.site)):
-        if not any(_same(pose, seen) for seen in taught.rehearsed):
+        if not taught.knows(pose):
             msg = (
                 f"nobody has seen the stage at R {degrees(pose.r):.2f} deg, T {degrees(pose.t):.2f} deg ({pose.name}) "
                 f"on site {name!r}; `kintsugi rehearse RECIPE` drives there with a person watching"

@@ -35,13 +35,12 @@ from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.handle import SPECIES
 from workflows.limits import nearest
-from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ION_A
+from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ELECTRON_V, OVERVIEW_ION_A, OVERVIEW_ION_V
 
 #: What may be left of the edge's turn (rad) and between the beams (m) for a site to be kept (night.md 3).
 EDGE_OFF_RAD, APART_M = 0.5 * pi / 180, 5e-6
 #: Pictures are taken and clicked in at most so often; their pixels.
 ROUNDS, SIZE_PX = 4, (1536, 1024)
-_VOLTAGE, _ELECTRON_VOLTAGE = 30e3, 5e3
 Pixel = tuple[float, float]
 
 
@@ -58,8 +57,10 @@ class Clicks(Model):
     marks: tuple[Pixel, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, marks: int = 0) -> Self:
         """Read the line that the page shows: `edge 120,300 900,310 middle 500,305 electron 498,260 marks 700,100`.
+
+        `marks` is how many of an existing block are to be clicked.
 
         ValueError says what is missing.
         """
@@ -74,14 +75,13 @@ class Clicks(Model):
             else:
                 msg = f"{word!r} is no click; copy the whole line that the page shows"
                 raise ValueError(msg)
-        wanted = {"edge": 2, "middle": 1, "electron": 1}
+        wanted = {"edge": 2, "middle": 1, "electron": 1, "marks": marks}
         for key, count in wanted.items():
             if len(found.get(key, [])) != count:
                 msg = f"{key} has {len(found.get(key, []))} clicks and needs {count}; copy the whole line of the page"
                 raise ValueError(msg)
-        unknown = set(found) - {*wanted, "marks"}
-        if unknown or len(found.get("marks", [])) > 2:
-            msg = f"{', '.join(sorted(unknown)) or 'more than two marks'}: not a line of the page"
+        if unknown := set(found) - set(wanted):
+            msg = f"{', '.join(sorted(unknown))}: not a line of the page"
             raise ValueError(msg)
         first, second = found["edge"]
         if first == second:
@@ -197,8 +197,7 @@ def teach(
             return found, pictures
         to = stage_for(found.site, mill.replace(r=found.site.turned), (0.0, 0.0, 0.0))
         if turn < ROUNDS:
-            by = degrees(found.edge_off_rad), found.apart_m * 1e6
-            _move(microscope, to, f"turn by {by[0]:+.2f} deg and move by {by[1]:.0f} um?", confirm)
+            _move(microscope, to, _question(pictures.stage, to), confirm)
     msg = f"after {ROUNDS} times {found.sentence()}: mount the sample straighter, or make it eucentric, and try again"
     raise NotReached(msg, edge_off_rad=found.edge_off_rad, apart_m=found.apart_m)
 
@@ -206,13 +205,13 @@ def teach(
 def look(microscope: Microscope, description: Description, field_m: float) -> Pictures:
     """Take the overviews by both beams where the stage stands."""
     straight: dict[str, Any] = {"shift_x_m": 0.0, "shift_y_m": 0.0, "scan_rotation_rad": 0.0}
-    listed = description.currents(Beam.ION, _VOLTAGE)
+    listed = description.currents(Beam.ION, OVERVIEW_ION_V)
     microscope.set_beam(
         Beam.ION,
-        BeamSettings(voltage_v=_VOLTAGE, current_a=nearest(listed, OVERVIEW_ION_A), species=SPECIES, **straight),
+        BeamSettings(voltage_v=OVERVIEW_ION_V, current_a=nearest(listed, OVERVIEW_ION_A), species=SPECIES, **straight),
     )
     microscope.set_beam(
-        Beam.ELECTRON, BeamSettings(voltage_v=_ELECTRON_VOLTAGE, current_a=OVERVIEW_ELECTRON_A, **straight)
+        Beam.ELECTRON, BeamSettings(voltage_v=OVERVIEW_ELECTRON_V, current_a=OVERVIEW_ELECTRON_A, **straight)
     )
     ion, electron = (
         microscope.acquire(look_scan(description, beam, (0.0, 0.0), field_m, SIZE_PX))
@@ -244,6 +243,13 @@ def found_by_itself(pictures: Pictures) -> Clicks:
         middle=(half, row(pictures.ion, middle)),
         electron=(half, row(pictures.electron, beside)),
     )
+
+
+def _question(now: StagePosition, to: StagePosition) -> str:
+    """Ask for a move, as the stage will really make it."""
+    apart = {axis: (getattr(to, axis) or 0.0) - (getattr(now, axis) or 0.0) for axis in "xyzr"}
+    along = ", ".join(f"{axis.upper()} {apart[axis] * 1e6:+.0f} um" for axis in "xyz")
+    return f"move by {along} and turn by {degrees(apart['r']):+.2f} deg?"
 
 
 def _move(microscope: Microscope, to: StagePosition, question: str, confirm: Callable[[str], bool]) -> None:

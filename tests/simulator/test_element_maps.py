@@ -96,3 +96,19 @@ def test_a_wall_of_the_trench_hides_a_strip_of_the_recess() -> None:
     shaded = x < -3e-6 + shadow_reach(1.4e-6)
     counts = element_counts(scene, ("Ni", "Pt", "C"), (60, 100), seconds=20e-3, shaded=shaded, seed=3).sum(0)
     assert counts[:, shaded].mean() < 0.15 * counts[:, ~shaded].mean()
+
+
+def test_what_a_map_cracks_onto_the_face_darkens_pictures_until_the_next_cut_and_no_longer(bench: Bench) -> None:
+    clean = float(np.median(bench.picture("ETD").pixels))
+    bench.microscope.insert(Device.EDS)
+    element_map(bench)
+    bench.microscope.retract(Device.EDS)
+    dark = float(np.median(bench.picture("ETD").pixels))
+    assert dark < 0.9 * clean
+    damage = float(bench.microscope.block.maps.dose.max())
+    at = bench.face_z()
+    bench.go("mill")
+    bench.cut(at, at + 0.06e-6)
+    assert bench.microscope.block.maps.dose.max() > 0.5 * damage  # the electrons went deeper than that
+    bench.go("face-on")
+    assert float(np.median(bench.picture("ETD").pixels)) == pytest.approx(clean, rel=0.05)

@@ -39,13 +39,13 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
         act = journal.find("site/currents")
     assert act is not None
     options = parse(URL)
-    (volts, current, *_), *_ = act.result
-    first = np.array(aim(options, Beam.ION, volts, current))
-    assert {(one[0], one[1]) for one in act.result[1:]} == set(ion_currents(load(SMALL), hydra()))
-    for volts, current, u, v in act.result:
+    points = [(one["voltage_v"], one["current_a"]) for one in act.result]
+    first = np.array(aim(options, Beam.ION, *points[0]))
+    assert set(points[1:]) == set(ion_currents(load(SMALL), hydra()))
+    for (volts, current), one in zip(points, act.result, strict=True):
         off = first - np.array(aim(options, Beam.ION, volts, current))
-        assert (u, v) == pytest.approx(off, abs=0.3e-6), f"{current * 1e9:g} nA"
-    assert max(abs(one[2]) for one in act.result) > 3e-6
+        assert one["off_m"] == pytest.approx(off, abs=0.3e-6), f"{current * 1e9:g} nA"
+    assert max(abs(one["off_m"][0]) for one in act.result) > 3e-6
 
 
 def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
@@ -62,6 +62,7 @@ def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
     assert shift(Beam.ION, 1e-9, pi) == pytest.approx((-3e-6, -1e-6))
     c, s = cos(0.05), sin(0.05)
     assert shift(Beam.ION, 1e-9, 0.05) == pytest.approx((3e-6 * c + 1e-6 * s, 1e-6 * c - 3e-6 * s))
+    assert shift(Beam.ION, 1.02e-9, 0.0) == (3e-6, 1e-6)  # as an instrument set it that was asked for 1 nA
     assert shift(Beam.ION, 2e-9, 0.0) == shift(Beam.ELECTRON, 1e-9, 0.0) == (0.0, 0.0)
 
 

@@ -21,12 +21,10 @@ _OF_FACE = 0.6
 def run(handle: Handle, settings: Adopt) -> None:
     """Look at the block, place the ion beam on its mark, and measure where its face stands."""
     layout, slicing, made = handle.layout, handle.recipe.slicing, settings.made
-    if not layout.marks or slicing is None:
-        what = "no slice step says how its face is looked at" if layout.marks else "nobody has clicked its fiducial"
-        msg = f"adopt: {what}; teach the site with `kintsugi site {settings.site} --marks 1`"
+    if slicing is None:
+        msg = "adopt: no slice step says how the face is looked at"
         raise Held(msg, step="adopt")
     handle.aligner.marks = layout.marks
-    handle.aligner.worn_m = max(handle.aligner.worn_m, made.worn if made is not None else 0.0)
     known = {"run": settings.run, "left_m": None if made is None else made.plane}
     handle.aligner.ruler_zero = handle.value(
         "adopt/zero", "measure", known, lambda: 0.0 if made is None else made.ruler_zero

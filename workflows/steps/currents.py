@@ -1,10 +1,12 @@
 """Where each ion current points: every aperture points elsewhere, by microns, until there is a mark (night.md 13).
 
 A spot beside the work is looked at with every current that is used, and the pictures are compared with the one that
-placed the site. What they are off by is made up for by the beam's shift.
+placed the site. What they are off by is made up for by the beam's shift; one whose picture tells nothing is named.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from instrument.geometry import PoseName
 from instrument.settings import Beam
@@ -38,16 +40,19 @@ def align(handle: Handle) -> None:
         setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
         pictures[volts, current] = handle.acts.frame(f"site/{name}", scan, setup, "looks", name)
 
-    def compute() -> list[tuple[float, float, float, float]]:
+    def compute() -> list[dict[str, Any]]:
         first = handle.load(pictures[found_with]).pixels[0]
         measured = []
         for (volts, current), ref in pictures.items():
             pixels = handle.load(ref).pixels[0]
             down, right = tracking.moved(first, pixels)
-            if tracking.alike_when_moved(first, pixels, (down, right)) >= LEAST_ALIKE:
-                measured.append((volts, current, right * scan.pixel_m, down * scan.pixel_m))
+            told = tracking.alike_when_moved(first, pixels, (down, right)) >= LEAST_ALIKE
+            off = (right * scan.pixel_m, down * scan.pixel_m) if told else None
+            measured.append({"voltage_v": volts, "current_a": current, "off_m": off})
         return measured
 
     frames = [ref.sha256 for ref in pictures.values()]
-    for volts, current, u, v in handle.value("site/currents", "measure", {"frames": frames}, compute):
-        handle.aligner.points[volts, current] = (u, v)
+    for one in handle.value("site/currents", "measure", {"frames": frames}, compute):
+        if one["off_m"] is not None:
+            u, v = one["off_m"]
+            handle.aligner.points[one["voltage_v"], one["current_a"]] = (u, v)

@@ -13,6 +13,7 @@ from workflows.recipe import Recipe
 
 #: Working points of overview pictures: the ion beam's current is the listed one nearest to this, A.
 OVERVIEW_ION_A, OVERVIEW_ELECTRON_A = 0.3e-9, 1.6e-9
+OVERVIEW_ION_V, OVERVIEW_ELECTRON_V = 30e3, 5e3
 #: Overviews are this much wider than what is cut.
 WIDER = 1.6
 LEAST_CONTRAST = 0.5
@@ -25,7 +26,7 @@ def run(handle: Handle) -> None:
     electron = overview(handle, "site/electron", "site-electron", Beam.ELECTRON)
     view = handle.view(PoseName.MILL, Beam.ION)
     centre = view.field((0.0, 0.0, handle.layout.trim))[1]
-    expected = view.field((0.0, 0.0, handle.layout.starts if handle.recipe.adopt is not None else 0.0))[1]
+    expected = view.field((0.0, 0.0, handle.recipe.edge))[1]
 
     def find() -> dict[str, Any]:
         frame = handle.load(ion)
@@ -40,7 +41,7 @@ def run(handle: Handle) -> None:
 
 def site_voltage(recipe: Recipe) -> float:
     """Return the ion beam's voltage (V) that a site is looked at with."""
-    return recipe.block.voltage if recipe.block is not None else 30e3
+    return recipe.block.voltage if recipe.block is not None else OVERVIEW_ION_V
 
 
 def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:
@@ -53,6 +54,6 @@ def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:
         listed = handle.description.currents(Beam.ION, voltage)
         current = nearest(listed, OVERVIEW_ION_A)
         return handle.overview(key, name, beam, PoseName.MILL, wide, voltage=voltage, current=current)
-    volts = slicing.image.voltage if slicing is not None else 5e3
+    volts = slicing.image.voltage if slicing is not None else OVERVIEW_ELECTRON_V
     amperes = slicing.image.current if slicing is not None else OVERVIEW_ELECTRON_A
     return handle.overview(key, name, beam, PoseName.MILL, wide, voltage=volts, current=amperes)
