@@ -204,7 +204,12 @@ def tried(wanted: Strike, root: Path, oracle: Ended, draw: random.Random) -> Res
         again = 0
         while result.codes[-1] not in (DONE, HELD) and again < RESUMES:
             again += 1
-            arguments = ("resume", root) if RunFolder.is_run(root) else ("run", RECIPE, "--out", _emptied(root))
+            if RunFolder.is_run(root):
+                arguments: tuple[object, ...] = ("resume", root)
+            else:
+                end_server(root)
+                root = _emptied(root)
+                arguments = ("run", RECIPE, "--out", root)
             code, result.output = _kintsugi(*arguments, "--model", "none", env=dict(os.environ))
             result.codes.append(code)
     finally:
