@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from instrument.errors import DeviceFault, InstrumentError, Refused, Stopped
+from instrument import durable
+from instrument.errors import DeviceFault, InstrumentError, NoRoom, Refused, Stopped
 from instrument.guard import Guarded
 from instrument.ledger import Ledger, Record, digest_of, same_command
 from instrument.settings import Done, PatternJob, Progress
@@ -174,9 +175,8 @@ class Actions:
             log.warning("%s: %s", item.action_id, error.message)
             return Record("failed", error=error)
         except OSError as error:
-            msg = f"the server's disk: {error}; nothing is fired that can't be written down"
             log.exception("%s", item.action_id)
-            return Record("failed", error=DeviceFault(msg))
+            return Record("failed", error=_of_the_disk(error))
 
     def _fired(self, item: _Item) -> Record:
         """Do a command that fires and is no pattern, with the ledger around it."""
@@ -186,7 +186,7 @@ class Actions:
         except Stopped as error:
             record = Record("cut", None, error=error)
         except (InstrumentError, OSError) as error:
-            known = error if isinstance(error, InstrumentError) else DeviceFault(f"the server's disk: {error}")
+            known = error if isinstance(error, InstrumentError) else _of_the_disk(error)
             log.warning("%s: %s", item.action_id, known.message)
             record = Record("failed", error=known)
         return self._closed(item, record)
@@ -274,6 +274,13 @@ class Actions:
 
     def _now(self) -> float:
         return self._microscope.clock.now()
+
+
+def _of_the_disk(error: OSError) -> InstrumentError:
+    msg = f"the server's disk: {error}; nothing is fired that can't be written down"
+    if durable.no_room(error):
+        return NoRoom(f"{msg}: make room on it, then `kintsugi resume`")
+    return DeviceFault(msg)
 
 
 def _ended(record: Record | None) -> bool:

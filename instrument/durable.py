@@ -6,9 +6,11 @@ call that is interrupted leaves the old file or the new one, never a mixture.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -33,6 +35,13 @@ class AlreadyLocked(RuntimeError):
         super().__init__(f"{path} is in use by {who}")
         self.path = path
         self.owner = owner
+
+
+def no_room(error: BaseException) -> bool:
+    """Tell whether an error of the operating system or of SQLite says that a disk is full."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def fsync_file(file: IO[Any]) -> None:

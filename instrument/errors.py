@@ -84,6 +84,12 @@ class BadData(InstrumentError):
     symptom = "bad-data"
 
 
+class NoRoom(InstrumentError):
+    """A disk takes no more: what can't be written down is not fired. Make room, then go on."""
+
+    symptom = "disk-short"
+
+
 class Unsafe(InstrumentError):
     """The instrument could not be brought into its safe state; a person is needed now."""
 
@@ -115,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 _KINDS: dict[str, type[InstrumentError]] = {
     kind.symptom: kind
-    for kind in (NotReached, TimedOut, ConnectionLost, NotInControl, DeviceFault, BadData, Unsafe, Stopped)
+    for kind in (NotReached, TimedOut, ConnectionLost, NotInControl, DeviceFault, BadData, NoRoom, Unsafe, Stopped)
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 import time
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from instrument import durable
 from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
 from instrument.settings import Description
@@ -136,7 +138,7 @@ class Session:
                 ended = self._run.go()
         finally:
             if self._run.state != "new":
-                self._results()
+                self._results_if_room()
         return DONE if ended == "done" else STOPPED
 
     # -- private ------------------------------------------------------------------------------------------------------
@@ -221,6 +223,15 @@ class Session:
         for k, frame in frames.items():  # a second look, with the slices on both sides; those given live are kept
             after = None if k in refilled else frames.get(k + 1)
             evidence.finish(f"s{k:04d}", frame, beside[k], after)
+
+    def _results_if_room(self) -> None:
+        """Make the results; where the disk is full, say how to have them later."""
+        try:
+            self._results()
+        except (OSError, sqlite3.Error) as error:
+            if not durable.no_room(error):
+                raise
+            self._live.say(f"no room for the results: {error}; `kintsugi report {self.folder.root}` makes them later")
 
     def _results(self) -> None:
         """Have the last labels made; write summary, volume, report; name the files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 from tests.faults.trial import RECIPE, Ended, Result, Strike, compare, end_server, undisturbed
 from tests.instrument.serving import until
 from workflows.store import RunFolder
-from workflows.terminal import DONE, FAILED, HELD
+from workflows.terminal import DONE, HELD
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs"), pytest.mark.timeout(600)]
 #: Room for the run and for the reserve that it asks for before every slice.
@@ -48,9 +47,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["pairs/infiltrate-before.ome.tif", "slices/s0001.ome.tif", "slices/s0003.ome.tif"])
-def test_a_run_that_finds_no_room_ends_safe_and_goes_on_once_there_is_some(
-    at: str, disk: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_finds_no_room_ends_safe_and_goes_on_once_there_is_some(at: str, disk: Path, tmp_path: Path) -> None:
     undisturbed(tmp_path / "oracle")
     root = disk / "RUN"
     command = [sys.executable, "-m", "workflows.cli"]
@@ -61,9 +58,8 @@ def test_a_run_that_finds_no_room_ends_safe_and_goes_on_once_there_is_some(
             ballast = fill(disk)
             out, err = run.communicate(timeout=240)
         told = out + err
-        print(told)
-        assert run.returncode in (HELD, FAILED), told
-        assert "No space left" in told or "are free" in told, told
+        assert run.returncode == HELD, told
+        assert "make room" in told
         ballast.unlink()
         ended = subprocess.run(
             [*command, "resume", str(root), "--model", "none"], capture_output=True, text=True, timeout=240, check=False

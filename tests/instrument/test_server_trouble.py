@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from instrument import durable, server
-from instrument.errors import DeviceFault, NotInControl, Refused, Unsafe
+from instrument.errors import DeviceFault, NoRoom, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
 from instrument.wire import Acquire, WritePattern
@@ -61,7 +61,7 @@ def test_a_full_disk_keeps_nobody_from_stopping(
     request.getfixturevalue("full_disk")
     getattr(remote, verb)()
     until(lambda: not fake.state().patterning)
-    with pytest.raises(DeviceFault, match="No space"):
+    with pytest.raises(NoRoom, match="No space"):
         remote.pattern(job(1.0))
     assert len(fake.fired) == 1
 
