@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from instrument.errors import InstrumentError, Refused
 from instrument.microscope import Microscope
 
-__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect"]
+__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "allows_several", "connect"]
 
 GROUP = "kintsugi.instruments"
 
@@ -30,16 +31,26 @@ def connect(url: str, state: Path | None = None) -> Microscope:
     Refused
         When there is no such backend, or its packages are not installed.
     """
+    point = _backend(url)
+    try:
+        opened: Microscope = point.load()(url, state)
+    except ImportError as error:
+        name = point.name
+        msg = f"the backend {name!r} lacks the package {error.name!r}; install kintsugi with its extra, [{name}]"
+        raise Refused(msg, rule="backend-installed", field="instrument", value=url, remedy="install it") from error
+    return opened
+
+
+def allows_several(url: str) -> bool:
+    """Tell whether a backend says (`SEVERAL` in its module) that several processes may be connected at once."""
+    return bool(getattr(import_module(_backend(url).module), "SEVERAL", False))
+
+
+def _backend(url: str) -> EntryPoint:
     scheme = url.partition("?")[0].partition(":")[0].strip().lower()
     found = {point.name: point for point in entry_points(group=GROUP)}
     if scheme not in found:
         known = ", ".join(sorted(found)) or "none"
         msg = f"there is no instrument backend {scheme!r} for {url!r}; installed are {known}"
         raise Refused(msg, rule="backend-known", field="instrument", value=url, limit=known, remedy="check the URL")
-    try:
-        opener = found[scheme].load()
-        opened: Microscope = opener(url, state)
-    except ImportError as error:
-        msg = f"the backend {scheme!r} lacks the package {error.name!r}; install kintsugi with its extra, [{scheme}]"
-        raise Refused(msg, rule="backend-installed", field="instrument", value=url, remedy="install it") from error
-    return opened
+    return found[scheme]

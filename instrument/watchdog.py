@@ -1,10 +1,10 @@
 """The server's parent: when the child with the connection is dead, or silent for long, the instrument is made safe.
 
 The child beats twice a second on its standard output. A child that is dead, or was silent for a minute and is ended
-then, leaves the instrument to the parent: it opens a connection of its own and makes safe. A backend that allows a
-second connection beside the first could be blanked after the first seconds of silence; none does yet, the simulator's
-state least of all (files that one process has open), so such a silence is logged and nothing more. A silent child is
-not a hung one for certain: one long call into numpy or scipy keeps all its threads from running.
+then, leaves the instrument to the parent: it opens a connection of its own and makes safe. Where the instrument takes a
+second connection beside the first it is made safe after the first seconds of silence already, and the child left alone:
+one long call into numpy or scipy keeps all its threads from running, and it may come back. A pattern that ends by that
+is gone on with, as any other that was stopped. The simulator's state, files that one process has open, takes none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -50,7 +51,7 @@ def watch(arguments: list[str], url: str, state: Path) -> int:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: child.terminate())
-        code = watch_child(child)
+        code = watch_child(child, silent=lambda: _make_safe_beside(url))
     if code not in (0, 2):
         log.critical("the server ended with code %s: making safe", code)
         _make_safe(url, state)
@@ -58,8 +59,16 @@ def watch(arguments: list[str], url: str, state: Path) -> int:
     return code
 
 
-def watch_child(child: subprocess.Popen[bytes], *, silent_s: float = SILENT_S, hung_s: float = HUNG_S) -> int:
+def watch_child(
+    child: subprocess.Popen[bytes],
+    *,
+    silent: Callable[[], None] = lambda: None,
+    silent_s: float = SILENT_S,
+    hung_s: float = HUNG_S,
+) -> int:
     """Wait for the child's end and return its exit code; end it once it was silent for `hung_s`.
+
+    `silent` is called, in a thread of its own, each time it has been silent for `silent_s`.
 
     The silence counts from its first beat: an interpreter may take long to start.
     """
@@ -77,6 +86,7 @@ def watch_child(child: subprocess.Popen[bytes], *, silent_s: float = SILENT_S, h
                 child.kill()
             elif silence > silent_s and not told:
                 log.warning("the server has been silent for %.1f s", silence)
+                threading.Thread(target=silent, name="silent", daemon=True).start()
             told = silence > silent_s
         else:
             listener.join(1.0)
@@ -98,6 +108,24 @@ class _Heard:
 def _listen(pipe: IO[bytes] | None, heard: _Heard) -> None:
     while pipe is not None and pipe.read(1):
         heard.at = time.monotonic()
+
+
+def _make_safe_beside(url: str) -> None:
+    """Stop patterning and blank over a connection beside that of a server which is silent, where there can be one."""
+    from instrument import allows_several, connect
+
+    if not allows_several(url):
+        return
+    try:
+        microscope = connect(url)
+        try:
+            microscope.make_safe()
+        finally:
+            microscope.close()
+    except InstrumentError as error:
+        log.critical("could not be made safe beside the silent server: %s", error.message)
+    else:
+        log.warning("made safe beside the silent server")
 
 
 def _make_safe(url: str, state: Path) -> None:

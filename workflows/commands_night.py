@@ -67,7 +67,7 @@ def heartbeat(
 ) -> int:
     """Look after a run from another computer: exit code 4 and a message when it is silent, held or failed."""
     from instrument.units import UnitError, quantity
-    from workflows.heartbeat import EVERY_S, pulse
+    from workflows.heartbeat import EVERY_S, Watch, pulse
     from workflows.notify import messenger
 
     try:
@@ -76,8 +76,9 @@ def heartbeat(
         msg = f"--late is {late!r}: {error.problem}; {error.remedy}"
         raise Wrong(msg) from error
     tell = messenger(notify or ())
+    watching = Watch(place)
     while True:
-        found = pulse(place)
+        found = watching.look() if watch else pulse(place)
         why = found.alarm(late_s)
         if why is not None or found.ended or not watch:
             break

@@ -12,7 +12,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,16 @@ EVERY_S, CALL_S = 10.0, 10.0
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a watcher finds: how old the last sign of life is (s, None: there never was one), and what it said."""
+    """What a watcher finds: how old the last sign of life is, and what it said.
+
+    age_s : by both computers' clocks, negative where they differ; by the watcher's own where it looks again and again;
+    None: there never was one
+    """
 
     age_s: float | None
     state: str
     telling: str
+    at: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -46,6 +51,11 @@ class Pulse:
             return None
         if self.age_s is None:
             return "there is no sign of life"
+        if self.age_s < -late_s:
+            return (
+                f"the last sign of life is {-self.age_s:.0f} s ahead of this computer's clock, so its age can't be "
+                "told: set the clocks, or use --watch, which goes by this one's alone"
+            )
         if self.age_s > late_s:
             return f"the last sign of life is {self.age_s:.0f} s old, and {late_s:.0f} s are allowed: {self.telling}"
         return None
@@ -65,9 +75,25 @@ def pulse(place: Path) -> Pulse:
     path = place / NAME if place.is_dir() else place
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Pulse(max(0.0, time.time() - float(value["at"])), str(value["state"]), str(value.get("telling", "")))
+        at = float(value["at"])
+        return Pulse(time.time() - at, str(value["state"]), str(value.get("telling", "")), at)
     except (OSError, ValueError, KeyError, TypeError):
         return Pulse(None, "", "")
+
+
+class Watch:
+    """Looks at a run again and again; how long it has been silent is told by the watcher's own clock alone."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._last: tuple[float, float] | None = None
+
+    def look(self) -> Pulse:
+        """Return the last sign of life, its age counted from when it was first seen."""
+        found, now = pulse(self._place), time.monotonic()
+        if found.age_s is not None and (self._last is None or found.at != self._last[0]):
+            self._last = (found.at, now)
+        return found if self._last is None else replace(found, age_s=now - self._last[1])
 
 
 def call(url: str) -> bool:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open"]
 
+#: The microscope's server takes several connections at once; any may stop and blank.
+SEVERAL = True
+
 
 def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
     """Open the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.

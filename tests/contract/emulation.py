@@ -28,17 +28,19 @@ def vendor_named() -> None:
 
 
 @contextmanager
-def emulated(url: str, state: Path | None = None, kind: str = "hydra") -> Iterator[AutoscriptMicroscope]:
-    """A virtual microscope, driven through the vendor's client as emulated."""
+def emulated(
+    url: str, state: Path | None = None, kind: str = "hydra", place: tuple[str, int] | None = None
+) -> Iterator[AutoscriptMicroscope]:
+    """A virtual microscope, driven through the vendor's client as emulated, at a host and port (its own by default)."""
     vendor_named()
-    port = next(_PORTS)
-    console.put("contract", port, console.Console(simulator.open(url, state), profile(kind)))
-    microscope = AutoscriptMicroscope("contract", port)
+    host, port = place or ("contract", next(_PORTS))
+    console.put(host, port, console.Console(simulator.open(url, state), profile(kind)))
+    microscope = AutoscriptMicroscope(host, port)
     try:
         yield microscope
     finally:
         microscope.close()
-        console.forget("contract", port)
+        console.forget(host, port)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from instrument.settings import (
     Scan,
     StagePosition,
 )
+from instrument.watchdog import _make_safe_beside
 from tests.contract.emulation import BARE, emulated, vendor_named
 
 
@@ -334,3 +335,23 @@ def test_without_a_command_a_person_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="a person"):
         alone.map(SCAN)
     alone.retract()
+
+
+def test_a_silent_servers_instrument_is_made_safe_over_a_connection_beside_it() -> None:
+    with emulated(BARE, place=("silent", 7520)) as scope:
+        scope.insert(Device.NEEDLE)
+        scope.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+        assert not scope.state().safe
+        _make_safe_beside("autoscript://silent")
+        assert is_quiet(scope)
+        assert not any(gas.valve_open for gas in scope.state().gases.values())
+
+
+def test_what_can_not_be_reached_beside_it_is_told_and_ends_nothing(
+    mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = mocker.patch("instrument.connect", side_effect=ConnectionLost("no route"))
+    _make_safe_beside("autoscript://localhost")
+    assert "no route" in caplog.text
+    _make_safe_beside("simulator:3")  # its state belongs to one process
+    assert opened.call_count == 1

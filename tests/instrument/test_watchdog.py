@@ -43,10 +43,15 @@ def test_a_child_that_falls_silent_is_ended(caplog: pytest.LogCaptureFixture) ->
     assert "is ended" in caplog.text
 
 
-def test_a_child_that_is_busy_for_a_while_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    with child(BEATS.format(beats=3) + "time.sleep(0.6)\n" + BEATS.format(beats=3)) as process:
-        assert watch_child(process, silent_s=0.2, hung_s=10.0) == 0
+def test_a_child_that_is_busy_for_a_while_is_not_ended_but_made_safe_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    silences: list[str] = []
+    busy = "time.sleep(0.6)\n" + BEATS.format(beats=3)
+    with child(BEATS.format(beats=3) + 2 * busy) as process:
+        assert watch_child(process, silent=lambda: silences.append("safe"), silent_s=0.2, hung_s=10.0) == 0
     assert "has been silent" in caplog.text
+    assert len(silences) == 2
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from instrument.errors import Refused
 from workflows import heartbeat
@@ -134,6 +135,24 @@ def test_silence_is_an_alarm_until_the_run_has_ended(tmp_path: Path) -> None:
     assert heartbeat.pulse(tmp_path).alarm(0.0) is None
     (tmp_path / heartbeat.NAME).write_text("{half")
     assert heartbeat.pulse(tmp_path).alarm(60.0) == "there is no sign of life"
+
+
+def test_clocks_that_differ_are_told_and_a_watch_goes_by_its_own(tmp_path: Path, mocker: MockerFixture) -> None:
+    heartbeat.beat(tmp_path, "running", "slice 3")
+    mocker.patch("workflows.heartbeat.time.time", return_value=time.time() - 3600.0)  # the run's clock is ahead
+    assert "ahead of this computer's clock" in (heartbeat.pulse(tmp_path).alarm(300.0) or "")
+    now = mocker.patch("workflows.heartbeat.time.monotonic", return_value=50.0)
+    watch = heartbeat.Watch(tmp_path)
+    assert watch.look().alarm(300.0) is None
+    now.return_value = 400.0
+    assert "350 s old" in (watch.look().alarm(300.0) or "")
+    mocker.patch("workflows.heartbeat.time.time", return_value=5.0)
+    heartbeat.beat(tmp_path, "running", "slice 4")
+    assert watch.look().alarm(300.0) is None
+    (tmp_path / heartbeat.NAME).unlink()
+    now.return_value = 800.0
+    assert "400 s old" in (watch.look().alarm(300.0) or "")
+    assert heartbeat.Watch(tmp_path).look().alarm(300.0) == "there is no sign of life"
 
 
 def test_the_watcher_on_another_computer(
