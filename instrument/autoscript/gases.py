@@ -67,11 +67,11 @@ class Gases:
             raise Refused(msg, rule="gas-lacking", field="gas", value=name, limit=known, remedy="use one of these")
         return self.books[name]
 
-    def states(self, now_s: float) -> dict[str, GasState]:
-        """Return all gases as remembered at a time (s)."""
+    def states(self, now_s: float, *, needle_in: bool) -> dict[str, GasState]:
+        """Return all gases as remembered at a time (s); with all needles out nothing flows, whoever shut it."""
         return {
             name: GasState(
-                heater_on=one.heater_on, ready=one.ready, duty=one.duty, valve_open=one.valve_open,
+                heater_on=one.heater_on, ready=one.ready, duty=one.duty, valve_open=one.valve_open and needle_in,
                 open_s=one.open_s + (now_s - one.opened_at if one.opened_at is not None else 0.0),
             )
             for name, one in self.books.items()

@@ -172,7 +172,7 @@ class AutoscriptMicroscope(Microscope):
             Device.EDS: self._elements is not None and self._elements.is_in(),
         }  # fmt: skip
         devices = {device: inside[device] for device in self._description.devices}
-        gases = self._gases.states(now)
+        gases = self._gases.states(now, needle_in=inside[Device.NEEDLE])
         patterning = str(scope.patterning.state) != "Idle"
         quiet = electron.blanked and ion.blanked and not patterning
         return State(
