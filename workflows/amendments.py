@@ -23,8 +23,9 @@ AMENDABLE = (
     "slice.refill.not_within", "slice.refill.at_least_every", "slice.refill.at_most", "slice.refill.thickness",
     "slice.refill.no_evidence", "slice.eds.every",
 )  # fmt: skip
-Wish = Literal["infiltrate", "eds", "image"]
-WISHES: tuple[Wish, ...] = ("infiltrate", "eds", "image")
+#: skip: the fill that labels ask for next is left out.
+Wish = Literal["infiltrate", "eds", "image", "skip"]
+WISHES: tuple[Wish, ...] = ("infiltrate", "eds", "image", "skip")
 
 
 class Asked(Model):

@@ -175,9 +175,11 @@ def set_(
 
 def do(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
-    what: Annotated[str, typer.Argument(metavar="infiltrate|eds|image", help="What to do after the slice in hand.")],
+    what: Annotated[
+        str, typer.Argument(metavar="infiltrate|eds|image|skip", help="What to do after the slice in hand.")
+    ],
 ) -> int:
-    """Ask a run for a fill, an element map or another picture now, after the slice in hand."""
+    """Ask a run for a fill, an element map or another picture after the slice in hand, or to skip the next fill."""
     from workflows.amendments import WISHES
     from workflows.journal import Journal
     from workflows.recipe import load
@@ -188,14 +190,13 @@ def do(
         raise Wrong(msg)
     folder = RunFolder.open(directory)
     slicing = load(folder.recipe).slicing
-    if slicing is None or (what == "eds" and slicing.eds is None) or (what == "infiltrate" and slicing.refill is None):
-        msg = (
-            f"the recipe of {directory} does not say how: it has no slice.{'refill' if what == 'infiltrate' else what}"
-        )
+    needs = {"eds": "eds", "infiltrate": "refill", "skip": "refill"}.get(what)
+    if slicing is None or (needs is not None and getattr(slicing, needs) is None):
+        msg = f"the recipe of {directory} does not say how: it has no slice{'' if needs is None else f'.{needs}'}"
         raise Wrong(msg)
     with Journal(folder.journal) as journal:
         journal.note("do", {"what": what})
-    say(f"{what} is done after the slice in hand")
+    say("the next fill that labels ask for is skipped" if what == "skip" else f"{what} is done after the slice in hand")
     return DONE
 
 

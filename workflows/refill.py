@@ -18,10 +18,11 @@ LEAST_EFFECT = 1 / 3
 
 @dataclass(frozen=True)
 class Fill:
-    """A fill that was made: after which image (0: before the first), the share that asked for it."""
+    """A fill: after which image (0: before the first), the share that asked for it; not `made`: somebody skipped it."""
 
     after_image: int
     share: float | None = None
+    made: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def decide(image: int, shares: Mapping[int, float | None], fills: Sequence[Fill]
     image : the newest image
     shares : the share of fillable pore area that stands empty (0..1) by image, None where labels never came; only
         images up to `image - rule.decide_on` are looked at
-    fills : the fills so far, the recipe's first one (after image 0) among them
+    fills : the fills so far, the recipe's first one (after image 0) among them; one that somebody skipped counts as
+        one but towards `at_most`
     rule : the recipe's refill
     """
     last = fills[-1].after_image if fills else 0
@@ -52,7 +54,7 @@ def decide(image: int, shares: Mapping[int, float | None], fills: Sequence[Fill]
     value = seen.get(newest)
     baseline = seen[min(seen)] if seen else 0.0
     threshold = max(rule.when, baseline + ABOVE_BASELINE)
-    done = sum(1 for fill in fills if fill.after_image > 0)
+    done = sum(1 for fill in fills if fill.after_image > 0 and fill.made)
     if done >= rule.at_most:
         return Decision(False, f"at most {rule.at_most} refills, and they are made", value, threshold)
     if rule.at_least_every is not None and since >= rule.at_least_every:

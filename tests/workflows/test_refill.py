@@ -54,3 +54,12 @@ def test_a_fill_without_effect_makes_the_next_wait_twice_as_long() -> None:
 def test_missing_labels_are_no_evidence() -> None:
     decision = decide(5, {1: 0.0, 2: 0.3, 3: 0.4, 4: None}, [Fill(0)], RULE)
     assert (decision.fill, decision.outcome) == (False, "no evidence")
+
+
+def test_a_skipped_fill_counts_for_when_the_next_may_come_but_not_as_one_that_was_made() -> None:
+    once = RULE.replace(at_most=1)
+    shares: dict[int, float | None] = {k: 0.1 if k < 6 else 0.6 for k in range(1, 12)}
+    skipped = [Fill(0), Fill(4, 0.5, made=False)]
+    assert not decide(6, shares, skipped, once).fill
+    assert decide(8, shares, skipped, once).fill
+    assert not decide(8, shares, [Fill(0), Fill(4, 0.5)], once).fill

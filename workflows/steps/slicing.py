@@ -34,14 +34,14 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
     fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
     before: FrameRef | None = None
-    taken = Asked()
+    taken, skip = Asked(), False
     k = 0
     while k < images:
         k += 1
         if not _in_time(handle, settings, k):
             break
         _ready(handle, settings, k, images)
-        refilled = bool(fills) and fills[-1].after_image == k - 1
+        refilled = bool(fills) and fills[-1].made and fills[-1].after_image == k - 1
         before = _slice(handle, settings, k, before, refilled=refilled)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
@@ -50,7 +50,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
             images = max(k, settings.images)
             handle.telling.slice_n = images
         _wishes(handle, settings, k, taken, before, fills)
-        _refill(handle, settings, k, images, before, fills)
+        skip = _refill(handle, settings, k, images, before, fills, skip=skip or "skip" in taken.do)
         handle.tell(done=f"s{k:04d}", slice_k=k)
         handle.boundary("slice")
 
@@ -129,11 +129,13 @@ def _healthy(handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, p
             raise Held(msg, key=key, symptom=one["symptom"])
 
 
-def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameRef, fills: list[Fill]) -> None:
-    """Decide on the labels so far, and fill; never after the last image."""
+def _refill(
+    handle: Handle, settings: Slice, k: int, images: int, newest: FrameRef, fills: list[Fill], *, skip: bool
+) -> bool:
+    """Decide on the labels so far, and fill; never after the last image. Returns whether a fill is still to `skip`."""
     rule = settings.refill
     if rule is None:
-        return
+        return skip
 
     def compute() -> dict[str, Any]:
         last = fills[-1].after_image if fills else 0
@@ -156,13 +158,20 @@ def _refill(handle: Handle, settings: Slice, k: int, images: int, newest: FrameR
             why = "is unlike anything the network knows" if name in strange else "got no labels"
             msg = f"{name} {why}, and the recipe says to hold without evidence; see run.log"
             raise Held(msg, image=k)
-        return {**asdict(decision), "shares": list(shares.values()), "labels": labels, "unfamiliar": strange}
+        found = {**asdict(decision), "shares": list(shares.values()), "labels": labels, "unfamiliar": strange}
+        if skip and decision.fill:
+            found |= {"fill": False, "skipped": True, "outcome": f"skipped, as somebody asked: {decision.outcome}"}
+        return found
 
     handle.tell("decision", slice_k=k)
-    args = {"image": k, "when": rule.when, "fills": [one.after_image for one in fills]}
+    args = {"image": k, "when": rule.when, "fills": [one.after_image for one in fills]} | ({"skip": 1} if skip else {})
     decided = handle.value(f"slice/{k:04d}/decide", "decide", args, compute)
     if decided["fill"] and k < images:
         _fill(handle, settings, rule, Fill(k, decided["value"]), newest, fills)
+    if decided.get("skipped"):
+        fills.append(Fill(k, decided["value"], made=False))
+        return False
+    return skip
 
 
 def _asked(handle: Handle, k: int, since: int) -> Asked:
@@ -184,7 +193,7 @@ def _wishes(handle: Handle, settings: Slice, k: int, taken: Asked, newest: Frame
 
 def _fill(handle: Handle, settings: Slice, rule: Refill, made: Fill, newest: FrameRef, fills: list[Fill]) -> None:
     """Fill, as one of the run's numbered refills."""
-    number = len([one for one in fills if one.after_image > 0]) + 1
+    number = len([one for one in fills if one.after_image > 0 and one.made]) + 1
     fills.append(made)
     fill(handle, f"refill-{number:02d}", rule, settings, before=newest)
 
