@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, FAILED, Wrong, complain, console, length, say, say_json
+from workflows.terminal import DONE, FAILED, Wrong, complain, console, in_one_sentence, length, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,13 +40,11 @@ def segment(
     from analysis.segment import segment_images
 
     keep_freed_memory()
-    try:
+    with in_one_sentence():
         summary = segment_images(
             _channels(channel), out, inputs=inputs or [], pixel_m=_length("--pixel-size", pixel_size), model=model,
             fillable_m=_length("--fillable", fillable) or 1.2e-6, reference=reference,
         )  # fmt: skip
-    except ValueError as error:
-        raise Wrong(str(error)) from error
     if as_json:
         say_json(summary.model_dump(mode="json"))
         return DONE
@@ -97,13 +95,11 @@ def train(
             text = what if loss != loss else f"{what}, loss {loss:.3f}"
             progress.update(tasks[what], completed=done, total=total or None, description=text)
 
-        try:
+        with in_one_sentence():
             card = train_on(
                 samples, quick, out, seed=seed, renderer_sha256=renderer_sha256(), threads=threads, progress=told,
                 init=init,
             )  # fmt: skip
-        except ValueError as error:
-            raise Wrong(str(error)) from error
     for name, value in card.figures.items():
         say(f"{name:28} {value:.3f}")
     say(f"{out}: {card.model_id}, {card.seconds / 60:.1f} min")
@@ -129,16 +125,13 @@ def _teach(
 
     images = _images(channels, "--scribbles goes with --channel")
     pixel = _needed(pixel_m)
-    try:
-        with Progress(console=console(errors=True)) as progress:
-            task = progress.add_task("strokes", total=None)
-            card = adapt(
-                images, read_scribbles(scribbles), pixel, out, model=model, seed=seed, threads=threads,
-                steps=STEPS // 8 if quick else STEPS,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )  # fmt: skip
-    except ValueError as error:
-        raise Wrong(str(error)) from error
+    with in_one_sentence(), Progress(console=console(errors=True)) as progress:
+        task = progress.add_task("strokes", total=None)
+        card = adapt(
+            images, read_scribbles(scribbles), pixel, out, model=model, seed=seed, threads=threads,
+            steps=STEPS // 8 if quick else STEPS,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
     for name, value in card.figures.items():
         say(f"{name:28} {value:g}")
     say(f"{out}: {card.model_id}, {card.seconds:.0f} s; use it with --model {out}")
@@ -162,10 +155,8 @@ def annotate(
 
     images = _images(_channels(channel), "annotate needs --channel")
     pixel = _needed(_length("--pixel-size", pixel_size))
-    try:
+    with in_one_sentence():
         found = prepare(images, pixel, out, model=model, count=spots)
-    except ValueError as error:
-        raise Wrong(str(error)) from error
     for number, spot in enumerate(found, 1):
         first, second = (NAMES[phase] for phase in spot.phases)
         say(f"{number:3}  x {spot.x:5}  y {spot.y:5}  {first} or {second}?")
@@ -300,10 +291,8 @@ def _images(channels: dict[str, Path], needed: str) -> dict[str, NDArray[np.floa
     if not channels:
         msg = f"{needed} NAME=FILE, such as --channel CBS=cbs.png --channel TLD=tld.png"
         raise Wrong(msg)
-    try:
+    with in_one_sentence():
         return {name: read_grey(path) for name, path in channels.items()}
-    except ValueError as error:
-        raise Wrong(str(error)) from error
 
 
 def _needed(pixel_m: float | None) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, length, say, say_json
+from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, in_one_sentence, length, say, say_json
 
 if TYPE_CHECKING:
     from instrument.settings import Description, State
@@ -205,10 +205,8 @@ def _wrong(seen: tuple[Sign, ...]) -> bool:
 def _clicks(line: str, marks: int) -> Clicks:
     from workflows.siting import Clicks
 
-    try:
+    with in_one_sentence():
         return Clicks.parse(line, marks)
-    except ValueError as error:
-        raise Wrong(str(error)) from error
 
 
 def _shown(folder: Path, number: int, title: str, pictures: Pictures, layout: Layout, marks: int) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.terminal import DONE, FAILED, Wrong, complain, say, say_json, stop_on_signals
+from workflows.terminal import DONE, FAILED, Wrong, complain, in_one_sentence, say, say_json, stop_on_signals
 
 if TYPE_CHECKING:
     from workflows.schedule import Entry, Queue
@@ -138,12 +138,10 @@ def add(
     options = {
         "model": model, "notify": list(notify or ()), "watcher": watcher, "restarts": restarts, "shorten": shorten,
     }  # fmt: skip
-    try:
+    with in_one_sentence():
         entry = _queue(queue, Queue).add(
             recipe_file, folder, begins, ends, armed=armed, images=fit.images, options=options
         )
-    except ValueError as error:
-        raise Wrong(str(error)) from error
     say(_line(entry))
     if fit.images is not None:
         say(f"shortened to {fit.images} images, so that it ends by {ends:%H:%M}")
@@ -180,10 +178,8 @@ def remove(number: Annotated[int, typer.Argument(metavar="N", help="Its number."
     """Take a night out that has not begun."""
     from workflows.schedule import Queue
 
-    try:
+    with in_one_sentence():
         entry = _queue(queue, Queue).remove(number)
-    except ValueError as error:
-        raise Wrong(str(error)) from error
     say(f"removed: {_line(entry)}")
     return DONE
 

@@ -6,6 +6,8 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,17 @@ DONE, WRONG, STOPPED, FAILED, HELD = 0, 2, 3, 4, 5
 
 class Wrong(ValueError):
     """The arguments or the recipe are wrong: one line for each problem; exit code 2."""
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Turn a ValueError, which says what is wrong with what was given, into `Wrong`."""
+    try:
+        yield
+    except Wrong:
+        raise
+    except ValueError as error:
+        raise Wrong(str(error)) from error
 
 
 def console(*, errors: bool = False) -> Console:

@@ -1,8 +1,8 @@
-"""Soak: tiny runs one after another on other machines, with faults at the rates of physics.md 7, until so many hours.
+"""Soak: long runs one after another on other machines, with faults at the rates of physics.md 7, until so many hours.
 
-    python -m tests.faults.soak --hours 100 --seed 1 --json
+    python -m tests.faults.soak --hours 1000 --seed 1 --json
 
-Hours are the instrument's. A run that fails is resumed, as its supervisor would; one that is held wants a person, and
+Hours are the instrument's, some sixty a run. A run that fails is resumed, as its supervisor would; one that is held wants a person, and
 is an intervention. The last line is one JSON object.
 """
 
@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.trial import RECIPE, RUN_S, Ended, end_server
+from tests.faults.trial import Ended, end_server
 from workflows.terminal import DONE, FAILED, HELD
 
-#: Runs at a time; resumes of one that fails.
-AT_ONCE, RESUMES = 2, 3
-URL = "simulator:{seed}?coating=8um&voxel=80nm&layer=80nm"
+RECIPE = Path(__file__).parent / "soak.yaml"
+#: Runs at a time; resumes of one that fails; longest that a run may take (s).
+AT_ONCE, RESUMES, RUN_S = 2, 3, 1200.0
+URL = "simulator:{seed}?coating=40um&voxel=400nm&layer=400nm"
 
 
 @dataclass
@@ -101,13 +102,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
         seed = asked.seed
         while sum(run.hours for run in runs) < asked.hours:
-            batch = [(one, asked.rate, Path(folder) / f"RUN-{one}") for one in range(seed, seed + 2 * AT_ONCE)]
+            batch = [(one, asked.rate, Path(folder) / f"RUN-{one}") for one in range(seed, seed + AT_ONCE)]
             seed += len(batch)
             for run in pool.map(lambda one: soaked(*one), batch):
                 runs.append(run)
                 if not asked.json:
                     told = (
-                        f"{run.seed:5d} code {run.code} {run.slices} slices {run.struck} mended {run.mended} {run.why}"
+                        f"{run.seed:5d} code {run.code} {run.hours:.0f} h {run.slices} slices {run.struck} "
+                        f"mended {run.mended} {run.why}"
                     )
                     print(told, file=sys.stderr, flush=True)
     found = summary(runs, time.monotonic() - began)
