@@ -2,8 +2,8 @@
 
     python -m tests.faults.soak --hours 1000 --seed 1 --json
 
-Hours are the instrument's, some sixty a run. A run that fails is resumed, as its supervisor would; one that is held wants a person, and
-is an intervention. The last line is one JSON object.
+Hours are the instrument's, some sixty a run. A run that fails is resumed, as its supervisor would; one that is held
+wants a person, and is an intervention. The last line is one JSON object.
 """
 
 from __future__ import annotations
