@@ -53,42 +53,18 @@ def structure(name: str) -> Any:
     return getattr(importlib.import_module(f"{PACKAGE}.structures"), name)
 
 
-class Connection:
-    """One connection to the microscope's server and the thread that speaks over it.
+class Caller:
+    """A thread that calls what does not promise to come back.
 
     A call that does not end by its deadline leaves the thread to itself: every further call fails at once, so that
-    nothing queues behind what hangs. `stop` and reading have connections of their own.
-
-    Parameters
-    ----------
-    host, port : of the microscope's server
-    name : of the thread
+    nothing queues behind what hangs.
     """
 
-    def __init__(self, host: str, port: int, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str) -> None:
         self._hung: str | None = None
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], _Answer] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"autoscript {name}", daemon=True)
         self._thread.start()
-        self.client: Any = None
-        try:
-            self.client = self._connect(host, port)
-        except BaseException:
-            self.close()
-            raise
-
-    def _connect(self, host: str, port: int) -> Any:
-        def work() -> Any:
-            client = importlib.import_module(PACKAGE).SdbMicroscopeClient()
-            client.connect(host, port)
-            return client
-
-        try:
-            return self.call("connect", work, CONNECT_S)
-        except (DeviceFault, TimedOut) as error:
-            msg = f"no AutoScript server answers at {host}:{port}: {error.message}; start it on the microscope"
-            raise ConnectionLost(msg, host=host, port=port) from error
 
     @property
     def hangs(self) -> bool:
@@ -117,20 +93,11 @@ class Connection:
             raise told(what, answer.error) from answer.error
         return answer.value  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        """Disconnect, and end the thread; one that hangs ends when what it waits for comes back, if ever."""
-
-        def work() -> None:
-            if self.client is not None:
-                self.client.disconnect()
-
-        try:
-            if self._hung is None:
-                self.call("disconnect", work, CALL_S)
-        finally:
-            self._work.put(None)
-            if self._hung is None:
-                self._thread.join(CALL_S)
+    def end(self) -> None:
+        """End the thread; one that hangs ends when what it waits for comes back, if ever."""
+        self._work.put(None)
+        if self._hung is None:
+            self._thread.join(CALL_S)
 
     def _loop(self) -> None:
         while (item := self._work.get()) is not None:
@@ -140,6 +107,52 @@ class Connection:
             except Exception as error:  # noqa: BLE001 - handed to the caller, who says what it means
                 answer.error = error
             answer.there.set()
+
+
+class Connection(Caller):
+    """One connection to the microscope's server and the thread that speaks over it.
+
+    `stop` and reading have connections of their own.
+
+    Parameters
+    ----------
+    host, port : of the microscope's server
+    name : of the thread
+    """
+
+    def __init__(self, host: str, port: int, name: str) -> None:
+        super().__init__(name)
+        self.client: Any = None
+        try:
+            self.client = self._connect(host, port)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, host: str, port: int) -> Any:
+        def work() -> Any:
+            client = importlib.import_module(PACKAGE).SdbMicroscopeClient()
+            client.connect(host, port)
+            return client
+
+        try:
+            return self.call("connect", work, CONNECT_S)
+        except (DeviceFault, TimedOut) as error:
+            msg = f"no AutoScript server answers at {host}:{port}: {error.message}; start it on the microscope"
+            raise ConnectionLost(msg, host=host, port=port) from error
+
+    def close(self) -> None:
+        """Disconnect, and end the thread."""
+
+        def work() -> None:
+            if self.client is not None:
+                self.client.disconnect()
+
+        try:
+            if self._hung is None:
+                self.call("disconnect", work, CALL_S)
+        finally:
+            self.end()
 
 
 class _Answer:

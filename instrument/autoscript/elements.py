@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from instrument.errors import BadData, DeviceFault, NotReached, TimedOut
+from instrument.autoscript.xray import EXPORT_S, XrayProgram
+from instrument.errors import BadData, DeviceFault, TimedOut
 from instrument.process import eds_seconds
 from instrument.settings import EdsScan
 
-#: A file is complete when it has not grown for so long (s); a command for the detector ends within so long (s).
-_STILL_S, _COMMAND_S = 5.0, 120.0
-#: An export may take so much longer than the map itself, s.
-_EXPORT_S = 600.0
+#: A file is complete when it has not grown for so long (s).
+_STILL_S = 5.0
 _KINDS = (".h5oina", ".tif", ".tiff")
 
 
@@ -42,46 +40,34 @@ class ElementMapper(Protocol):
 
 @dataclass
 class FolderMapper:
-    """An X-ray program that exports into a folder, and is started by a command of the site's own.
+    """An X-ray program that exports into a folder.
 
     Parameters
     ----------
     folder : where its maps appear: one .h5oina file, or one TIFF per element, its symbol last in its name (map_Ni.tif)
-    command : is called with `insert`, `retract` or `state` (says in or out), and with
-        `map WIDTH HEIGHT DWELL_S FRAMES ELEMENTS`; None: a person does all that, and a night alone has no maps
+    program : moves the detector and starts maps
     """
 
     folder: Path
-    command: tuple[str, ...] | None = None
+    program: XrayProgram
 
     def is_in(self) -> bool:
-        """Tell whether its detector is inserted, as the command says; without one it is taken to be out."""
-        return self.command is not None and self._ask("state").strip().lower() == "in"
+        """Tell whether its detector is inserted."""
+        return self.program.is_in()
 
     def insert(self) -> None:
         """Insert its detector."""
-        self._ask("insert")
-        if not self.is_in():
-            msg = "the X-ray detector does not say that it is in; look at its program"
-            raise NotReached(msg, device="EDS")
+        self.program.insert()
 
     def retract(self) -> None:
         """Retract its detector."""
-        if self.command is None:
-            return
-        self._ask("retract")
-        if self.is_in():
-            msg = "the X-ray detector does not say that it is out; the stage must not move before it is"
-            raise NotReached(msg, device="EDS")
+        self.program.retract()
 
     def map(self, scan: EdsScan) -> NDArray[np.uint16]:
         """Start a map, wait for its export, and read it."""
         before = set(self._exports())
-        self._ask(
-            "map", str(scan.width_px), str(scan.height_px), f"{scan.dwell_s:g}", str(scan.frames),
-            ",".join(scan.elements), seconds=eds_seconds(scan) + _EXPORT_S,
-        )  # fmt: skip
-        deadline = time.monotonic() + eds_seconds(scan) + _EXPORT_S
+        self.program.start(scan)
+        deadline = time.monotonic() + eds_seconds(scan) + EXPORT_S
         pause = Event()
         while time.monotonic() < deadline:
             new = [path for path in self._exports() if path not in before and _is_still(path)]
@@ -97,20 +83,6 @@ class FolderMapper:
 
     def _exports(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if path.suffix.lower() in _KINDS)
-
-    def _ask(self, *words: str, seconds: float = _COMMAND_S) -> str:
-        if self.command is None:
-            msg = "the X-ray system has no command here: a person has to work it, so no map is taken alone"
-            raise DeviceFault(msg, device="EDS", remedy="give `elements_command` in the URL, or leave `eds` out")
-        try:
-            done = subprocess.run([*self.command, *words], capture_output=True, text=True, timeout=seconds, check=True)
-        except subprocess.TimeoutExpired as error:
-            msg = f"the X-ray command {words[0]!r} did not end within {seconds:.0f} s"
-            raise TimedOut(msg, command=words[0]) from error
-        except (OSError, subprocess.CalledProcessError) as error:
-            msg = f"the X-ray command {words[0]!r} failed: {error}"
-            raise DeviceFault(msg, command=words[0]) from error
-        return done.stdout
 
 
 def _is_still(path: Path) -> bool:

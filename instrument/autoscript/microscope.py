@@ -22,6 +22,7 @@ from instrument.autoscript.elements import ElementMapper, FolderMapper
 from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in, sources
 from instrument.autoscript.scans import framing
 from instrument.autoscript.writing import draw
+from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
 from instrument.errors import (
     ConnectionLost,
     DeviceFault,
@@ -745,7 +746,10 @@ def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
 
 
 def open_url(url: str) -> AutoscriptMicroscope:
-    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER&elements_command=COMMAND]`."""
+    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
+
+    The folder's X-ray program is asked by `&elements_command=COMMAND` or `&elements_start=laser-api`, else by a person.
+    """
     return AutoscriptMicroscope(*_place(url))
 
 
@@ -753,7 +757,7 @@ def _place(url: str) -> tuple[str, int, ElementMapper | None]:
     """Return host, port and X-ray system of a URL."""
     parts = urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - {"elements", "elements_command"})
+    unknown = sorted(set(options) - {"elements", "elements_command", "elements_start"})
     if unknown or parts.scheme != "autoscript":
         raise _refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT][?elements=FOLDER]", "write it so")
     elements = None
@@ -761,6 +765,15 @@ def _place(url: str) -> tuple[str, int, ElementMapper | None]:
         folder = Path(options["elements"])
         if not folder.is_dir():
             raise _refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
-        command = tuple(shlex.split(options["elements_command"])) if options.get("elements_command") else None
-        elements = FolderMapper(folder, command)
+        elements = FolderMapper(folder, _xray_program(options))
     return parts.hostname or "localhost", parts.port or 7520, elements
+
+
+def _xray_program(options: dict[str, str]) -> XrayProgram:
+    if "elements_start" in options:
+        if options["elements_start"] != "laser-api":
+            start = options["elements_start"]
+            raise _refused("autoscript-url", "elements_start", start, "laser-api", "write that, or leave it out")
+        return LaserApi()
+    command = options.get("elements_command")
+    return Command(tuple(shlex.split(command))) if command else ByHand()

@@ -20,6 +20,7 @@ from instrument.autoscript import connection, microscope, writing
 from instrument.autoscript.elements import FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.scans import framing
+from instrument.autoscript.xray import ByHand, Command, LaserApi
 from instrument.errors import BadData, ConnectionLost, DeviceFault, NotReached, Refused, TimedOut
 from instrument.settings import (
     Beam,
@@ -298,7 +299,7 @@ elif verb == "map":
 def mapper(folder: Path) -> FolderMapper:
     script = folder / "command.py"
     script.write_text(COMMAND, encoding="utf-8")
-    return FolderMapper(folder, (sys.executable, str(script), str(folder)))
+    return FolderMapper(folder, Command((sys.executable, str(script), str(folder))))
 
 
 def test_maps_come_from_the_folder_into_which_they_are_exported(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_maps_come_from_the_folder_into_which_they_are_exported(tmp_path: Path) 
 
 def test_maps_of_another_size_and_broken_ones_are_bad_data(tmp_path: Path, mocker: MockerFixture) -> None:
     found = mapper(tmp_path)
-    mocker.patch.object(found, "_ask", return_value="in")
+    mocker.patch.object(Command, "_ask", return_value="in")
     mocker.patch("instrument.autoscript.elements._is_still", return_value=True)
     exports = iter([[], [tmp_path / "map_Ni.tif", tmp_path / "map_Pt.tif"]] * 2)
     mocker.patch.object(found, "_exports", side_effect=exports)
@@ -330,11 +331,94 @@ def test_maps_of_another_size_and_broken_ones_are_bad_data(tmp_path: Path, mocke
 
 
 def test_without_a_command_a_person_is_needed(tmp_path: Path) -> None:
-    alone = FolderMapper(tmp_path)
+    alone = FolderMapper(tmp_path, ByHand())
     assert not alone.is_in()
     with pytest.raises(DeviceFault, match="a person"):
         alone.map(SCAN)
     alone.retract()
+
+
+LONG = SCAN.replace(width_px=200, height_px=200, dwell_s=1e-3, frames=2)
+
+
+@pytest.fixture
+def control(mocker: MockerFixture) -> Any:
+    """The vendor's Laser.PythonControl: a detector that must be asked twice, a map that begins after a while."""
+    said = {"EDS_CameraStatus": ["Retracted"], "EDS_MappingStatus": ["Idle"]}
+    module = mocker.MagicMock()
+    module.TestConnection.side_effect = lambda: sys.stdout.write("Connection test successful.\n")
+
+    def answers(question: str) -> str:
+        return said[question].pop(0) if len(said[question]) > 1 else said[question][0]
+
+    for question in said:
+        getattr(module, question).side_effect = lambda question=question: answers(question)
+    inserted: list[str] = []
+
+    def insert() -> None:
+        inserted.append("asked")
+        said["EDS_CameraStatus"] = ["Busy", "Retracted"] if len(inserted) == 1 else ["Busy", "Inserted"]
+
+    module.EDS_InsertCamera.side_effect = insert
+    module.EDS_RetractCamera.side_effect = lambda: said.update(EDS_CameraStatus=["Busy", "Retracted"])
+    module.EDS_StartMap.side_effect = lambda: said.update(EDS_MappingStatus=["Idle", "Active", "Active", "Idle"])
+    module.said = said
+    mocker.patch.dict(sys.modules, {"Laser": mocker.MagicMock(), "Laser.PythonControl": module})
+    mocker.patch("instrument.autoscript.xray._POLL_S", 0.01)
+    mocker.patch("instrument.autoscript.xray.START_S", 0.2)
+    mocker.patch("instrument.autoscript.xray.COMMAND_S", 0.5)
+    return module
+
+
+def test_the_vendors_control_moves_the_detector_and_starts_maps(control: Any) -> None:
+    found = LaserApi()
+    assert not found.is_in()
+    found.insert()
+    assert found.is_in()
+    assert control.EDS_InsertCamera.call_count == 2
+    found.start(LONG)
+    assert control.EDS_StartMap.call_count == 1
+    assert control.said["EDS_MappingStatus"] == ["Idle"]
+    found.retract()
+    assert not found.is_in()
+
+
+def test_what_the_vendors_control_does_not_do_is_told(control: Any) -> None:
+    found = LaserApi()
+    with pytest.raises(Refused, match="starts none under 30 s"):
+        found.start(SCAN)
+    assert not control.EDS_StartMap.called
+    control.EDS_StartMap.side_effect = None
+    with pytest.raises(NotReached, match="did not start"):
+        found.start(LONG)
+    control.said["EDS_MappingStatus"] = ["Active", "Error"]
+    with pytest.raises(DeviceFault, match="reports an error"):
+        found.start(LONG)
+    control.EDS_InsertCamera.side_effect = None
+    with pytest.raises(NotReached, match="does not say that it is in"):
+        found.insert()
+
+
+def test_a_control_that_hangs_is_left_to_itself(control: Any) -> None:
+    found = LaserApi()
+    never = threading.Event()
+    control.EDS_CameraStatus.side_effect = never.wait
+    with pytest.raises(TimedOut):
+        found.is_in()
+    with pytest.raises(ConnectionLost):
+        found.retract()
+    never.set()
+
+
+def test_a_control_that_is_missing_or_silent_is_refused_before_anything(control: Any, tmp_path: Path) -> None:
+    control.TestConnection.side_effect = None
+    with pytest.raises(Refused, match="does not answer"):
+        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
+    sys.modules["Laser.PythonControl"] = None  # type: ignore[assignment]
+    with pytest.raises(Refused, match="can't be imported"):
+        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
+    with pytest.raises(Refused, match="laser-api"):
+        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=now")
 
 
 def test_a_silent_servers_instrument_is_made_safe_over_a_connection_beside_it() -> None:
