@@ -7,6 +7,7 @@ import importlib
 import io
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
@@ -122,7 +123,6 @@ class LaserApi:
         except ImportError as error:
             msg = f"{_CONTROL} can't be imported here: {error}; it comes with the vendor's X-ray and laser control"
             raise _refused("laser-api-installed", msg) from error
-        self._caller = Caller("x-rays")
         heard = io.StringIO()
 
         def test() -> None:
@@ -130,7 +130,7 @@ class LaserApi:
                 self._control.TestConnection()
 
         try:
-            self._caller.call("TestConnection", test, COMMAND_S)
+            _within("TestConnection", test)
         except InstrumentError as error:
             msg = f"{_CONTROL} does not answer: {error.message}"
             raise _refused("laser-api-answers", msg) from error
@@ -192,7 +192,16 @@ class LaserApi:
         return True
 
     def _ask(self, verb: str) -> str:
-        return str(self._caller.call(verb, getattr(self._control, verb), COMMAND_S))
+        return str(_within(verb, getattr(self._control, verb)))
+
+
+def _within(what: str, function: Callable[[], Any]) -> Any:
+    """Call in a thread of its own; TimedOut where it does not come back, and the thread is left to itself."""
+    caller = Caller("x-rays")
+    try:
+        return caller.call(what, function, COMMAND_S)
+    finally:
+        caller.end()
 
 
 def _needs_a_person() -> DeviceFault:

@@ -403,10 +403,8 @@ def test_a_control_that_hangs_is_left_to_itself(control: Any) -> None:
     found = LaserApi()
     never = threading.Event()
     control.EDS_CameraStatus.side_effect = never.wait
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut, match="not answered"):
         found.is_in()
-    with pytest.raises(ConnectionLost):
-        found.retract()
     never.set()
 
 
