@@ -24,7 +24,7 @@ from simulator.options import parse
 from tests.workflows.frames import frame
 from workflows import sites
 from workflows.layout import Layout
-from workflows.recipe import load
+from workflows.recipe import RecipeProblem, load
 from workflows.rehearse import poses_of
 from workflows.site_page import page
 from workflows.siting import Clicks, Located, Pictures, found_by_itself, located, teach
@@ -143,11 +143,21 @@ def test_nothing_moves_without_a_yes_nor_with_a_device_in_and_a_crooked_sample_i
         ("edge 1,2 1,2 middle 3,4 electron 5,6", "in one place"),
         ("edge 1,2 9,2 middle 3,4 electron 5,6 spot 1,1", "spot"),
         ("edge 1,2 9,2 middle 3;4 electron 5,6", "'3;4' is no click"),
+        ("edge 1,2 9,2 middle 3,4 electron 5,6 marks 1,1", "marks has 1 clicks and needs 0"),
     ],
 )
 def test_a_line_that_is_not_the_pages_is_told_from_one_that_is(line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Clicks.parse(line)
+
+
+def test_marks_are_all_clicked_or_none() -> None:
+    line = "edge 1,2 9,2 middle 3,4 electron 5,6"
+    assert Clicks.parse(f"{line} marks 7,8", marks=1).marks == ((7.0, 8.0),)
+    with pytest.raises(ValueError, match="marks has 1 clicks and needs 2"):
+        Clicks.parse(f"{line} marks 7,8", marks=2)
+    with pytest.raises(ValueError, match="marks has 0 clicks and needs 1"):
+        Clicks.parse(line, marks=1)
 
 
 def test_the_page_holds_both_pictures_and_what_will_be_cut() -> None:
@@ -185,6 +195,52 @@ def test_a_real_run_needs_a_site_of_its_instrument_whose_poses_were_rehearsed() 
     sites.path_of("edge-A").write_text("{}", encoding="utf-8")
     with pytest.raises(BadData, match="teach it again"):
         sites.load("edge-A")
+
+
+def test_a_site_is_of_one_stub_and_keeps_the_poses_of_every_recipe() -> None:
+    recipe, virtual = load(RECIPE).replace(site="edge-A"), hydra().replace(virtual=True)
+    sites.save(kept())
+    assert sites.site_for(recipe, virtual) == kept()
+    flat = recipe.replace(sample=recipe.sample.replace(pretilt=radians(36)))
+    with pytest.raises(Refused, match=r"45 deg pre-tilt.*sample\.pretilt is 36 deg"):
+        sites.site_for(flat, virtual)
+    poses = poses_of(Layout.at(recipe, kept().site))
+    steeper = poses[0].replace(t=poses[0].t + radians(1.0))
+    both = kept().with_poses(poses).with_poses((*poses, steeper))
+    assert both.rehearsed == (*poses, steeper)
+    assert all(both.knows(pose) for pose in (*poses, steeper))
+    assert not both.knows(steeper.replace(t=steeper.t + radians(1.0)))
+
+
+def test_a_block_that_nobody_has_clicked_is_not_adopted_on_any_microscope() -> None:
+    text = (
+        "kintsugi: 1\nname: A\nsample: {pretilt: 45 deg}\nsteps:\n"
+        "  - adopt: {site: edge-A, face: 20 um x 15 um, cap: 2.5 um}\n"
+        "  - slice: {cut: {thickness: 25 nm}, image: {area: 10 um x 8 um, pixel: 40 nm}, until: {images: 2}}\n"
+    )
+    recipe, virtual = load(text), hydra().replace(virtual=True)
+    with pytest.raises(Refused, match=r"nobody has clicked.*--marks 1.*run: DIR"):
+        sites.site_for(recipe, virtual)
+    sites.save(kept())
+    with pytest.raises(Refused, match="nobody has clicked"):
+        sites.site_for(recipe, virtual)
+    sites.save(kept(marks=((0.0, 3e-5),)))
+    assert sites.site_for(recipe, virtual) is not None
+    with pytest.raises(RecipeProblem, match="no slice step says how the face is cut"):
+        load(text.split("  - slice")[0])
+
+
+def test_a_line_that_was_pasted_wrong_is_asked_for_again(tmp_path: Path) -> None:
+    scope_url = URL.replace("&turned=3deg", "")
+    command = ["site", "edge-B", "--recipe", str(RECIPE), "--instrument", scope_url, "--field", "60 um"]
+    typed = "y\nedge 1,2 3,4\nedge 100,512 1400,512 middle 767,512 electron 767,512\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "workflows.cli", *command], input=typed + "n\n", capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+    assert "middle has 0 clicks and needs 1" in done.stderr
+    assert "once more" in done.stderr
+    assert "the edge lies" in done.stdout  # the second line was taken
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", " a"])
