@@ -205,7 +205,7 @@ def test_a_site_is_of_one_stub_and_keeps_the_poses_of_every_recipe() -> None:
     with pytest.raises(Refused, match=r"45 deg pre-tilt.*sample\.pretilt is 36 deg"):
         sites.site_for(flat, virtual)
     poses = poses_of(Layout.at(recipe, kept().site))
-    steeper = poses[0].replace(t=poses[0].t + radians(1.0))
+    steeper = poses[0].replace(t=poses[0].t + radians(5.0))
     both = kept().with_poses(poses).with_poses((*poses, steeper))
     assert both.rehearsed == (*poses, steeper)
     assert all(both.knows(pose) for pose in (*poses, steeper))
