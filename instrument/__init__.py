@@ -13,7 +13,7 @@ from pathlib import Path
 from instrument.errors import InstrumentError, Refused
 from instrument.microscope import Microscope
 
-__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "allows_several", "connect"]
+__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect", "connect_beside"]
 
 GROUP = "kintsugi.instruments"
 
@@ -41,9 +41,13 @@ def connect(url: str, state: Path | None = None) -> Microscope:
     return opened
 
 
-def allows_several(url: str) -> bool:
-    """Tell whether a backend says (`SEVERAL` in its module) that several processes may be connected at once."""
-    return bool(getattr(import_module(_backend(url).module), "SEVERAL", False))
+def connect_beside(url: str) -> Microscope | None:
+    """Return a connection to make safe by, beside another process's; None where the backend has no `open_for_safety`.
+
+    Nothing is asked that making safe does not need. Raises what `connect` raises.
+    """
+    opener = getattr(import_module(_backend(url).module), "open_for_safety", None)
+    return None if opener is None else opener(url)
 
 
 def _backend(url: str) -> EntryPoint:

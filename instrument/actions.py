@@ -202,7 +202,11 @@ class Actions:
         self._ledger.start(item.action_id, item.command, self._now(), to=pieces[0].to_fraction)
         for number, piece in enumerate(pieces):
             if number:
-                self._ledger.progress(item.action_id, so_far, piece.to_fraction)
+                try:
+                    self._ledger.progress(item.action_id, so_far, piece.to_fraction)
+                except OSError as error:
+                    record = Record("failed", so_far.fraction, Result(done=so_far), _of_the_disk(error))
+                    return self._closed(item, record)
             try:
                 done = self._microscope.pattern(piece, lambda progress: self._watch(item, progress))
             except InstrumentError as error:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import socket
 import sqlite3
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -22,9 +25,15 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+log = logging.getLogger(__name__)
+
 _REPLACE_TRIES = 50
 _REPLACE_PAUSE_S = 0.02
 _LOCK_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far behind the owner's text, so that others can read it
+
+
+#: What SQLite says where it can't enlarge a file of its own.
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class AlreadyLocked(RuntimeError):
@@ -40,8 +49,19 @@ class AlreadyLocked(RuntimeError):
 def no_room(error: BaseException) -> bool:
     """Tell whether an error of the operating system or of SQLite says that a disk is full."""
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def if_room(what: str) -> Iterator[None]:
+    """Let what is done within fail on a full disk, logged: `what` is not written down."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if not no_room(error):
+            raise
+        log.error("%s: no room to write %s down", error, what)
 
 
 def fsync_file(file: IO[Any]) -> None:

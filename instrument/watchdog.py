@@ -112,12 +112,12 @@ def _listen(pipe: IO[bytes] | None, heard: _Heard) -> None:
 
 def _make_safe_beside(url: str) -> None:
     """Stop patterning and blank over a connection beside that of a server which is silent, where there can be one."""
-    from instrument import allows_several, connect
+    from instrument import connect_beside
 
-    if not allows_several(url):
-        return
     try:
-        microscope = connect(url)
+        microscope = connect_beside(url)
+        if microscope is None:
+            return
         try:
             microscope.make_safe()
         finally:
@@ -130,12 +130,12 @@ def _make_safe_beside(url: str) -> None:
 
 def _make_safe(url: str, state: Path) -> None:
     """Stop patterning and blank over a connection of our own, unless another server has the instrument by now."""
-    from instrument import connect
+    from instrument import connect, connect_beside
 
     try:
         with durable.FileLock(state / "server.lock"):
             (state / "server.json").unlink(missing_ok=True)
-            microscope = connect(url, state)
+            microscope = connect_beside(url) or connect(url, state)
             try:
                 microscope.make_safe()
             finally:

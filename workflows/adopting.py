@@ -44,6 +44,9 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
     face = journal.find("block/plane") or journal.find("adopt/plane")
     if protect is None or block is None or face is None or not face.has_outcome:
         raise _problem(folder.root, "it has no block with a face", "adopt one whose `block` was done")
+    if _within_a_fill(journal):
+        remedy = f"`kintsugi resume {folder.root}`, then `kintsugi stop {folder.root} --after fill`"
+        raise _problem(folder.root, "it ended within a fill, with platinum still on the face", remedy)
     before = recipe.made  # a block may have been adopted by the run that is adopted now
     looks = journal.events(kind="look")
     contrast = journal.find("contrast")
@@ -60,6 +63,13 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
     )
 
 
+def _within_a_fill(journal: Journal) -> bool:
+    """Tell whether a run ended between a film and the end of its clean: platinum lies on the face."""
+    films = [act.key.split("/")[0] for act in journal.acts(kind="deposit") if act.key.endswith("/film")]
+    planes = (journal.find(f"{fill}/plane") for fill in films[-1:])
+    return any(plane is None or not plane.has_outcome for plane in planes)
+
+
 def _left(folder: RunFolder, recipe: Recipe, journal: Journal) -> float:
     """Return the plane (z, m) the face was left on: the deepest that was measured, as it only ever recedes.
 
@@ -71,10 +81,10 @@ def _left(folder: RunFolder, recipe: Recipe, journal: Journal) -> float:
     if (taken_over := adopted(journal)) is not None:
         planes.append(taken_over["found_m"])
     imaged = int(rows[-1]["name"][1:]) if rows else 0
-    cuts = [act for act in journal.acts("slice/", kind="mill") if act.has_outcome and "/cut-" in act.key]
-    since = sum(1 for act in cuts if int(act.key.split("/")[1]) > imaged)
+    places = [act.key.split("/")[1] for act in journal.acts("slice/", kind="mill") if act.has_outcome]
+    since = sum(1 for place in places if (int(place) > imaged if place.isdecimal() else imaged == 0))  # else a warm-up
     return max(planes) + (since * recipe.slicing.cut.thickness if recipe.slicing is not None else 0.0)
 
 
 def _problem(run: Path, what: str, remedy: str) -> RecipeProblem:
-    return RecipeProblem([Problem("adopt.run", f"can't be adopted: {what}", str(run), "a run's folder", remedy)])
+    return RecipeProblem([Problem("adopt.run", f"can't be adopted: {what}", str(run), remedy=remedy)])

@@ -188,6 +188,7 @@ def run_command(arguments: Sequence[str]) -> int:
 def _explain(error: Exception) -> tuple[int, str]:
     from pydantic import ValidationError
 
+    from instrument import durable
     from instrument.errors import InstrumentError, Refused
     from workflows.acts import Held, Interrupted
     from workflows.journal import JournalDamaged, JournalTooNew, ReplayMismatch
@@ -211,6 +212,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return WRONG, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if durable.no_room(error):
+        return HELD, f"the disk is full: {error}; make room, then `kintsugi resume`"
     if isinstance(error, OSError):
         return FAILED, f"{error.filename or 'the system'}: {error.strerror or error}"
     return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"

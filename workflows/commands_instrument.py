@@ -81,7 +81,8 @@ def rehearse(
         if taught is None and not as_json:
             say(
                 f"site {name} is not taught here: the stage only turns, and nothing of it is kept; "
-                f"`kintsugi site {'NAME' if name == 'auto' else name} --recipe {recipe_file}` comes first"
+                f"`kintsugi site {'NAME' if name == 'auto' else name} --recipe {recipe_file}` comes next, "
+                "then this again"
             )
         microscope.make_safe()
         seen = signs(microscope)

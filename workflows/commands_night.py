@@ -90,7 +90,7 @@ def heartbeat(
         complain(f"{place}: {why}")
         return FAILED
     if not as_json:
-        age = "" if found.age_s is None else f", {found.age_s:.0f} s ago"
+        age = "" if found.age_s is None or found.ended else f", {max(0.0, found.age_s):.0f} s ago"
         say(f"{place}: {found.state}{age}: {found.telling}")
     return DONE
 

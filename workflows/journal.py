@@ -45,6 +45,13 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, wall TEXT N
 """
 
 
+#: SQLite's primary codes for what lies in the machine and not in the file: others' locks, a full disk, memory, rights.
+_NOT_ITS_FAULT = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+)  # fmt: skip
+
+
 class JournalDamaged(RuntimeError):
     """The file is not a sound journal; `kept_as` is where it was set aside (None when it was only read)."""
 
@@ -194,7 +201,7 @@ class Journal:
             found = int(json.loads(row[0])) if row else 0
         except sqlite3.OperationalError as error:
             db.close()
-            if "locked" in str(error) or "busy" in str(error):
+            if (error.sqlite_errorcode & 0xFF) in _NOT_ITS_FAULT:
                 raise
             raise self._damaged(error, read_only) from error
         except (sqlite3.DatabaseError, ValueError) as error:

@@ -155,7 +155,7 @@ class Layout:
         """The fiducial and its spare, in the order in which they are used; on others' blocks as they were clicked."""
         block, protect, adopt = self.recipe.block, self.recipe.protect, self.recipe.adopt
         if adopt is not None and adopt.made is None:
-            mark = adopt.fiducial
+            mark = adopt.fiducial or Fiducial()
             height = mark.cap[2] if mark.place == "behind" and mark.cap is not None else self.cap_height
             return tuple(Mark((x, -height, z), mark.size, mark.size * MARK_WIDTH) for x, z in self._clicked)
         if block is None or protect is None:

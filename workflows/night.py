@@ -7,6 +7,7 @@ run's folder says. It tells people of milestones and problems, and calls the wat
 from __future__ import annotations
 
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from instrument import durable
 from instrument.server import detached
 from workflows import heartbeat
 from workflows.journal import Journal, JournalDamaged, JournalTooNew
@@ -116,6 +118,7 @@ class Night:
         self._stopping = stopping
         self._by_hand = by_hand
         self._told = _Told()
+        self._pulse = heartbeat.Watch(folder)
         self._called = -CALL_EVERY_S
 
     def work(self) -> int:
@@ -170,7 +173,7 @@ class Night:
         status = self._status()
         if status:
             self._milestones(status)
-        found = heartbeat.pulse(self._folder)
+        found = self._pulse.look()
         alive = found.age_s is not None and found.age_s < SILENT_S
         if self._watcher and alive and time.monotonic() - self._called > CALL_EVERY_S:
             heartbeat.call(self._watcher)
@@ -213,7 +216,11 @@ class Night:
             return status_of(RunFolder.open(self._folder))
         except (JournalDamaged, JournalTooNew) as error:
             log.warning("%s", error)
-            return {}
+        except sqlite3.OperationalError as error:
+            if not durable.no_room(error):
+                raise
+            log.warning("the journal can't be read on a full disk: %s", error)
+        return {}
 
     def _armed(self, status: dict[str, Any]) -> bool:
         """Tell whether the run may be resumed without a person; one that has not come so far may begin again."""
@@ -225,7 +232,7 @@ class Night:
         if not RunFolder.is_run(self._folder):
             return
         try:
-            with Journal(RunFolder.open(self._folder).journal) as journal:
+            with durable.if_room("what was decided"), Journal(RunFolder.open(self._folder).journal) as journal:
                 journal.note("night", data)
         except (JournalDamaged, JournalTooNew) as error:
             log.warning("%s", error)

@@ -126,11 +126,14 @@ class Recipe(Settings):
 
     @property
     def fiducial(self) -> Fiducial | None:
-        """The mark that places the ion pattern; of an adopted run's, what its looks may take is the larger of both."""
+        """The mark that places the ion pattern; the adopt step may say anew what looks may take of a run's."""
         mark = self.block.fiducial if self.block is not None else None
-        if self.adopt is None or mark is None:
-            return mark or (self.adopt.fiducial if self.adopt is not None else None)
-        return mark.replace(budget=max(mark.budget, self.adopt.fiducial.budget))
+        if self.adopt is None:
+            return mark
+        said = self.adopt.fiducial
+        if mark is None:
+            return said or Fiducial()
+        return mark if said is None else mark.replace(budget=said.budget)
 
     @property
     def edge(self) -> float:

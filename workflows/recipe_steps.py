@@ -187,14 +187,15 @@ class Adopt(Settings):
     """An existing block instead of protect and block.
 
     One of an earlier run of ours: the folder of that `run` says all. Any other: `face` and `cap` say how big its face
-    and how high its cap are (m), `fiducial` what its mark is like; the `site` was taught with its marks clicked.
+    and how high its cap are (m), `fiducial` what its mark is like; the `site` was taught with its marks clicked. Of a
+    run's mark `fiducial` says only what looks may take from now on (its budget).
     """
 
     site: Name
     run: Name | None = None
     face: Extent2 | None = None
     cap: Thickness | None = None
-    fiducial: Fiducial = Fiducial()
+    fiducial: Fiducial | None = None
     made: Made | None = None
 
     @model_validator(mode="after")

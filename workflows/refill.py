@@ -43,25 +43,26 @@ def decide(image: int, shares: Mapping[int, float | None], fills: Sequence[Fill]
     image : the newest image
     shares : the share of fillable pore area that stands empty (0..1) by image, None where labels never came; only
         images up to `image - rule.decide_on` are looked at
-    fills : the fills so far, the recipe's first one (after image 0) among them; one that somebody skipped counts as
-        one but towards `at_most`
+    fills : the fills so far, the recipe's first one (after image 0) among them; one that somebody skipped only keeps
+        the next away as long as one that was made
     rule : the recipe's refill
     """
-    last = fills[-1].after_image if fills else 0
-    since = image - last
+    made = [fill for fill in fills if fill.made]
+    last = last_made(fills)
+    since = image - (fills[-1].after_image if fills else 0)
     newest = image - rule.decide_on
     seen = {k: share for k, share in shares.items() if last < k <= newest and share is not None}
     value = seen.get(newest)
     baseline = seen[min(seen)] if seen else 0.0
     threshold = max(rule.when, baseline + ABOVE_BASELINE)
-    done = sum(1 for fill in fills if fill.after_image > 0 and fill.made)
+    done = sum(1 for fill in made if fill.after_image > 0)
     if done >= rule.at_most:
         return Decision(False, f"at most {rule.at_most} refills, and they are made", value, threshold)
     if rule.at_least_every is not None and since >= rule.at_least_every:
         return Decision(
             True, f"{since} images since the last fill: at least every {rule.at_least_every}", value, threshold
         )
-    apart = rule.not_within * (2 if _weak(fills, baseline) else 1)
+    apart = rule.not_within * (2 if _weak(made, baseline) else 1)
     if since < apart:
         return Decision(False, f"{since} images since the last fill: not within {apart}", value, threshold)
     running = [seen.get(k) for k in range(newest - rule.for_images + 1, newest + 1)]
@@ -70,6 +71,11 @@ def decide(image: int, shares: Mapping[int, float | None], fills: Sequence[Fill]
     if all(share is not None and share > threshold for share in running):
         return Decision(True, f"over the threshold in {rule.for_images} images running", value, threshold)
     return Decision(False, "below the threshold", value, threshold)
+
+
+def last_made(fills: Sequence[Fill]) -> int:
+    """Return the image after which the last fill was made, 0 without one: shares count from there."""
+    return max((fill.after_image for fill in fills if fill.made), default=0)
 
 
 def _weak(fills: Sequence[Fill], baseline: float) -> bool:

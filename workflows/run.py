@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -154,7 +153,7 @@ class Run:
             except InstrumentError as error:
                 self._safe()
                 held = isinstance(error, Held) or action(symptom_of(error)) != "stop"
-                with self._if_room("how it ended"):
+                with durable.if_room("how it ended"):
                     self._change("held" if held else "failed", {"why": error.message, "symptom": error.symptom})
                 if held and not isinstance(error, Held):
                     raise Held(error.message, **{**error.evidence, "symptom": error.symptom}) from error
@@ -167,7 +166,7 @@ class Run:
                 self._safe()
                 if durable.no_room(defect):
                     msg = f"the disk is full: {defect}; make room, then `kintsugi resume {self.folder.root}`"
-                    with self._if_room("how it ended"):
+                    with durable.if_room("how it ended"):
                         self._change("held", {"why": msg, "symptom": NoRoom.symptom})
                     raise Held(msg, symptom=NoRoom.symptom) from defect
                 self._change("failed", {"why": f"a defect of the program: {type(defect).__name__}: {defect}"})
@@ -177,7 +176,7 @@ class Run:
                 self._ended.set()
                 watch.join(5.0)
                 self.folder.answered()
-                with self._if_room("how long it took"):
+                with durable.if_room("how long it took"):
                     self.journal.note("session", {"wall_s": time.monotonic() - began})
         return ended
 
@@ -355,20 +354,10 @@ class Run:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
         try:
             self.instrument.make_safe()
-            with self._if_room("how the instrument was left"):
+            with durable.if_room("how the instrument was left"):
                 self.journal.note("left", self.instrument.state().model_dump(mode="json"))
         except InstrumentError as error:
             log.error("make safe: %s", error.message)
-
-    @contextmanager
-    def _if_room(self, what: str) -> Iterator[None]:
-        """Let a full disk keep from being written down what a run can be ended, and resumed, without."""
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            if not durable.no_room(error):
-                raise
-            log.error("%s: no room to write %s down", error, what)
 
     def _left(self) -> Callable[[], None] | None:
         """Return what takes the instrument back from whoever had it in hand since, None where there is nothing to."""

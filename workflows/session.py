@@ -107,7 +107,7 @@ class Session:
         for name in set_aside_damaged(self.folder, self.journal):
             self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
         if state_of(self.journal) == "done":
-            self._results()
+            self._results_if_room()
             return DONE
         self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
         description: Description = self._remote.describe()
@@ -231,7 +231,7 @@ class Session:
         except (OSError, sqlite3.Error) as error:
             if not durable.no_room(error):
                 raise
-            self._live.say(f"no room for the results: {error}; `kintsugi report {self.folder.root}` makes them later")
+            self._live.say(f"no room for the results: {error}; `kintsugi resume {self.folder.root}` makes them later")
 
     def _results(self) -> None:
         """Have the last labels made; write summary, volume, report; name the files."""

@@ -75,7 +75,7 @@ def load(name: str) -> TaughtSite | None:
     try:
         return TaughtSite.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        msg = f"{path} is no site of this version; teach it again with `kintsugi site {name}`"
+        msg = f"{path} is no site of this version; teach it again with `{_command(name)}`"
         raise BadData(msg, path=str(path)) from error
 
 
@@ -92,12 +92,11 @@ def taught_for(recipe: Recipe, description: Description) -> TaughtSite | None:
 
     Raises
     ------
-    Refused : it was taught on another stub; the marks of the block that is to be adopted were not clicked; or, where
-        the instrument is real, it was taught on another one
+    Refused : it was taught on another stub or, where the instrument is real, on another instrument
     """
     name = recipe.place
     taught = None if name == "auto" else load(name)
-    teach = f"kintsugi site {name} --recipe RECIPE"
+    teach = _command(name)
     if taught is not None and taught.serial != description.serial:
         if not description.virtual:
             msg = f"site {name!r} was taught on instrument {taught.serial}, and this is {description.serial}"
@@ -113,12 +112,6 @@ def taught_for(recipe: Recipe, description: Description) -> TaughtSite | None:
             f"{wanted:g} deg; write the stub's own, or teach the site again with `{teach}`"
         )
         raise Refused(msg, rule="site-pretilt", field="sample.pretilt", value=wanted, limit=here, remedy=teach)
-    if recipe.adopt is not None and recipe.adopt.made is None and not (taught is not None and taught.marks):
-        msg = (
-            f"site {name!r}: nobody has clicked the fiducial of the block that is to be adopted; "
-            f"teach it with `{teach} --marks 1`, or name the run that made it with `run: DIR`"
-        )
-        raise Refused(msg, rule="marks-clicked", field="adopt.site", value=name, remedy=f"{teach} --marks 1")
     return taught
 
 
@@ -127,14 +120,20 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
 
     Raises
     ------
-    Refused : what `taught_for` refuses; on a real instrument also a site that was never taught, and poses of the recipe
-        that nobody has rehearsed there
+    Refused : what `taught_for` refuses; the marks of a block that is to be adopted were not clicked; on a real
+        instrument also a site that was never taught, and poses of the recipe that nobody has rehearsed there
     """
     taught, name = taught_for(recipe, description), recipe.place
+    teach = _command(name)
+    if recipe.adopt is not None and recipe.adopt.made is None and not (taught is not None and taught.marks):
+        msg = (
+            f"site {name!r}: nobody has clicked the fiducial of the block that is to be adopted; "
+            f"teach it with `{teach} --marks 1`, or name the run that made it with `run: DIR`"
+        )
+        raise Refused(msg, rule="marks-clicked", field="adopt.site", value=name, remedy=f"{teach} --marks 1")
     if description.virtual:
         return taught
     if taught is None:
-        teach = f"kintsugi site {name} --recipe RECIPE"
         msg = f"site {name!r} was never taught on this computer ({folder()}); teach it with `{teach}`"
         raise Refused(msg, rule="site-taught", field="site", value=name, remedy=teach)
     for pose in poses_of(Layout.at(recipe, taught.site)):
@@ -152,6 +151,11 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
 def layout_for(recipe: Recipe, taught: TaughtSite | None) -> Layout:
     """Return the layout of a recipe on a site; without one, in the middle of a virtual holder."""
     return Layout.at(recipe, None) if taught is None else Layout.at(recipe, taught.site, taught.marks)
+
+
+def _command(name: str) -> str:
+    """Return what teaches a site."""
+    return f"kintsugi site {name} --recipe RECIPE"
 
 
 def _same(one: Pose, other: Pose) -> bool:

@@ -250,7 +250,7 @@ def keep_message(root: Path, message: dict[str, Any]) -> None:
     from workflows.journal import Journal
 
     if RunFolder.is_run(root):
-        with Journal(RunFolder.open(root).journal) as journal:
+        with durable.if_room("a message that was sent"), Journal(RunFolder.open(root).journal) as journal:
             journal.note("message", message)
 
 

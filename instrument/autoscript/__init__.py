@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from instrument.autoscript.microscope import AutoscriptMicroscope
 
-__all__ = ["open"]
-
-#: The microscope's server takes several connections at once; any may stop and blank.
-SEVERAL = True
+__all__ = ["open", "open_for_safety"]
 
 
 def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
@@ -34,3 +31,10 @@ def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
 
     del state  # the microscope itself lasts
     return open_url(url)
+
+
+def open_for_safety(url: str) -> AutoscriptMicroscope:
+    """Open the microscope to stop and make safe only: its server takes several connections at once."""
+    from instrument.autoscript.microscope import open_for_safety as opened
+
+    return opened(url)

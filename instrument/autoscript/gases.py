@@ -79,10 +79,14 @@ class Gases:
 
     # -- needles ------------------------------------------------------------------------------------------------------
 
-    def insert(self, position: str | None) -> None:
-        """Insert the MultiChem's needle; a port's comes in when its valve is to open."""
+    def insert(self, position: str | None, now_s: float) -> None:
+        """Insert the MultiChem's needle; a port's comes in when its valve is to open.
+
+        Whoever took it out has shut its valve, whatever is remembered.
+        """
         for needle in sources(self.gas)[:1]:
             if str(needle.state) != "Inserted":
+                self.all_shut(now_s)
                 needle.insert(position) if position is not None else needle.insert()
 
     def retract(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import numpy as np
 
@@ -65,6 +65,7 @@ from instrument.settings import (
     Tune,
     Tuning,
 )
+from instrument.watchdog import SILENT_S
 
 T = TypeVar("T")
 
@@ -306,7 +307,9 @@ class AutoscriptMicroscope(Microscope):
         if device is Device.NEEDLE:
             self._do(
                 f"{verb} the needle",
-                lambda _scope: self._gases.insert(position) if inwards else self._gases.retract(), 3 * CALL_S,
+                lambda _scope: (
+                    self._gases.insert(position, self.clock.now()) if inwards else self._gases.retract()
+                ), 3 * CALL_S,
             )  # fmt: skip
         elif device is Device.CBS:
             self._do(f"{verb} CBS", lambda scope: screen.move_cbs(scope, inwards=inwards), 3 * CALL_S)
@@ -451,6 +454,9 @@ class AutoscriptMicroscope(Microscope):
             self._do("frame the map", frame_up)
             try:
                 counts = self._elements.map(scan)
+                if self._do("look at the beam", lambda scope: bool(scope.beams.electron_beam.is_blanked)):
+                    msg = "the beam was blanked while the element map was taken: it is no map of all its frames"
+                    raise DeviceFault(msg, device="EDS")
             finally:
                 self._do("blank", lambda scope: scope.beams.electron_beam.blank())
             return self._frame(counts, scan, scan.elements, started, seconds, getattr(self._elements, "last", None))
@@ -545,7 +551,7 @@ class AutoscriptMicroscope(Microscope):
         How long the microscope took to begin is not known: the share counts from the start, so that it is rather too
         large than too small, and what is given afterwards rather too little than too much.
         """
-        seconds, looked = job.seconds, started
+        seconds, looked, seen = job.seconds, started, time.monotonic()
         span = job.to_fraction - job.from_fraction
         deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
         while True:
@@ -553,8 +559,13 @@ class AutoscriptMicroscope(Microscope):
             now = self.clock.now()
             if state == "Paused":  # by a person, on the screen: no dose meanwhile
                 started += now - looked
-            looked, beam_s = now, now - started
+            before, looked, beam_s = share, now, now - started
             share = min(1.0, beam_s / seconds)
+            unseen, seen = time.monotonic() - seen, time.monotonic()
+            if state == "Idle" and unseen > SILENT_S and not self._description.virtual:
+                msg = f"the pattern was not looked at for {unseen:.0f} s and has ended, by itself or by who made safe"
+                at_least, at_most = (job.from_fraction + span * one for one in (before, share))
+                raise DeviceFault(msg, at_least=at_least, at_most=at_most)
             if state == "Idle":
                 if share >= _WHOLE and not self._stopping.is_set():
                     share = 1.0
@@ -745,6 +756,16 @@ def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
         microscope.close()
 
 
+#: Where the vendor's server listens unless a URL says otherwise.
+_PORT = 7520
+
+
+def open_for_safety(url: str) -> AutoscriptMicroscope:
+    """Return the microscope of a URL to stop, blank and shut only: nothing is prepared, no X-ray program asked."""
+    parts = _parts(url)
+    return AutoscriptMicroscope(parts.hostname or "localhost", parts.port or _PORT, ready=False)
+
+
 def open_url(url: str) -> AutoscriptMicroscope:
     """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
 
@@ -755,7 +776,7 @@ def open_url(url: str) -> AutoscriptMicroscope:
 
 def _place(url: str) -> tuple[str, int, ElementMapper | None]:
     """Return host, port and X-ray system of a URL."""
-    parts = urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
+    parts = _parts(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(set(options) - {"elements", "elements_command", "elements_start"})
     if unknown or parts.scheme != "autoscript":
@@ -766,7 +787,11 @@ def _place(url: str) -> tuple[str, int, ElementMapper | None]:
         if not folder.is_dir():
             raise _refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
         elements = FolderMapper(folder, _xray_program(options))
-    return parts.hostname or "localhost", parts.port or 7520, elements
+    return parts.hostname or "localhost", parts.port or _PORT, elements
+
+
+def _parts(url: str) -> SplitResult:
+    return urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
 
 
 def _xray_program(options: dict[str, str]) -> XrayProgram:

@@ -60,7 +60,12 @@ def test_a_run_that_finds_no_room_ends_safe_and_goes_on_once_there_is_some(at: s
         told = out + err
         assert run.returncode == HELD, told
         assert "make room" in told
+        early = subprocess.run(
+            [*command, "resume", str(root), "--model", "none"], capture_output=True, text=True, timeout=240, check=False
+        )
+        assert early.returncode != DONE, early.stdout
         ballast.unlink()
+        assert not list(root.glob("journal.sqlite.damaged*"))  # a full disk is no fault of the journal's
         ended = subprocess.run(
             [*command, "resume", str(root), "--model", "none"], capture_output=True, text=True, timeout=240, check=False
         )

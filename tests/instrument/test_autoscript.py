@@ -31,6 +31,7 @@ from instrument.settings import (
     GasSetting,
     Line,
     PatternJob,
+    Progress,
     Rectangle,
     Scan,
     StagePosition,
@@ -423,17 +424,43 @@ def test_a_silent_servers_instrument_is_made_safe_over_a_connection_beside_it() 
     with emulated(BARE, place=("silent", 7520)) as scope:
         scope.insert(Device.NEEDLE)
         scope.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+        before = scope.state().pressure_pa
         assert not scope.state().safe
-        _make_safe_beside("autoscript://silent")
+        _make_safe_beside("autoscript://silent?elements=/gone&elements_start=laser-api")  # no X-ray program is asked
         assert is_quiet(scope)
         assert not any(gas.valve_open for gas in scope.state().gases.values())
+        scope.insert(Device.NEEDLE)
+        assert not scope.state().gases["Pt"].valve_open
+        scope.set_gas("Pt", GasSetting(valve_open=True))  # and opens it, rather than taking it to be open
+        assert scope.state().pressure_pa == pytest.approx(before, rel=0.3)
 
 
 def test_what_can_not_be_reached_beside_it_is_told_and_ends_nothing(
     mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened = mocker.patch("instrument.connect", side_effect=ConnectionLost("no route"))
+    opened = mocker.patch("instrument.autoscript.microscope.open_for_safety", side_effect=ConnectionLost("no route"))
     _make_safe_beside("autoscript://localhost")
     assert "no route" in caplog.text
     _make_safe_beside("simulator:3")  # its state belongs to one process
     assert opened.call_count == 1
+
+
+def test_a_pattern_that_ended_while_nobody_looked_has_bounds_only(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    mocker.patch("instrument.autoscript.microscope.SILENT_S", 0.2)
+    described = scope.describe().replace(virtual=False)
+    looks = 0
+
+    def asleep(_progress: Progress) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            mocker.patch.object(scope, "_description", described)
+            scope._stops.call("stop", scope._stops.client.patterning.stop)
+            threading.Event().wait(0.5)
+
+    with pytest.raises(DeviceFault, match="not looked at") as told:
+        scope.pattern(job(600.0), asleep)
+    assert 0 <= told.value.evidence["at_least"] <= told.value.evidence["at_most"] <= 1

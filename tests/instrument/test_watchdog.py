@@ -47,9 +47,9 @@ def test_a_child_that_is_busy_for_a_while_is_not_ended_but_made_safe_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     silences: list[str] = []
-    busy = "time.sleep(0.6)\n" + BEATS.format(beats=3)
+    busy = "time.sleep(2.0)\n" + BEATS.format(beats=3)
     with child(BEATS.format(beats=3) + 2 * busy) as process:
-        assert watch_child(process, silent=lambda: silences.append("safe"), silent_s=0.2, hung_s=10.0) == 0
+        assert watch_child(process, silent=lambda: silences.append("safe"), silent_s=0.8, hung_s=30.0) == 0
     assert "has been silent" in caplog.text
     assert len(silences) == 2
 

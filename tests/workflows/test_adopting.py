@@ -89,10 +89,31 @@ def test_a_block_adopted_twice_keeps_what_is_known_of_it(run: RunFolder, tmp_pat
 def test_how_much_looks_may_take_is_said_where_the_block_is_adopted(run: RunFolder) -> None:
     one = load(SMALL)
     assert one.fiducial is not None
-    allowed = second(run).fiducial
-    assert allowed == one.fiducial
-    more = second(run, ", fiducial: {budget: 0.9 um}").fiducial
-    assert more == one.fiducial.replace(budget=0.9e-6)
+    assert second(run).fiducial == one.fiducial
+    for budget in (0.1e-6, 0.9e-6):
+        said = second(run, f", fiducial: {{budget: {budget * 1e9:.0f} nm}}")
+        assert said.fiducial is not None
+        assert said.fiducial.budget == pytest.approx(budget)
+        assert said.fiducial.size == one.fiducial.size
+        again = load(dump(said)).fiducial
+        assert again is not None
+        assert again.budget == pytest.approx(budget)
+
+
+def test_a_run_that_ended_under_a_film_is_not_adopted_before_its_clean_is_done(run: RunFolder) -> None:
+    with Journal(run.journal) as journal:
+        done(journal, "infiltrate/round-1/film", "deposit", {}, {"charge_c": 1e-6})
+    with pytest.raises(RecipeProblem, match="platinum still on the face; `kintsugi resume"):
+        second(run)
+    with Journal(run.journal) as journal:
+        plane = {"z_m": 3.1e-6 + ZERO_M, "sigma_m": 20e-9, "by": "ruler"}
+        done(journal, "infiltrate/plane", "measure", {"expected_m": 3e-6}, plane)
+        done(journal, "slice/warm-up-1", "mill", {}, {"charge_c": 1e-9})
+    assert second(run).edge == pytest.approx(3.1e-6 + THIN_M)
+    with Journal(run.journal) as journal:
+        journal.intend("refill-01/round-1/film", "deposit", {})
+    with pytest.raises(RecipeProblem, match="within a fill"):
+        second(run)
 
 
 def test_a_journal_that_can_not_be_read_is_named_with_what_to_do(run: RunFolder) -> None:

@@ -58,8 +58,8 @@ def test_missing_labels_are_no_evidence() -> None:
 
 def test_a_skipped_fill_counts_for_when_the_next_may_come_but_not_as_one_that_was_made() -> None:
     once = RULE.replace(at_most=1)
-    shares: dict[int, float | None] = {k: 0.1 if k < 6 else 0.6 for k in range(1, 12)}
+    shares: dict[int, float | None] = {1: 0.0} | dict.fromkeys(range(2, 12), 0.5)  # pores stay as empty as they were
     skipped = [Fill(0), Fill(4, 0.5, made=False)]
     assert not decide(6, shares, skipped, once).fill
-    assert decide(8, shares, skipped, once).fill
-    assert not decide(8, shares, [Fill(0), Fill(4, 0.5)], once).fill
+    assert decide(7, shares, skipped, once).fill
+    assert not decide(7, shares, [Fill(0), Fill(4, 0.5)], once).fill

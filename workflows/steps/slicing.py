@@ -17,7 +17,7 @@ from workflows.health import gate, judge
 from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
-from workflows.refill import Fill, decide
+from workflows.refill import Fill, decide, last_made
 from workflows.steps.infiltrate import fill
 
 
@@ -138,7 +138,7 @@ def _refill(
         return skip
 
     def compute() -> dict[str, Any]:
-        last = fills[-1].after_image if fills else 0
+        last = last_made(fills)
         shares: dict[int, float | None] = {}
         labels: dict[str, str] = {}
         strange: list[str] = []
