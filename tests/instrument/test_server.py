@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instrument.errors import BadData, ConnectionLost, DeviceFault, NotInControl, Refused, Stopped
+from instrument.errors import BadData, ConnectionLost, DeviceFault, NoRoom, NotInControl, Refused, Stopped
 from instrument.frame import FrameRef, sha256_of
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach, open_url
@@ -469,7 +469,7 @@ def test_nothing_fires_that_cannot_be_written_down(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable, "append_line", full)
-    with pytest.raises(DeviceFault, match="No space left"):
+    with pytest.raises(NoRoom, match="No space left"):
         remote.perform("r/a#1", pattern(job()))
     assert fake.fired == []
 
@@ -484,7 +484,7 @@ def test_a_disk_that_fills_up_during_a_frame_is_told(
 
     with monkeypatch.context() as patched:
         patched.setattr(durable, "commit", full)
-        with pytest.raises(DeviceFault, match="No space left"):
+        with pytest.raises(NoRoom, match="No space left"):
             remote.acquire(scan())
     assert remote.acquire(scan()).meta.uid == "fake-2"
 
