@@ -12,6 +12,7 @@ import pytest
 from instrument.durable import atomic_write_bytes
 from tests.faults.trial import RECIPE, Ended, Result, Strike, compare, end_server, undisturbed
 from tests.instrument.serving import until
+from workflows.store import Request, RunFolder
 from workflows.terminal import DONE, STOPPED
 
 HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def test_a_run_whose_clock_is_set_back_and_ahead_is_the_one_whose_clock_was_righ
             set_clock(-3 * HOUR)
             until((root / "slices" / "s0002.ome.tif").exists, 120.0)
             set_clock(20 * DAY)
-            subprocess.run([*command, "stop", str(root)], check=True, timeout=60, env=env, **silent)
+            RunFolder.open(root).ask(Request(what="stop", by="a person"))
             assert run.wait(240.0) == STOPPED
         set_clock(-40 * DAY)
         ended = subprocess.run([*command, "resume", str(root)], timeout=240, check=False, env=env, **silent)
