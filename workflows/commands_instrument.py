@@ -233,7 +233,7 @@ def _asked(url: str) -> tuple[Description, State, dict[str, Any]]:
     from instrument import connect
 
     if url.partition(":")[0] == "autoscript":
-        from instrument.autoscript.microscope import examine
+        from instrument.autoscript.opening import examine
 
         return examine(url)
     microscope = connect(url)

@@ -3,7 +3,8 @@
 The client's package comes with the microscope and is imported when a URL such as `autoscript://localhost` asks for it.
 What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
 its axes and signs; `columns.py`, `screen.py`, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs
-ask; `elements.py` is the seam to the X-ray system; `microscope.py` has the verbs.
+ask; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs, and
+`opening.py` opens it by its URL.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
     Refused : a URL that can't be read, the client missing or too old
     ConnectionLost : nothing answers there
     """
-    from instrument.autoscript.microscope import open_url
+    from instrument.autoscript.opening import open_url
 
     del state  # the microscope itself lasts
     return open_url(url)
@@ -35,6 +36,6 @@ def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
 
 def open_for_safety(url: str) -> AutoscriptMicroscope:
     """Open the microscope to stop and make safe only: its server takes several connections at once."""
-    from instrument.autoscript.microscope import open_for_safety as opened
+    from instrument.autoscript.opening import open_for_safety as opened
 
     return opened(url)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import numpy as np
 
@@ -18,11 +15,10 @@ from instrument.autoscript import screen, values
 from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, taken
 from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration
 from instrument.autoscript.description import describe
-from instrument.autoscript.elements import ElementMapper, FolderMapper
+from instrument.autoscript.elements import ElementMapper
 from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in, sources
 from instrument.autoscript.scans import framing
 from instrument.autoscript.writing import draw
-from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
 from instrument.errors import (
     ConnectionLost,
     DeviceFault,
@@ -220,16 +216,16 @@ class AutoscriptMicroscope(Microscope):
         listed = described.ion_voltages_v if beam is Beam.ION else described.electron_voltages_v
         if asked.voltage_v is not None and not any(abs(asked.voltage_v - one) <= 1.0 for one in listed):
             shown = ", ".join(f"{one / 1e3:g}" for one in listed) + " kV"
-            raise _refused(
+            raise refused(
                 "voltage-listed", f"{beam}.voltage", f"{asked.voltage_v / 1e3:g} kV", shown, "use one of these"
             )
         if asked.species is not None and asked.species not in described.species:
             known = ", ".join(described.species)
-            raise _refused("species-listed", "ion.species", asked.species, known, "use one of these")
+            raise refused("species-listed", "ion.species", asked.species, known, "use one of these")
         for name, value in (("shift_x", asked.shift_x_m), ("shift_y", asked.shift_y_m)):
             if value is not None and abs(value) > described.beam_shift_max_m:
                 limit = f"{described.beam_shift_max_m * 1e6:g} um"
-                raise _refused("beam-shift-range", f"{beam}.{name}", f"{value * 1e6:.2f} um", limit, "move the stage")
+                raise refused("beam-shift-range", f"{beam}.{name}", f"{value * 1e6:.2f} um", limit, "move the stage")
         if asked.current_a is not None:
             moved = after.voltage_v != now.voltage_v or after.species != now.species
             self._listed(beam, after, None if moved else now)
@@ -249,7 +245,7 @@ class AutoscriptMicroscope(Microscope):
         near = [one for one in known if abs(one - current) <= CURRENT_ROOM * one]
         if not near:
             shown = ", ".join(f"{one * 1e9:g}" for one in known) + f" nA at {(wanted.voltage_v or 0) / 1e3:g} kV"
-            raise _refused("current-listed", f"{beam}.current", f"{current * 1e9:g} nA", shown, "use one of these")
+            raise refused("current-listed", f"{beam}.current", f"{current * 1e9:g} nA", shown, "use one of these")
         return min(near, key=lambda one: abs(one - current))
 
     def move_stage(self, to: StagePosition) -> StagePosition:
@@ -287,7 +283,7 @@ class AutoscriptMicroscope(Microscope):
             inside = [one for one, there in state.devices.items() if there and one is not device]
             if inside:
                 names = ", ".join(inside)
-                raise _refused(
+                raise refused(
                     "devices-collide", f"insert {device}", f"{names} in", "all others out", f"retract {names}"
                 )
             if not state.devices.get(device, False):
@@ -328,10 +324,10 @@ class AutoscriptMicroscope(Microscope):
             book = self._gases.book(gas)
             if setting.valve_open:
                 if not self._do("look at the needle", lambda scope: needle_is_in(scope.gas)):
-                    raise _refused("needle-before-valve", f"gas.{gas}", "valve open", "needle in", "insert the needle")
+                    raise refused("needle-before-valve", f"gas.{gas}", "valve open", "needle in", "insert the needle")
                 if setting.heater_on is False or not (setting.heater_on or book.ready):
                     limit, remedy = "gas at temperature", "switch its heater on"
-                    raise _refused("valve-needs-heat", f"gas.{gas}", "valve open", limit, remedy)
+                    raise refused("valve-needs-heat", f"gas.{gas}", "valve open", limit, remedy)
             if setting.heater_on and not book.ready:
                 self._heat(gas)
             if setting.heater_on is False:
@@ -416,16 +412,16 @@ class AutoscriptMicroscope(Microscope):
         for one in scan.detectors:
             if one.name not in shown:
                 known = ", ".join(shown)
-                raise _refused("detector-listed", "scan.detector", one.name, known, "use one of these")
+                raise refused("detector-listed", "scan.detector", one.name, known, "use one of these")
             if one.name == "CBS" and not self._cbs_in:
-                raise _refused("detector-out", "scan.detector", "CBS while it is out", "CBS in", "insert CBS first")
+                raise refused("detector-out", "scan.detector", "CBS while it is out", "CBS in", "insert CBS first")
         most = len(screen.ELECTRON_VIEWS if scan.beam is Beam.ELECTRON else screen.ION_VIEWS)
         if len(scan.detectors) > most:
-            raise _refused("detectors-at-once", "scan.detectors", len(scan.detectors), most, "take fewer at once")
+            raise refused("detectors-at-once", "scan.detectors", len(scan.detectors), most, "take fewer at once")
         size = (scan.width_px, scan.height_px)
         if scan.bits == 16 and size not in self._description.sixteen_bit_sizes:
             sizes = ", ".join(f"{w} x {h}" for w, h in self._description.sixteen_bit_sizes)
-            raise _refused(
+            raise refused(
                 "bits-need-preset", "scan.bits", f"16 at {size[0]} x {size[1]}", sizes, "take 8 bit or one of these"
             )
 
@@ -440,9 +436,9 @@ class AutoscriptMicroscope(Microscope):
         """Take element maps: channels are the elements, values are counts summed over the frames; ends blanked."""
         with self._act("take element maps"):
             if self._elements is None:
-                raise _refused("elements", "eds", "no X-ray system", "one in the URL", "add elements=FOLDER to the URL")
+                raise refused("elements", "eds", "no X-ray system", "one in the URL", "add elements=FOLDER to the URL")
             if not self._elements.is_in():
-                raise _refused("detector-out", "eds", "detector out", "EDS in", "insert EDS first")
+                raise refused("detector-out", "eds", "detector out", "EDS in", "insert EDS first")
             started, seconds = self.clock.now(), eds_seconds(scan)
             field = scan.width_px * scan.pixel_m
 
@@ -736,69 +732,7 @@ def _lit(state: State, beam: Beam) -> None:
         raise DeviceFault(msg, beam=str(beam))
 
 
-def _refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refused:
+def refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refused:
+    """Return the error for what this backend does not do."""
     msg = f"{field}: {value} is not possible; allowed: {limit}; {remedy}"
     return Refused(msg, rule=rule, field=field, value=value, limit=limit, remedy=remedy)
-
-
-def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
-    """Return what a microscope says of itself, and its application files; reads only, and selects views to read them.
-
-    CBS is asked too, so that its view shows it for a moment.
-    """
-    microscope = AutoscriptMicroscope(*_place(url), ready=False)
-    try:
-        files = microscope._do(  # noqa: SLF001 - its own module
-            "list application files", lambda scope: [str(one) for one in scope.patterning.list_all_application_files()]
-        )
-        return microscope.describe(), microscope.state(), {"application_files": files}
-    finally:
-        microscope.close()
-
-
-#: Where the vendor's server listens unless a URL says otherwise.
-_PORT = 7520
-
-
-def open_for_safety(url: str) -> AutoscriptMicroscope:
-    """Return the microscope of a URL to stop, blank and shut only: nothing is prepared, no X-ray program asked."""
-    parts = _parts(url)
-    return AutoscriptMicroscope(parts.hostname or "localhost", parts.port or _PORT, ready=False)
-
-
-def open_url(url: str) -> AutoscriptMicroscope:
-    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
-
-    The folder's X-ray program is asked by `&elements_command=COMMAND` or `&elements_start=laser-api`, else by a person.
-    """
-    return AutoscriptMicroscope(*_place(url))
-
-
-def _place(url: str) -> tuple[str, int, ElementMapper | None]:
-    """Return host, port and X-ray system of a URL."""
-    parts = _parts(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - {"elements", "elements_command", "elements_start"})
-    if unknown or parts.scheme != "autoscript":
-        raise _refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT][?elements=FOLDER]", "write it so")
-    elements = None
-    if "elements" in options:
-        folder = Path(options["elements"])
-        if not folder.is_dir():
-            raise _refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
-        elements = FolderMapper(folder, _xray_program(options))
-    return parts.hostname or "localhost", parts.port or _PORT, elements
-
-
-def _parts(url: str) -> SplitResult:
-    return urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
-
-
-def _xray_program(options: dict[str, str]) -> XrayProgram:
-    if "elements_start" in options:
-        if options["elements_start"] != "laser-api":
-            start = options["elements_start"]
-            raise _refused("autoscript-url", "elements_start", start, "laser-api", "write that, or leave it out")
-        return LaserApi()
-    command = options.get("elements_command")
-    return Command(tuple(shlex.split(command))) if command else ByHand()

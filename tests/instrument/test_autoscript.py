@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from instrument import connect
-from instrument.autoscript import connection, microscope, writing
+from instrument.autoscript import connection, microscope, opening, writing
 from instrument.autoscript.elements import FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.scans import framing
@@ -412,12 +412,12 @@ def test_a_control_that_hangs_is_left_to_itself(control: Any) -> None:
 def test_a_control_that_is_missing_or_silent_is_refused_before_anything(control: Any, tmp_path: Path) -> None:
     control.TestConnection.side_effect = None
     with pytest.raises(Refused, match="does not answer"):
-        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
+        opening.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
     sys.modules["Laser.PythonControl"] = None  # type: ignore[assignment]
     with pytest.raises(Refused, match="can't be imported"):
-        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
+        opening.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=laser-api")
     with pytest.raises(Refused, match="laser-api"):
-        microscope.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=now")
+        opening.open_url(f"autoscript://localhost?elements={tmp_path}&elements_start=now")
 
 
 def test_a_silent_servers_instrument_is_made_safe_over_a_connection_beside_it() -> None:
@@ -438,7 +438,7 @@ def test_a_silent_servers_instrument_is_made_safe_over_a_connection_beside_it() 
 def test_what_can_not_be_reached_beside_it_is_told_and_ends_nothing(
     mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened = mocker.patch("instrument.autoscript.microscope.open_for_safety", side_effect=ConnectionLost("no route"))
+    opened = mocker.patch("instrument.autoscript.opening.open_for_safety", side_effect=ConnectionLost("no route"))
     _make_safe_beside("autoscript://localhost")
     assert "no route" in caplog.text
     _make_safe_beside("simulator:3")  # its state belongs to one process

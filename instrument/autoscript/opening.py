@@ -1,0 +1,84 @@
+"""Opens the microscope by its URL: to work with, to read from only, or to make safe."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from instrument.autoscript.elements import ElementMapper, FolderMapper
+from instrument.autoscript.microscope import AutoscriptMicroscope, refused
+from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
+from instrument.settings import Description, State
+
+#: Where the vendor's server listens unless a URL says otherwise.
+_HOST, _PORT = "localhost", 7520
+
+
+def open_url(url: str) -> AutoscriptMicroscope:
+    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
+
+    The folder's X-ray program is asked by `&elements_command=COMMAND` or `&elements_start=laser-api`, else by a person.
+    """
+    elements = _elements(url)  # what is wrong with the URL is said before anything is connected
+    return AutoscriptMicroscope(*_place(url), elements)
+
+
+def open_for_safety(url: str) -> AutoscriptMicroscope:
+    """Return the microscope of a URL to stop, blank and shut only: nothing is prepared, no X-ray program asked."""
+    return AutoscriptMicroscope(*_place(url), ready=False)
+
+
+def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
+    """Return what a microscope says of itself, and its application files; reads only, and selects views to read them.
+
+    CBS is asked too, so that its view shows it for a moment.
+    """
+    elements = _elements(url)
+    opened = AutoscriptMicroscope(*_place(url), elements, ready=False)
+    try:
+        files = opened._do(  # noqa: SLF001 - its own package
+            "list application files", lambda scope: [str(one) for one in scope.patterning.list_all_application_files()]
+        )
+        return opened.describe(), opened.state(), {"application_files": files}
+    finally:
+        opened.close()
+
+
+# -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _parts(url: str) -> SplitResult:
+    return urlsplit(url if "//" in url else url.replace("autoscript:", "autoscript://", 1))
+
+
+def _place(url: str) -> tuple[str, int]:
+    """Return host and port of a URL."""
+    parts = _parts(url)
+    return parts.hostname or _HOST, parts.port or _PORT
+
+
+def _elements(url: str) -> ElementMapper | None:
+    """Return the X-ray system of a URL, None where it has none; Refused where the URL can't be read."""
+    parts = _parts(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(set(options) - {"elements", "elements_command", "elements_start"})
+    if unknown or parts.scheme != "autoscript":
+        raise refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT][?elements=FOLDER]", "write it so")
+    if "elements" not in options:
+        return None
+    folder = Path(options["elements"])
+    if not folder.is_dir():
+        raise refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
+    return FolderMapper(folder, _program(options))
+
+
+def _program(options: dict[str, str]) -> XrayProgram:
+    if "elements_start" in options:
+        if options["elements_start"] != "laser-api":
+            start = options["elements_start"]
+            raise refused("autoscript-url", "elements_start", start, "laser-api", "write that, or leave it out")
+        return LaserApi()
+    command = options.get("elements_command")
+    return Command(tuple(shlex.split(command))) if command else ByHand()
