@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from math import cos, isclose, sin
 from typing import Any
 
 from instrument.errors import DeviceFault, NotReached
 from instrument.frame import Frame
 from instrument.geometry import View
+from instrument.guard_rules import CURRENT_ROOM
 from instrument.microscope import Microscope
 from instrument.settings import (
     Beam,
@@ -32,6 +32,7 @@ from workflows import tracking
 from workflows.ensure import Ensurer, Stood
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
 from workflows.limits import looked_off, mark_field
+from workflows.pointing import Pointing
 from workflows.recipe_rules import LOOK_PX, MARK_PX, SEARCH_MARGIN_M
 from workflows.ruler import read_ruler
 
@@ -62,8 +63,6 @@ CAP_PIXEL_M = 60e-9
 FIRST_SEARCH_M = 4e-6
 #: Dwell of the picture that finds it: backscattered electrons are fewer (s).
 CAP_DWELL_S = 1e-6
-#: A measured current may differ from the asked one by this share.
-_CURRENT_TOLERANCE = 0.05
 
 Note = Callable[[str, Any], object]
 
@@ -115,8 +114,7 @@ class Aligner:
         self._base_pa = 0.0
         self.worn_m = 0.0
         self.ruler_zero = 0.0
-        #: Where each (V, A) of the ion beam points beside the one that found the site (m, field).
-        self.points: dict[tuple[float, float], tuple[float, float]] = {}
+        self.pointing = Pointing()
         self._placed: tuple[float, float, float] | None = None
 
     def forget(self) -> None:
@@ -215,7 +213,7 @@ class Aligner:
             if not now.source_on:
                 msg = f"the {beam} source is off; relight it and go on with `kintsugi resume`"
                 raise SourceOff(msg, beam=str(beam))
-            if abs(now.measured_current_a - wanted.current_a) > _CURRENT_TOLERANCE * wanted.current_a:
+            if abs(now.measured_current_a - wanted.current_a) > CURRENT_ROOM * wanted.current_a:
                 msg = (
                     f"the {beam} beam's measured current is {now.measured_current_a * 1e9:.3g} nA and "
                     f"{wanted.current_a * 1e9:.3g} nA is asked for (5 % allowed); check source and aperture"
@@ -251,29 +249,12 @@ class Aligner:
         now = state.ion.settings
         here = _working_point(now)
         before, self._placed = self._placed, here
-        if before is None or before == here or None in (self._points(*before[:2]), self._points(*here[:2])):
+        if before is None or before == here or None in (self.pointing.of(*before[:2]), self.pointing.of(*here[:2])):
             return state
-        (u0, v0), (u1, v1) = self.pointing(*before), self.pointing(*here)
+        (u0, v0), (u1, v1) = self.pointing.shift(*before), self.pointing.shift(*here)
         shift = BeamSettings(shift_x_m=(now.shift_x_m or 0.0) + u1 - u0, shift_y_m=(now.shift_y_m or 0.0) + v1 - v0)
         self._instrument.set_beam(Beam.ION, shift)
         return self._instrument.state()
-
-    def pointing(self, voltage: float, current: float, turned: float) -> tuple[float, float]:
-        """Return the beam shift (m) that makes up for where a current points; 0 where that is not known.
-
-        It is the column's own and was seen with a scan that was not turned (rad); a shift turns with the scan.
-        """
-        u, v = self._points(voltage, current) or (0.0, 0.0)
-        return cos(turned) * u + sin(turned) * v, cos(turned) * v - sin(turned) * u
-
-    def _points(self, voltage: float, current: float) -> tuple[float, float] | None:
-        """Return where a working point points, None where that is not known; microscopes set currents nearly."""
-        for (volts, amperes), at in self.points.items():
-            if isclose(volts, voltage, rel_tol=_CURRENT_TOLERANCE) and isclose(
-                amperes, current, rel_tol=_CURRENT_TOLERANCE
-            ):
-                return at
-        return None
 
     def _centred(self, view: View, mark: Mark, seen: list[float], state: State) -> bool:
         """Shift the ion beam so that a mark is where it should be; adds to the scores `seen`, tells whether it did.

@@ -457,5 +457,5 @@ class Handle:
     def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
         """Return the beam shift where nothing is registered: what is known of where this current points."""
         ion = beam is Beam.ION
-        u, v = self.aligner.pointing(voltage, current, at.ion_scan_rotation) if ion else (0.0, 0.0)
+        u, v = self.aligner.pointing.shift(voltage, current, at.ion_scan_rotation) if ion else (0.0, 0.0)
         return {"shift_x_m": u, "shift_y_m": v}

@@ -7,6 +7,7 @@ from math import degrees, log
 
 from instrument.errors import Refused
 from instrument.geometry import PoseName, pose, rocking_pose
+from instrument.guard_rules import CURRENT_ROOM
 from instrument.process import densest_film, mill_rate
 from instrument.settings import Beam, Description
 from instrument.units import show
@@ -18,7 +19,6 @@ from workflows.recipe_rules import MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 DENSITY_FACTOR = 2.0
 #: What may be filled of the disk: the rest is for labels, volume and report.
 DISK_SHARE = 0.8
-_CURRENT_TOLERANCE = 0.05
 #: Density (A/m2) of a mark's cap where the protective cap's ion beam is given by its current (physics.md 3.1).
 _MARK_DENSITY = 4.0
 
@@ -181,7 +181,7 @@ def _point(name: str, beam: Beam, voltage: float, current: float, description: D
     if not listed or not _voltage_listed(beam, voltage, description):
         yield _no_voltage(name.rpartition(".")[0] + ".voltage", beam, voltage, description)
         return
-    if not any(abs(current - one) <= _CURRENT_TOLERANCE * one for one in listed):
+    if not any(abs(current - one) <= CURRENT_ROOM * one for one in listed):
         nearest = min(listed, key=lambda one: abs(log(one / current)))
         shown, at = show(current, "current", 4), show(voltage, "voltage", 3)
         known = ", ".join(show(one, "current", 3) for one in listed)

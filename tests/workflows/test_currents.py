@@ -50,7 +50,7 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
 
 def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
     aligner = Aligner(cast(Any, None), hydra(), lambda _kind, _data: None)
-    aligner.points[30e3, 1e-9] = (3e-6, 1e-6)
+    aligner.pointing.add(30e3, 1e-9, (3e-6, 1e-6))
     handle = cast(Any, SimpleNamespace(aligner=aligner))
 
     def shift(beam: Beam, current: float, turned: float) -> tuple[float, float]:

@@ -55,4 +55,4 @@ def align(handle: Handle) -> None:
     for one in handle.value("site/currents", "measure", {"frames": frames}, compute):
         if one["off_m"] is not None:
             u, v = one["off_m"]
-            handle.aligner.points[one["voltage_v"], one["current_a"]] = (u, v)
+            handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
