@@ -29,11 +29,9 @@ log = logging.getLogger(__name__)
 
 _REPLACE_TRIES = 50
 _REPLACE_PAUSE_S = 0.02
-_LOCK_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far behind the owner's text, so that others can read it
-
-
 #: What SQLite says where it can't enlarge a file of its own.
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+_LOCK_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte far behind the owner's text, so that others can read it
 
 
 class AlreadyLocked(RuntimeError):
@@ -55,13 +53,13 @@ def no_room(error: BaseException) -> bool:
 
 @contextmanager
 def if_room(what: str) -> Iterator[None]:
-    """Let what is done within fail on a full disk, logged: `what` is not written down."""
+    """Let what is done within fail on a full disk: that there was no room for `what` is logged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         if not no_room(error):
             raise
-        log.error("%s: no room to write %s down", error, what)
+        log.error("no room for %s: %s", what, error)
 
 
 def fsync_file(file: IO[Any]) -> None:

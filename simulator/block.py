@@ -149,9 +149,7 @@ class Block:
         if self.maps.dose.any():
             gone = np.exp((self.maps.surface - surface) * np.float32(1 / DOSED_M))
             self.maps.dose = (self.maps.dose * np.minimum(gone, 1)).astype(np.float32)
-        if self.maps.cracked.any():
-            bare = surface - self.maps.surface > CRACKED_M
-            self.maps.cracked = np.where(bare, np.float32(0), self.maps.cracked)
+        self._renewed(surface - self.maps.surface)
         self.maps.surface = surface.astype(np.float32)
         self.maps.face = np.maximum(self.maps.face, self.maps.surface)
         self._follow()
@@ -164,6 +162,11 @@ class Block:
             more = getattr(self.maps, name).copy()
             more[rows, columns] += np.float32(dose)
             setattr(self.maps, name, more)
+
+    def _renewed(self, by: Float32) -> None:
+        """Let what was cracked onto the surface be gone where so much (m) of it is, or lies on it now."""
+        if self.maps.cracked.any():
+            self.maps.cracked = np.where(by > CRACKED_M, np.float32(0), self.maps.cracked)
 
     def _follow(self) -> None:
         """Have layers enough ahead of the face."""
@@ -182,8 +185,7 @@ class Block:
         laid = np.where(there, np.maximum(thickness, 0), 0).astype(np.float32)
         self.maps.pending = self.maps.pending + laid
         self.maps.surface = self.maps.surface - laid
-        if self.maps.cracked.any():
-            self.maps.cracked = np.where(laid > CRACKED_M, np.float32(0), self.maps.cracked)
+        self._renewed(laid)
         if float(thickness.min()) < 0:
             self.cut_to(self.maps.surface - np.where(there, np.minimum(thickness, 0), 0))
 

@@ -48,7 +48,6 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
         remedy = f"`kintsugi resume {folder.root}`, then `kintsugi stop {folder.root} --after fill`"
         raise _problem(folder.root, "it ended within a fill, with platinum still on the face", remedy)
     before = recipe.made  # a block may have been adopted by the run that is adopted now
-    looks = journal.events(kind="look")
     contrast = journal.find("contrast")
     locked = before.detectors if before is not None else ()
     if contrast is not None and contrast.has_outcome:
@@ -58,9 +57,17 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
         block=block,
         plane=_left(folder, recipe, journal),
         ruler_zero=results.ruler_zero(journal),
-        worn=float(looks[-1].data["worn_m"]) if looks else before.worn if before is not None else 0.0,
+        worn=worn(recipe, journal),
         detectors=locked,
     )
+
+
+def worn(recipe: Recipe, journal: Journal) -> float:
+    """Return how much looks have taken off the mark (m): of this run, or of the one whose block it adopts."""
+    looks = journal.events(kind="look")
+    if looks:
+        return float(looks[-1].data["worn_m"])
+    return recipe.made.worn if recipe.made is not None else 0.0
 
 
 def _within_a_fill(journal: Journal) -> bool:

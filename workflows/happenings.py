@@ -30,14 +30,14 @@ def happenings(journal: Journal) -> list[str]:
     events = [event for event in journal.events() if event.kind in KINDS]
     told = [f"{event.wall[11:16]} {sentence}" for event in events if (sentence := _sentence(event))]
     first = [
-        f"nothing in its picture told where {current} points, so it was placed unseen" for current in lost(journal)
+        f"nothing in its picture told where {current} points, so it was placed unseen" for current in _lost(journal)
     ]
     if (taken_over := adopted(journal)) is not None:
         first.append(_adopted(taken_over))
     return first + told
 
 
-def lost(journal: Journal) -> list[str]:
+def _lost(journal: Journal) -> list[str]:
     """Return the ion currents of which nobody knows where they point: their pictures told nothing."""
     act = journal.find("site/currents")
     measured = act.result if act is not None and act.has_outcome else []

@@ -7,7 +7,6 @@ run's folder says. It tells people of milestones and problems, and calls the wat
 from __future__ import annotations
 
 import logging
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -213,13 +212,10 @@ class Night:
         if not RunFolder.is_run(self._folder):
             return {}
         try:
-            return status_of(RunFolder.open(self._folder))
+            with durable.if_room("reading the journal"):
+                return status_of(RunFolder.open(self._folder))
         except (JournalDamaged, JournalTooNew) as error:
             log.warning("%s", error)
-        except sqlite3.OperationalError as error:
-            if not durable.no_room(error):
-                raise
-            log.warning("the journal can't be read on a full disk: %s", error)
         return {}
 
     def _armed(self, status: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ from instrument.settings import Description, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
 from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
+from workflows.adopting import worn
 from workflows.alignment import Aligner
 from workflows.amendments import asked
 from workflows.ensure import Stood
@@ -235,8 +236,7 @@ class Run:
         layout = layout_for(self.recipe, self._site)
         budget = (self.recipe.fiducial or Fiducial()).budget
         aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
-        looks, made = self.journal.events(kind="look"), self.recipe.made
-        aligner.worn_m = float(looks[-1].data["worn_m"]) if looks else made.worn if made is not None else 0.0
+        aligner.worn_m = worn(self.recipe, self.journal)
         earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
         acts = Acts(
             self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import sys
 import time
 from datetime import datetime, timedelta
@@ -225,13 +224,8 @@ class Session:
             evidence.finish(f"s{k:04d}", frame, beside[k], after)
 
     def _results_if_room(self) -> None:
-        """Make the results; where the disk is full, say how to have them later."""
-        try:
+        with durable.if_room(f"the results, which `kintsugi resume {self.folder.root}` makes later"):
             self._results()
-        except (OSError, sqlite3.Error) as error:
-            if not durable.no_room(error):
-                raise
-            self._live.say(f"no room for the results: {error}; `kintsugi resume {self.folder.root}` makes them later")
 
     def _results(self) -> None:
         """Have the last labels made; write summary, volume, report; name the files."""

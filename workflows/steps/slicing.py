@@ -41,7 +41,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         if not _in_time(handle, settings, k):
             break
         _ready(handle, settings, k, images)
-        refilled = bool(fills) and fills[-1].made and fills[-1].after_image == k - 1
+        refilled = last_made(fills) == k - 1
         before = _slice(handle, settings, k, before, refilled=refilled)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
