@@ -24,7 +24,8 @@ from tests.contract.emulation import client
 from workflows.tracking import moved
 
 #: A block in whose ion picture there is something to see, its time running fast.
-SEEN = "simulator:3?width=12um&height=10um&depth=4um&coating=8um&above=3um&voxel=80nm&layer=100nm&pace=200"
+#: Without drift: at this pace a second in which the computer was busy would move the sample as far as what is tested.
+SEEN = "simulator:3?width=12um&height=10um&depth=4um&coating=8um&above=3um&voxel=80nm&layer=100nm&pace=200&drift=0"
 SMALL = structures.GrabFrameSettings(resolution="768x512", dwell_time=100e-9)
 ENDS_WITHIN_S = 60.0
 
