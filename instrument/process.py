@@ -71,11 +71,21 @@ def mill_dose(volume_m3: float, material: str = "electrode", voltage_v: float = 
     return volume_m3 / mill_rate(material, voltage_v, species)
 
 
-def film_yield(beam: Beam, density: float, voltage_v: float) -> float:
-    """Return the film volume per charge (m3/C) net of its own sputtering; 0 or less where it is milled instead."""
+def film_yield(beam: Beam, density: float, voltage_v: float, growth: float = 1.0) -> float:
+    """Return the film volume per charge (m3/C) net of its own sputtering; 0 or less where it is milled instead.
+
+    `growth` is how fast films grow on an instrument, before that sputtering, over the model.
+    """
     if beam is Beam.ELECTRON:
-        return ELECTRON_FILM_YIELD
-    return FILM_YIELD / (1.0 + density / FILM_HALF_DENSITY) - _film_sputtering(voltage_v)
+        return growth * ELECTRON_FILM_YIELD
+    return growth * FILM_YIELD / (1.0 + density / FILM_HALF_DENSITY) - _film_sputtering(voltage_v)
+
+
+def film_growth(share: float, beam: Beam, density: float, voltage_v: float) -> float:
+    """Return the `growth` at which a film comes out this share as thick as the model has it."""
+    sputtered = 0.0 if beam is Beam.ELECTRON else _film_sputtering(voltage_v)
+    grown = film_yield(beam, density, voltage_v)
+    return (share * grown + sputtered) / (grown + sputtered)
 
 
 def densest_film(voltage_v: float) -> float:
@@ -83,9 +93,11 @@ def densest_film(voltage_v: float) -> float:
     return FILM_HALF_DENSITY * (FILM_YIELD / _film_sputtering(voltage_v) - 1.0)
 
 
-def film_dose(area_m2: float, thickness_m: float, beam: Beam, density: float, voltage_v: float) -> float:
+def film_dose(
+    area_m2: float, thickness_m: float, beam: Beam, density: float, voltage_v: float, growth: float = 1.0
+) -> float:
     """Return the charge (C) for a film; ValueError where it would not grow."""
-    grown = film_yield(beam, density, voltage_v)
+    grown = film_yield(beam, density, voltage_v, growth)
     if grown <= 0:
         msg = f"a film does not grow at {density:g} pA/um2 and {voltage_v / 1e3:g} kV; lower the density"
         raise ValueError(msg)

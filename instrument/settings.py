@@ -341,7 +341,7 @@ class Description(Model):
     """What this instrument is and can do; constant during a session.
 
     `ion_currents_a` lists the nominal currents (A) by "SPECIES@VOLTS" (volts as integer), `electron_currents_a` those
-    of the electron column.
+    of the electron column. `maps_by` is who starts element maps beside the instrument, None where it does so itself.
     """
 
     model: str
@@ -352,6 +352,7 @@ class Description(Model):
     gases: tuple[str, ...]
     devices: tuple[Device, ...]
     elements: bool
+    maps_by: Literal["laser-api", "command", "person"] | None = None
     ion_voltages_v: tuple[float, ...]
     electron_voltages_v: tuple[float, ...]
     ion_currents_a: dict[str, tuple[float, ...]]

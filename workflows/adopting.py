@@ -59,7 +59,16 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
         ruler_zero=results.ruler_zero(journal),
         worn=worn(recipe, journal),
         detectors=locked,
+        growth=_growth(recipe, journal),
     )
+
+
+def _growth(recipe: Recipe, journal: Journal) -> float:
+    """Return how fast films grew over the model: in this run, or in the one whose block it adopts."""
+    act = journal.find("block/growth")
+    if act is not None and act.has_outcome and act.result["growth"] is not None:
+        return float(act.result["growth"])
+    return recipe.made.growth if recipe.made is not None else 1.0
 
 
 def worn(recipe: Recipe, journal: Journal) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from instrument.frame import Frame, FrameRef
 from instrument.geometry import Pose, PoseName, View
@@ -35,6 +35,7 @@ from workflows.amendments import Asked
 from workflows.layout import RULER_WIDTH_M, Layout
 from workflows.planes import DOSE_FACTOR, Planes
 from workflows.recipe import ElementMap, Image, Recipe
+from workflows.recipe_fields import dose_times
 from workflows.ruler import Reading, read_ruler
 from workflows.settling import Settle, Settled, given_again, likeliest
 
@@ -122,6 +123,8 @@ class Handle:
         self.asked = asked
         self.planes: Planes | None = None
         self.detectors: tuple[DetectorSettings, ...] = ()
+        #: how fast films grow here over the model, as far as it was measured
+        self.growth = 1.0
         self.layout = layout
         self.stand_on(layout)
 
@@ -224,20 +227,21 @@ class Handle:
         side: int = 0,
         material: str = "electrode",
         removed: float | None = None,
+        dose: float = DOSE_FACTOR,
         settle: Settle = given_again,
     ) -> Done:
         """Cut the face with a line from plane `start` to `end` (z, m); `side` +1, -1 rocks, 0 doesn't.
 
-        `removed` (m) is the thickness that the dose is for: end - start by default.
+        `removed` (m) is the thickness that is milled, end - start by default; `dose` the charge over what that needs.
         """
         pose = {1: PoseName.ROCK_PLUS, -1: PoseName.ROCK_MINUS, 0: PoseName.CUT}[side if self.rocking > 0 else 0]
         pose = self.layout.pose(pose, self.rocking).name
         width, height = self.layout.face
         thickness = end - start if removed is None else removed
-        dose = DOSE_FACTOR * mill_dose(width * height * thickness, material, voltage)
+        charge = dose * mill_dose(width * height * thickness, material, voltage)
         pattern = self.layout.cut(self.view(pose, Beam.ION), start, end)
         return self.mill(
-            key, [pattern], dose, area=area, voltage=voltage, current=current, pose=pose,
+            key, [pattern], charge, area=area, voltage=voltage, current=current, pose=pose,
             on_mark=bool(self.aligner.marks), settle=settle,
         )  # fmt: skip
 
@@ -253,17 +257,22 @@ class Handle:
         voltage: float,
         current: float,
         area: str,
+        dose_factor: float | Literal["auto"],
         on_mark: bool = False,
     ) -> Done:
-        """Lay a film (m) under a rectangle; the gas is shut when it is done."""
+        """Lay a film (m) under a rectangle, by the model's dose times a factor, or by the growth that was measured.
+
+        The gas is shut when it is done.
+        """
         surface = pattern.width_m * pattern.height_m
         density = current / surface
-        if beam is Beam.ION and film_yield(beam, density, voltage) <= 0:
+        growth = self.growth if dose_factor == "auto" else 1.0
+        if beam is Beam.ION and film_yield(beam, density, voltage, growth) <= 0:
             msg = f"{key}: a film does not grow at {show(density, 'density', 3)}: enlarge its area or lower the current"
             raise Held(msg, key=key)
         job = PatternJob(
             beam=beam, patterns=(pattern,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
-            dose_c=film_dose(surface, thickness, beam, density, voltage), gases=gases,
+            dose_c=dose_times(dose_factor) * film_dose(surface, thickness, beam, density, voltage, growth), gases=gases,
         )  # fmt: skip
         at = self.layout.pose(pose)
         settings = BeamSettings(
@@ -359,7 +368,7 @@ class Handle:
         image, ruler = self.recipe.slicing, self.layout.ruler
         top = self.layout.image[1]
         if image is not None and ruler is not None and top > ruler.top - RULER_WIDTH_M:
-            ref = self._strip(f"{key}-strip", image.image, expected)
+            ref = self.strip(f"{key}-strip", image.image, expected)
             top = -STRIP * self.layout.cap_height
 
         def compute() -> dict[str, Any]:
@@ -394,13 +403,13 @@ class Handle:
 
         return settle
 
-    def _strip(self, key: str, image: Image, plane: float) -> FrameRef:
-        """Take a quick strip of the cap's cross-section, as wide as the picture."""
+    def strip(self, key: str, image: Image, plane: float, *, above: float = STRIP) -> FrameRef:
+        """Take a quick strip of the cap's cross-section, as wide as the picture, from `above` cap heights on."""
         setup, scan = self.image_scan(image, plane)
         pose = PoseName.FACE_ON if image.pose == "face-on" else PoseName.MILL
         x0, _, x1, _ = image.box
-        height = (STRIP + STRIP_BELOW) * self.layout.cap_height
-        middle = (STRIP_BELOW - STRIP) / 2 * self.layout.cap_height
+        height = (above + STRIP_BELOW) * self.layout.cap_height
+        middle = (STRIP_BELOW - above) / 2 * self.layout.cap_height
         pixel = max(image.pixel, STRIP_PIXEL_M)
         centre = self.view(pose, Beam.ELECTRON).field(((x0 + x1) / 2, middle, plane))
         strip = scan.replace(

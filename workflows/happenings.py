@@ -32,6 +32,8 @@ def happenings(journal: Journal) -> list[str]:
     first = [
         f"nothing in its picture told where {current} points, so it was placed unseen" for current in _lost(journal)
     ]
+    if (grown := _growth(journal)) is not None:
+        first.append(grown)
     if (taken_over := adopted(journal)) is not None:
         first.append(_adopted(taken_over))
     return first + told
@@ -46,6 +48,21 @@ def _lost(journal: Journal) -> list[str]:
         for one in measured
         if one["off_m"] is None
     ]
+
+
+def _growth(journal: Journal) -> str | None:
+    """Say how fast films grow here, as the cap's height tells, None where nobody looked."""
+    act = journal.find("block/growth")
+    if act is None or not act.has_outcome:
+        return None
+    found = act.result
+    if found["growth"] is None:
+        return "how high the cap is could not be told: films got the dose of the model"
+    high, asked = (show(found[name], "length", 3) for name in ("height_m", "planned_m"))
+    return (
+        f"the cap is {high} high where {asked} were asked for: films grow here at {found['growth']:.2f} of the model, "
+        "and were dosed by that"
+    )
 
 
 def _adopted(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from instrument.guard_rules import CURRENT_ROOM
 from instrument.process import densest_film, mill_rate
 from instrument.settings import Beam, Description
 from instrument.units import show
-from workflows.recipe import Image, Infiltrate, Ion, Protect, Recipe
+from workflows.recipe import ElementMap, Image, Infiltrate, Ion, Protect, Recipe
 from workflows.recipe_errors import Problem
 from workflows.recipe_rules import MARK_FIELD, MARK_PX, SEARCH_MARGIN_M
 
@@ -147,10 +147,19 @@ def _detectors(recipe: Recipe, description: Description) -> Iterator[Problem]:
 
 def _element_maps(recipe: Recipe, description: Description) -> Iterator[Problem]:
     slicing = recipe.slicing
-    wanted = [name for name, there in (("slice.eds", slicing is not None and slicing.eds is not None),) if there]
-    wanted += ["eds" for step in recipe.steps if step.eds is not None]
-    if wanted and not description.elements:
-        yield Problem(wanted[0], "this instrument has no element mapping", "eds", "no eds", "leave eds out")
+    maps: list[tuple[str, ElementMap]] = []
+    if slicing is not None and slicing.eds is not None:
+        maps.append(("slice.eds", slicing.eds))
+    maps += [("eds", step.eds) for step in recipe.steps if step.eds is not None]
+    if maps and not description.elements:
+        remedy = "leave eds out, or name its X-ray program's folder in the URL (autoscript://HOST?elements=FOLDER)"
+        yield Problem(maps[0][0], "this instrument has no element mapping", "eds", "no eds", remedy)
+        return
+    starts = description.maps_by
+    for name, wanted in maps:
+        if starts is not None and wanted.start in ("laser-api", "command") and wanted.start != starts:
+            remedy = "give the instrument's URL `&elements_start=laser-api` or `&elements_command=...`, or write this"
+            yield Problem(f"{name}.start", f"element maps are started by {starts} here", wanted.start, starts, remedy)
 
 
 def _working_points(recipe: Recipe, description: Description) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic.functional_serializers import PlainSerializer
@@ -13,6 +13,8 @@ from instrument.units import Counted, Fraction, Of, UnitError, quantity, show
 
 #: Current density (A/m2 = pA/um2) of a film when the recipe gives none (night.md 6).
 DENSITY = 4.0
+#: A dose may be this share of the model's, at the least and at the most.
+DOSE_FACTORS = 0.5, 2.0
 
 Thickness = Annotated[float, Of("length", above=0.0)]
 Distance = Annotated[float, Of("length", low=0.0)]
@@ -58,6 +60,14 @@ def _when(given: Any) -> Any:
     return quantity(found[1], "fraction")
 
 
+def _dose_factor(given: Any) -> Any:
+    if given == "auto" or (isinstance(given, int | float) and DOSE_FACTORS[0] <= given <= DOSE_FACTORS[1]):
+        return given
+    low, high = DOSE_FACTORS
+    msg = f"{given!r} is not what a dose can be multiplied by; write a number from {low:g} to {high:g}, or auto"
+    raise ValueError(msg)
+
+
 def _as_text(info: FieldSerializationInfo) -> bool:
     return isinstance(info.context, dict) and info.context.get("units") == "required"
 
@@ -84,8 +94,15 @@ Gases = Annotated[dict[str, Fraction], BeforeValidator(_gases), Field(min_length
 Place = Annotated[
     tuple[float, float] | None, BeforeValidator(_pair_of_lengths), PlainSerializer(_write_place, return_type=Any)
 ]
+#: What a dose is multiplied by; auto: by what was measured, 1 before that.
+DoseFactor = Annotated[float | Literal["auto"], BeforeValidator(_dose_factor)]
 Share = Annotated[float, BeforeValidator(_when), Field(gt=0.0, lt=1.0), PlainSerializer(_write_when, return_type=Any)]
 Time = Annotated[str, BeforeValidator(_time_of_day)]
+
+
+def dose_times(factor: float | Literal["auto"]) -> float:
+    """Return what a dose is multiplied by as far as a recipe says it: auto is 1."""
+    return 1.0 if factor == "auto" else factor
 
 
 def with_density(data: Any) -> Any:

@@ -17,6 +17,7 @@ from workflows.recipe_fields import (
     Box,
     Cuts,
     Distance,
+    DoseFactor,
     Dwell,
     Gases,
     Images,
@@ -90,11 +91,13 @@ class Protect(Settings):
     """The Pt-C cap on the top surface: `area` (m; across the face by into the block), thickness (m), gases with duty.
 
     `start` is the z (m) of its front edge; None: so that the trim takes the first 5 um of it. `ruler`: two lines at
-    +-45 deg buried in its middle, whose spacing grows by 2t per t removed (night.md 1).
+    +-45 deg buried in its middle, whose spacing grows by 2t per t removed (night.md 1). `dose_factor`: its dose over
+    the model's, as an earlier run on this instrument found it; auto: 1, as nothing is measured yet.
     """
 
     area: Extent2
     thickness: Thickness = 5e-6
+    dose_factor: DoseFactor = "auto"
     gas: Gases = Field(default={"Pt": 1.0, "C": 0.02})
     ion: Ion = Ion()
     ruler: Literal["chevron", "none"] = "chevron"
@@ -172,7 +175,7 @@ class Made(Settings):
     """What the run says that made an adopted block; found by `run`, not written by people.
 
     Its steps; the plane (z, m) its face was left on; what its ruler reads on the trimmed plane minus that plane, and
-    how much looks have taken off its mark (m); detectors as they were locked.
+    how much looks have taken off its mark (m); detectors as they were locked; how fast films grew over the model.
     """
 
     protect: Protect
@@ -181,6 +184,7 @@ class Made(Settings):
     ruler_zero: Annotated[float, Of("length")] = 0.0
     worn: Distance = 0.0
     detectors: tuple[DetectorSettings, ...] = ()
+    growth: float = 1.0
 
 
 class Adopt(Settings):
@@ -223,10 +227,11 @@ class Clean(Settings):
 class Infiltrate(Settings):
     """Rounds of a Pt film on the face and its green clean (night.md 6, 7).
 
-    `thickness` (m) is that of the film on a flat surface. Voltage (V), and density (A/m2 of true surface) or current
-    (A). `pose` ion-normal: ion beam square on the face; imaging: the electron beam is, the ion beam comes over the
-    cap. `film` is its size (m); None: the image area and `beyond` (m) on every side. It ends at least `keep` (m)
-    inside the face. `pair` keeps an image of the same plane before and after.
+    `thickness` (m) is that of the film on a flat surface; its dose is the model's times `dose_factor`, or (auto) what
+    the cap's height on this sample says that it needs (night.md 15). Voltage (V), and density (A/m2 of true surface)
+    or current (A). `pose` ion-normal: ion beam square on the face; imaging: the electron beam is, the ion beam comes
+    over the cap. `film` is its size (m); None: the image area and `beyond` (m) on every side. It ends at least `keep`
+    (m) inside the face. `pair` keeps an image of the same plane before and after.
     """
 
     gas: Gases = Field(default={"Pt": 1.0})
@@ -236,6 +241,7 @@ class Infiltrate(Settings):
     current: Current | None = None
     pose: Literal["ion-normal", "imaging"] = "ion-normal"
     thickness: Thickness = 2e-6
+    dose_factor: DoseFactor = "auto"
     rounds: int = Field(default=3, ge=1, le=20)
     film: Extent2 | None = None
     beyond: Distance = 5e-6
@@ -301,10 +307,11 @@ class Cut(Settings):
     """One cut: its thickness (m), current (A) and voltage (V); cuts alternate between +rocking and -rocking (rad).
 
     `warm_up` cuts after the block and after a pause are not counted as slices; a clean's last cuts serve as its
-    warm-up.
+    warm-up. `dose_factor`: its dose over the usual one; auto: more where the face is seen to stay behind.
     """
 
     thickness: Thickness
+    dose_factor: DoseFactor = "auto"
     current: Current = 60e-9
     voltage: Voltage = 30e3
     rocking: Annotated[float, Of("angle", low=0.0, high=0.18)] = 0.0

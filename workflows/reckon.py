@@ -24,6 +24,7 @@ from workflows.layout import front_cuts
 from workflows.limits import current_of_film, current_of_mark, film_area, ion_currents
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe_fields import dose_times
 from workflows.recipe_rules import LOOK_PX, MARK_PX
 from workflows.rehearsal import Rehearsal
 
@@ -69,7 +70,10 @@ class Reckoner:
         with self.microscope.activity("block"):
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
-            self.film(Beam.ION, protect.gas, protect.ion.voltage, current, protect.area, protect.thickness, "cap")
+            self.film(
+                Beam.ION, protect.gas, protect.ion.voltage, current, protect.area, protect.thickness, "cap",
+                dose_times(protect.dose_factor),
+            )  # fmt: skip
 
     def block(self, block: Block) -> None:
         """Trim, trenches at every current, mark on its cap, polish."""
@@ -95,7 +99,10 @@ class Reckoner:
         for _ in range(2 if mark.spare else 1):
             if mark.place == "behind" and mark.cap is not None and protect is not None:
                 current = current_of_mark(protect.ion, mark.cap, self.microscope.description)
-                self.film(Beam.ION, protect.gas, protect.ion.voltage, current, mark.cap[:2], mark.cap[2], "cap")
+                self.film(
+                    Beam.ION, protect.gas, protect.ion.voltage, current, mark.cap[:2], mark.cap[2], "cap",
+                    dose_times(protect.dose_factor),
+                )  # fmt: skip
             for _ in ("one", "other"):
                 self.mill(block.voltage, mark.current, mark.size * 1.4, mark.size / 8, mark.depth, "mark", "cap")
 
@@ -110,7 +117,10 @@ class Reckoner:
         with self.microscope.activity("films"):
             self.turn(PoseName.DEPOSIT if fill.pose == "ion-normal" else PoseName.FACE_ON)
             self.look(Beam.ELECTRON)
-            self.film(fill.beam, fill.gas, fill.voltage, current, (x1 - x0, y1 - y0), fill.thickness, "face")
+            self.film(
+                fill.beam, fill.gas, fill.voltage, current, (x1 - x0, y1 - y0), fill.thickness, "face",
+                dose_times(fill.dose_factor),
+            )  # fmt: skip
         clean, cut = fill.clean, slicing.cut
         with self.microscope.activity("cleaning"):
             fine = clean.fine_from if clean.coarse is not None else fill.thickness
@@ -142,7 +152,10 @@ class Reckoner:
         cut = slicing.cut
         self.turn(PoseName.ROCK_PLUS if index % 2 else PoseName.ROCK_MINUS, cut.rocking)
         self.look(Beam.ION)
-        self.mill(cut.voltage, cut.current, self.face[0], cut.thickness, self.face[1], "face", material)
+        self.mill(
+            cut.voltage, cut.current, self.face[0], cut.thickness, self.face[1], "face", material,
+            dose_times(cut.dose_factor) if material == "electrode" else 1.0,
+        )  # fmt: skip
 
     def picture(self, slicing: Slice) -> None:
         """Take a picture of the face as slicing does: pose, detector in, settle, scan, detector out."""
@@ -218,10 +231,10 @@ class Reckoner:
 
     def mill(
         self, voltage: float, current: float, width: float, height: float, depth: float, area: str,
-        material: str = "electrode",
+        material: str = "electrode", times: float = 1.0,
     ) -> None:  # fmt: skip
         """Mill a box of width by height in the field, `depth` along the beam (m); cuts get their factor of dose."""
-        factor = DOSE_FACTOR if area in ("trim", "polish", "face") else 1.0
+        factor = times * (DOSE_FACTOR if area in ("trim", "polish", "face") else 1.0)
         if min(width, height, depth) <= 0:
             return
         self.microscope.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current))
@@ -235,7 +248,7 @@ class Reckoner:
 
     def film(
         self, beam: Beam, gases: dict[str, float], voltage: float, current: float, size: tuple[float, float],
-        thickness: float, area: str,
+        thickness: float, area: str, times: float,
     ) -> None:  # fmt: skip
         """Needle in, gas open, film, gas shut, needle out."""
         self.microscope.set_beam(beam, BeamSettings(voltage_v=voltage, current_a=current))
@@ -249,7 +262,7 @@ class Reckoner:
         self.microscope.pattern(
             PatternJob(
                 beam=beam, patterns=(box,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
-                dose_c=film_dose(surface, thickness, beam, current / surface, voltage), gases=gases,
+                dose_c=times * film_dose(surface, thickness, beam, current / surface, voltage), gases=gases,
             )
         )  # fmt: skip
         self.microscope.set_gas(main, GasSetting(valve_open=False))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.align import moved
+from workflows.cap import cap_grey
 
 Float = NDArray[np.float64]
 
@@ -132,7 +133,7 @@ def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, f
     if high - low < 4 * size_px[1]:
         return []
     window = ndimage.gaussian_filter(band[:, low:high], 0.7)
-    cap = _cap_grey(window, size_px[0])
+    cap = cap_grey(window, size_px[0])
     if not 0 < cap < white:
         return []
     down, across = max(1, round(_DOWN * size_px[0])), max(1, round(_ACROSS * size_px[1]))
@@ -169,15 +170,3 @@ def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[flo
     spread = float(np.sqrt((dark * (columns - centre) ** 2).sum() / dark.sum()))
     sigma = float(np.hypot(spread / np.sqrt((last - first) * size_px[1]), _EDGE_PX))
     return _Groove(centre + low, float(row), sigma, spread / (size_px[1] / np.sqrt(12.0)), depth / cap)
-
-
-def _cap_grey(window: Float, depth_px: float) -> float:
-    """Return the cap's grey: that of what is met first from above, for below it lies the electrode; 0 for nothing."""
-    bright = window > 0.4 * np.percentile(window, 95)
-    columns = np.flatnonzero(bright.any(axis=0))
-    if columns.size == 0:
-        return 0.0
-    first = bright.argmax(axis=0)[columns]
-    steps = np.arange(2, 2 + max(2, round(depth_px)))
-    rows = np.minimum(first[:, None] + steps, window.shape[0] - 1)
-    return float(np.median(window[rows, columns[:, None]]))

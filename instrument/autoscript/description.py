@@ -5,11 +5,14 @@ from __future__ import annotations
 from math import pi
 from typing import Any
 
+from instrument.autoscript.elements import ElementMapper
 from instrument.hydra import hydra
 from instrument.settings import Description, Device, StageLimits
 
 
-def describe(scope: Any, version: str, *, gases: tuple[str, ...], elements: bool, virtual: bool) -> Description:
+def describe(
+    scope: Any, version: str, *, gases: tuple[str, ...], elements: ElementMapper | None, virtual: bool
+) -> Description:
     """Return what the microscope is and can do.
 
     Voltages are the usual ones within its limits. Current lists are its own for the voltage and gas that it stands at;
@@ -26,11 +29,12 @@ def describe(scope: Any, version: str, *, gases: tuple[str, ...], elements: bool
     detectors = _detectors(scope)
     devices = [Device.NEEDLE] if gases else []
     devices += [Device.CBS] if "CBS" in detectors else []
-    devices += [Device.EDS] if elements else []
+    devices += [Device.EDS] if elements is not None else []
     system = scope.service.system
     return Description(
         model=str(system.name), serial=str(system.serial_number), virtual=virtual, species=species,
-        detectors=detectors, gases=gases, devices=tuple(one for one in Device if one in devices), elements=elements,
+        detectors=detectors, gases=gases, devices=tuple(one for one in Device if one in devices),
+        elements=elements is not None, maps_by=None if elements is None else elements.maps_by,
         ion_voltages_v=_within(usual.ion_voltages_v, ion.high_voltage.limits),
         electron_voltages_v=_within(usual.electron_voltages_v, electron.high_voltage.limits),
         ion_currents_a=ion_currents,

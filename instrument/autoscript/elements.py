@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from instrument.autoscript.xray import EXPORT_S, XrayProgram
+from instrument.autoscript.xray import EXPORT_S, Starter, XrayProgram
 from instrument.errors import BadData, DeviceFault, TimedOut
 from instrument.process import eds_seconds
 from instrument.settings import EdsScan
@@ -24,6 +24,10 @@ _KINDS = (".h5oina", ".tif", ".tiff")
 @runtime_checkable
 class ElementMapper(Protocol):
     """An X-ray system beside the microscope."""
+
+    @property
+    def maps_by(self) -> Starter | None:
+        """Who starts its maps, None where it does so itself."""
 
     def is_in(self) -> bool:
         """Tell whether its detector is inserted."""
@@ -50,6 +54,11 @@ class FolderMapper:
 
     folder: Path
     program: XrayProgram
+
+    @property
+    def maps_by(self) -> Starter:
+        """Who starts its maps."""
+        return self.program.kind
 
     def is_in(self) -> bool:
         """Tell whether its detector is inserted."""

@@ -119,7 +119,7 @@ class AutoscriptMicroscope(Microscope):
         self._description = self._do(
             "describe",
             lambda scope: describe(
-                scope, version, gases=self._gases.names, elements=self._elements is not None,
+                scope, version, gases=self._gases.names, elements=self._elements,
                 virtual=virtual_clock is not None,
             ),
         )  # fmt: skip

@@ -8,9 +8,9 @@ import io
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from instrument.autoscript.connection import Caller
 from instrument.errors import DeviceFault, InstrumentError, NotReached, Refused, TimedOut
@@ -24,9 +24,16 @@ SHORTEST_S = 30.0
 _CONTROL = "Laser.PythonControl"
 _POLL_S = 1.0
 
+#: Who starts a map, as recipes name it.
+Starter = Literal["laser-api", "command", "person"]
+
 
 class XrayProgram(Protocol):
     """What moves the detector and starts maps."""
+
+    @property
+    def kind(self) -> Starter:
+        """How a recipe names it."""
 
     def is_in(self) -> bool:
         """Tell whether its detector is inserted."""
@@ -43,6 +50,8 @@ class XrayProgram(Protocol):
 
 class ByHand:
     """A person works the program: nothing is inserted, nothing starts by itself, and a night alone has no maps."""
+
+    kind: Starter = "person"
 
     def is_in(self) -> bool:
         """Nobody can tell; it is taken to be out."""
@@ -70,6 +79,7 @@ class Command:
     """
 
     words: tuple[str, ...]
+    kind: Starter = field(default="command", init=False)
 
     def is_in(self) -> bool:
         """Tell whether the detector is inserted, as the command says."""
@@ -116,6 +126,8 @@ class LaserApi:
     ------
     Refused : it is not installed, or does not answer
     """
+
+    kind: Starter = "laser-api"
 
     def __init__(self) -> None:
         try:

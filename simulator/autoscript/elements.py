@@ -11,7 +11,9 @@ from simulator.autoscript.images import Branch
 
 
 class VirtualElements:
-    """It is called directly, as an X-ray program would be: AutoScript has no part in it."""
+    """It is called directly, as an X-ray program would be: AutoScript has no part in it, and nobody starts its maps."""
+
+    maps_by = None
 
     def __init__(self, console: Console) -> None:
         self._scope = console.scope

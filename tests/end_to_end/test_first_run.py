@@ -18,12 +18,15 @@ import pytest
 import tifffile
 
 from instrument.frame import Frame
+from instrument.process import film_yield
+from instrument.settings import PatternJob
+from simulator.milling import true_rates
 from workflows.journal import Journal
 from workflows.results import fills
 from workflows.store import RunFolder
 
 SMALL = Path(__file__).parent / "small.yaml"
-SLICES = 8
+SLICES, SEED, FILM_M = 8, 11, 1.5e-6  # of the recipe
 DEADLINE_S = 280.0
 pytestmark = pytest.mark.timeout(600)
 
@@ -109,6 +112,20 @@ def test_the_loop_filled_again_by_itself(resumed: RunFolder) -> None:
     assert fired[0]["value"] > fired[0]["threshold"]
     with Journal(resumed.journal, read_only=True) as journal:
         assert fills(journal.acts()) == ["infiltrate", "refill-01"]
+
+
+def test_films_are_dosed_by_what_the_cap_s_height_says_of_their_growth(resumed: RunFolder) -> None:
+    with Journal(resumed.journal, read_only=True) as journal:
+        acts = {act.key: act for act in journal.acts()}
+    found, film, cap = (acts[key] for key in ("block/growth", "infiltrate/round-1/film", "protect/first"))
+    growth = found.result["growth"]
+    assert growth == pytest.approx(true_rates(SEED).film_factor, abs=0.07)
+    for act, times, thickness in ((cap, 1.0, 0.5 * found.result["planned_m"]), (film, growth, FILM_M)):
+        job = PatternJob.model_validate(act.args)
+        area = job.patterns[0].width_m * job.patterns[0].height_m
+        grown = film_yield(job.beam, job.current_a / area, job.voltage_v, times)
+        assert job.dose_c * grown / area == pytest.approx(thickness, rel=1e-6)
+    assert any(f"grow here at {growth:.2f} of the model" in one for one in resumed.read_summary()["happenings"])
 
 
 def test_labels_agree_with_the_truth(resumed: RunFolder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,16 @@ def test_without_a_command_a_person_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="a person"):
         alone.map(SCAN)
     alone.retract()
+
+
+def test_the_description_says_who_starts_maps(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(Command, "_ask", return_value="out")
+    with emulated(BARE, place=("localhost", 7520)):
+        for query, starter in (("", "person"), ("&elements_command=start%20map", "command")):
+            with closing(opening.open_url(f"autoscript://localhost?elements={tmp_path}{query}")) as opened:
+                assert opened.describe().maps_by == starter
+        with closing(opening.open_url("autoscript://localhost")) as opened:
+            assert opened.describe().maps_by is None  # the virtual X-ray system needs nobody
 
 
 LONG = SCAN.replace(width_px=200, height_px=200, dwell_s=1e-3, frames=2)

@@ -3,12 +3,15 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from instrument.process import (
     beam_seconds,
     densest_film,
     eds_seconds,
     film_dose,
+    film_growth,
     film_yield,
     frame_seconds,
     mill_dose,
@@ -70,3 +73,12 @@ def test_moves_and_apertures_take_their_time():
     assert 15 <= move_seconds(here, StagePosition(r=math.pi)) <= 30
     assert beam_seconds(BeamSettings(current_a=1e-9), BeamSettings(current_a=1e-9)) == 0
     assert beam_seconds(BeamSettings(current_a=1e-9), BeamSettings(current_a=2e-9)) > 0
+
+
+@given(st.floats(0.5, 2.0), st.floats(1.0, 8.0), st.sampled_from(list(Beam)))
+def test_growth_is_told_by_how_thick_a_film_came_out(growth: float, density: float, beam: Beam) -> None:
+    nominal, true = film_yield(beam, density, 8e3), film_yield(beam, density, 8e3, growth)
+    assert film_growth(true / nominal, beam, density, 8e3) == pytest.approx(growth)
+    if true > 0:
+        charge = film_dose(1e-10, 1e-6, beam, density, 8e3, growth)
+        assert charge * true == pytest.approx(1e-16)  # the volume that was wanted

@@ -122,6 +122,15 @@ def test_element_maps_that_the_instrument_lacks():
     assert only(load(FIRST), HYDRA.replace(elements=False)).field == "slice.eds"
 
 
+def test_element_maps_that_somebody_else_starts_than_the_recipe_says():
+    recipe = overnight()
+    problem = only(recipe, HYDRA.replace(maps_by="person"))
+    assert problem.field == "slice.eds.start"
+    assert problem.limit == "person"
+    assert "elements_start=laser-api" in problem.remedy
+    assert not instrument_problems(recipe, HYDRA.replace(maps_by="laser-api"))
+
+
 def test_a_pattern_that_does_not_fit_the_ion_field():
     problem = only(overnight(), HYDRA.replace(ion_field_max_m=120e-6))
     assert problem.field == "protect.area"

@@ -13,11 +13,11 @@ from workflows.planes import DOSE_FACTOR, Planes
 NORMAL = NormalDist()
 
 
-def mill(face: float, line: float, thickness: float, sigma: float, rate: float) -> float:
+def mill(face: float, line: float, thickness: float, sigma: float, rate: float, dose: float) -> float:
     """Return the face after one dose-limited cut: ions beyond the face mill it (edge creep)."""
     steps = 20
     for _ in range(steps):
-        face += thickness * DOSE_FACTOR * rate / steps * NORMAL.cdf((line - face) / sigma)
+        face += thickness * dose * rate / steps * NORMAL.cdf((line - face) / sigma)
     return face
 
 
@@ -29,10 +29,38 @@ def test_measured_planes_bring_the_face_to_the_wanted_ones(rate: float, wider: f
     for _ in range(60):
         planes, start, end = planes.cut(thickness)
         assert end - start == pytest.approx(thickness)
-        face = mill(face, end, thickness, planes.sigma * wider, rate)
+        face = mill(face, end, thickness, planes.sigma * wider, rate, planes.dose)
         errors.append(face - planes.target)
         planes = planes.seen(face)
     assert max(abs(error) for error in errors[-5:]) < 0.2 * thickness
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.4, 0.6), st.floats(0.8, 1.2))
+def test_a_sample_that_mills_half_as_fast_gets_more_dose_until_its_face_keeps_up(rate: float, wider: float) -> None:
+    ends = {}
+    for factor in ("auto", 1.0):
+        planes, face = Planes.after(0.0, 4e-9, 30e3, factor), 0.0
+        for _ in range(150):
+            planes, _, end = planes.cut(50e-9)
+            face = mill(face, end, 50e-9, planes.sigma * wider, rate, planes.dose)
+            planes = planes.seen(face)
+        ends[factor] = planes, abs(face - planes.target)
+    planes, off = ends["auto"]
+    assert DOSE_FACTOR < planes.dose <= 2 * DOSE_FACTOR
+    assert off < 10e-9
+    fixed, behind = ends[1.0]
+    assert fixed.dose == DOSE_FACTOR
+    assert behind > 0.5e-6
+
+
+def test_a_sample_as_the_model_has_it_gets_no_more_dose() -> None:
+    planes, face = Planes.after(0.0, 4e-9, 30e3), 0.0
+    for _ in range(100):
+        planes, _, end = planes.cut(50e-9)
+        face = mill(face, end, 50e-9, planes.sigma, 0.8, planes.dose)
+        planes = planes.seen(face)
+    assert planes.dose == DOSE_FACTOR
 
 
 def test_nothing_measured_changes_nothing_and_a_wrong_reading_moves_little() -> None:

@@ -29,6 +29,8 @@ def run(handle: Handle, settings: Adopt) -> None:
     handle.aligner.ruler_zero = handle.value(
         "adopt/zero", "measure", known, lambda: 0.0 if made is None else made.ruler_zero
     )
+    if made is not None:
+        handle.growth = made.growth
     names = [one.name for one in made.detectors] if made is not None else []
     if made is not None and names == list(slicing.image.detectors):
         handle.detectors = made.detectors

@@ -10,7 +10,8 @@ from workflows.handle import Handle
 from workflows.layout import BEFORE_EDGE_M, Mark, front_cuts
 from workflows.limits import current_of_mark
 from workflows.planes import Planes
-from workflows.recipe import Block, Image
+from workflows.recipe import Block, Slice
+from workflows.steps import growth
 from workflows.steps.site import overview
 
 
@@ -38,16 +39,18 @@ def run(handle: Handle, settings: Block) -> None:
     overview(handle, "block/picture", "block", Beam.ION)
     slicing = handle.recipe.slicing
     if slicing is not None:
-        _measure(handle, slicing.image)
+        _measure(handle, slicing)
 
 
-def _measure(handle: Handle, image: Image) -> None:
+def _measure(handle: Handle, slicing: Slice) -> None:
     """Take the face's picture; the ruler's zero is set so that this plane is the trimmed one."""
-    trim = handle.layout.trim
+    trim, image, protect = handle.layout.trim, slicing.image, handle.recipe.protect
     handle.tell("the face")
     ref = handle.picture("block/face", "overviews", "face", image, trim)
     found = handle.measure("block/plane", ref, trim, FIRST_SEARCH_M)
     handle.aligner.ruler_zero = found.z_m - trim if found.by == "ruler" else 0.0
+    if protect is not None:
+        growth.measure(handle, protect, slicing, trim)
     handle.confirm("block", (ref,))
 
 
@@ -86,7 +89,7 @@ def _marks(handle: Handle, settings: Block) -> None:
             current = current_of_mark(ion, wanted.cap, handle.description)
             handle.film(
                 f"block/mark-{number}/cap", box, height, pose=PoseName.MILL, beam=Beam.ION, gases=dict(protect.gas),
-                voltage=ion.voltage, current=current, area="cap",
+                voltage=ion.voltage, current=current, area="cap", dose_factor=protect.dose_factor,
             )  # fmt: skip
         lines = _cross(handle, mark, wanted.depth)
         volume = 2 * mark.size * 2**0.5 * mark.line_width * wanted.depth

@@ -102,7 +102,7 @@ def _film(handle: Handle, key: str, settings: Infiltrate, plane: float, number: 
     handle.tell(f"film {number}, {settings.thickness * 1e6:g} um")
     handle.film(
         f"{key}/film", pattern, settings.thickness, pose=pose, beam=settings.beam, gases=dict(settings.gas),
-        voltage=settings.voltage, current=current, area="face",
+        voltage=settings.voltage, current=current, area="face", dose_factor=settings.dose_factor,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def run(handle: Handle, settings: Protect) -> None:
         handle.film(
             f"protect/{part}", layout.on_top(view, layout.cap, thickness), thickness, pose=PoseName.MILL,
             beam=Beam.ION, gases=gases, voltage=ion.voltage, current=current, area="cap",
+            dose_factor=settings.dose_factor,
         )  # fmt: skip
         if ruler is not None and part == "first":
             _ruler(handle)

@@ -27,7 +27,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         msg = "slice: there is no face yet"
         raise Held(msg, step="slice")
     cut = settings.cut
-    handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage)
+    handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor)
     handle.telling.slice_n = images
     for number in range(cut.warm_up):
         handle.tell(f"warm-up cut {number + 1}")
@@ -84,7 +84,7 @@ def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
     handle.planes, start, end = before.cut(cut.thickness)
     side = -1 if (settings.image.every - number) % 2 else 1
     settle = handle.settle_on_ruler(key, before.target, handle.planes.target)
-    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, settle=settle)
+    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, dose=before.dose, settle=settle)
 
 
 def _planes(handle: Handle) -> Planes:
