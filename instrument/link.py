@@ -6,10 +6,12 @@ The other serializers are removed, for a server decodes what a client sends befo
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import Pyro5.api
 import Pyro5.errors
@@ -64,6 +66,13 @@ def _speak_tls(folder: Path) -> None:
     setattr(Pyro5.socketutil, "__ssl_client_context", client_context(folder))
 
 
+def check_host(host: str, certificates: Path | None) -> None:
+    """Refuse an address that other computers reach unless TLS is spoken there."""
+    if certificates is None and not (host in ("", "localhost", "::1") or host.startswith("127.")):
+        msg = f"--host {host} is reached from other computers: that needs --certificates, or use ssh -L"
+        raise Refused(msg, rule="loopback-or-tls", field="--host", value=host)
+
+
 class TokenDaemon(Pyro5.api.Daemon):
     """A daemon that lets nobody in without a token, and remembers who may operate.
 
@@ -107,14 +116,15 @@ class Line:
 
     Parameters
     ----------
-    port, token : where and with what right
+    host, port, token : where and with what right
     timeout_s : longest time that one call may take
+    name : of the object
     """
 
-    def __init__(self, host: str, port: int, token: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, host: str, port: int, token: str, timeout_s: float = 30.0, name: str = OBJECT) -> None:
         configure()
         proxy: Any = Pyro5.api.Proxy  # Pyro5 has no types
-        self._proxy: Any = proxy(f"PYRO:{OBJECT}@{host}:{port}")
+        self._proxy: Any = proxy(f"PYRO:{name}@{host}:{port}")
         self._proxy._pyroHandshake = {"token": token}  # noqa: SLF001 - Pyro's own interface
         self._proxy._pyroTimeout = timeout_s  # noqa: SLF001
         self._proxy._pyroMaxRetries = 0  # noqa: SLF001
@@ -129,10 +139,10 @@ class Line:
             if "rejected" in str(error):
                 msg = "the server refused the token"
                 raise NotInControl(msg) from error
-            msg = f"the instrument server does not answer ({type(error).__name__}: {error})"
+            msg = f"the server does not answer ({type(error).__name__}: {error})"
             raise ConnectionLost(msg, method=method) from error
         if not isinstance(answer, dict) or ("ok" not in answer and "error" not in answer):
-            msg = "the instrument server sent something that is no answer"
+            msg = "the server sent something that is no answer"
             raise ConnectionLost(msg, method=method)
         if "error" in answer:
             raise from_plain(answer["error"])
@@ -141,6 +151,50 @@ class Line:
     def close(self) -> None:
         """Close the connection."""
         self._proxy._pyroRelease()  # noqa: SLF001
+
+
+def published(thing: object, names: Iterable[str]) -> Any:
+    """Return the object that Pyro5 publishes: these methods and nothing else, errors as plain values."""
+    methods: dict[str, Callable[..., Any]] = {}
+    for name in names:
+        method = answered(getattr(thing, name))
+
+        def forward(self: object, *args: Any, _method: Callable[..., Any] = method) -> Any:
+            del self
+            return _method(*args)
+
+        forward.__name__ = name
+        methods[name] = Pyro5.api.expose(forward)
+    return type("Published", (), methods)()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is, and the right to speak with it."""
+
+    host: str
+    port: int
+    token: str
+
+
+def place_of(url: str) -> Place:
+    """Return the place of `pyro://host:port?token_file=FILE[&certificates=DIR]`.
+
+    With certificates this process speaks two-way TLS from now on. Raises Refused for a URL without port or token file.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.port is None or "token_file" not in options:
+        msg = f"{url} lacks a port or a token: write pyro://host:port?token_file=FILE"
+        raise Refused(msg, rule="pyro-url", field="instrument", value=url, remedy="name port and token file")
+    try:
+        token = Path(options["token_file"]).read_text(encoding="ascii").strip()
+    except OSError as error:
+        msg = f"{options['token_file']} can't be read: {error.strerror}"
+        raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
+    if "certificates" in options:
+        configure(Path(options["certificates"]))
+    return Place(parts.hostname or LOOPBACK, parts.port, token)
 
 
 def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:

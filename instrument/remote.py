@@ -11,12 +11,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
-from instrument.errors import BadData, ConnectionLost, InstrumentError, NotInControl, Refused, TimedOut
+from instrument.errors import BadData, ConnectionLost, InstrumentError, NotInControl, TimedOut
 from instrument.frame import Frame, FrameRef, sha256_of
 from instrument.ledger import Record, record_from_plain
-from instrument.link import Line, configure
+from instrument.link import Line, place_of
 from instrument.microscope import Microscope, Watch, unwatched
 from instrument.settings import (
     Beam,
@@ -358,16 +357,5 @@ def at_url(url: str, run: str = "") -> RemoteMicroscope:
 
     With certificates this process speaks two-way TLS from now on. Raises Refused for a URL without port or token file.
     """
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if parts.port is None or "token_file" not in options:
-        msg = f"{url} lacks a port or a token: write pyro://host:port?token_file=FILE"
-        raise Refused(msg, rule="pyro-url", field="instrument", value=url, remedy="name port and token file")
-    try:
-        token = Path(options["token_file"]).read_text(encoding="ascii").strip()
-    except OSError as error:
-        msg = f"{options['token_file']} can't be read: {error.strerror}"
-        raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
-    if "certificates" in options:
-        configure(Path(options["certificates"]))
-    return RemoteMicroscope(parts.hostname or "127.0.0.1", parts.port, token, run)
+    place = place_of(url)
+    return RemoteMicroscope(place.host, place.port, place.token, run)

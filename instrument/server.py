@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from instrument.ledger import Ledger
 from instrument.microscope import Microscope
 from instrument.settings import Envelope
 from instrument.spool import Spool
+from instrument.tokens import token, token_file
 from instrument.wire import command_from_plain, fires
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
 LOCK_S = 120.0
 MOST_WAIT_S = 2.0
 _EVENTS = 1000
-_TOKEN_BYTES = 32
 #: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
 _STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -230,26 +229,6 @@ EXPOSED = (
 )  # fmt: skip
 
 
-def exposed(server: Server) -> Any:
-    """Return the object that Pyro5 publishes: the methods of EXPOSED and nothing else, errors as plain values."""
-    import Pyro5.api
-
-    from instrument.link import answered
-
-    methods: dict[str, Callable[..., Any]] = {}
-    for name in EXPOSED:
-        method = answered(getattr(server, name))
-
-        def forward(self: object, *args: Any, _method: Callable[..., Any] = method) -> Any:
-            del self
-            return _method(*args)
-
-        forward.__name__ = name
-        methods[name] = Pyro5.api.expose(forward)
-    published = type("Published", (), methods)
-    return published()
-
-
 def serve(
     microscope: Microscope, state: Path, *, url: str = "", port: int = 0, lease_s: float = LEASE_S,
     linger_s: float = LINGER_S, stopping: threading.Event | None = None, host: str = "",
@@ -263,14 +242,14 @@ def serve(
 
     link.configure(certificates)
     durable.make_dir(state)
-    tokens = {role: _token(state, role) for role in ("operate", "observe")}
+    tokens = {role: token(state, role) for role in ("operate", "observe")}
     server = Server(microscope, state, lease_s=lease_s)
     daemon: Any = link.TokenDaemon(tokens, port, host or link.LOOPBACK)
-    daemon.register(exposed(server), link.OBJECT)
+    daemon.register(link.published(server, EXPOSED), link.OBJECT)
     stop = stopping or threading.Event()
     where = {
         "host": host or link.LOOPBACK, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
-        "lease_s": lease_s, "tokens": {role: str(_token_file(state, role).name) for role in tokens},
+        "lease_s": lease_s, "tokens": {role: token_file(state, role).name for role in tokens},
     }  # fmt: skip
     durable.atomic_write_json(state / "server.json", where)
 
@@ -338,6 +317,8 @@ def is_alive(place: Path) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a server in this process, with a watchdog above it; returns the exit code."""
+    from instrument import link
+
     parser = argparse.ArgumentParser(prog="python -m instrument.server", description="hold an instrument for runs")
     parser.add_argument("url", help="the instrument, such as simulator:3")
     parser.add_argument("--state", type=Path, required=True, help="folder for ledger, tokens, spool, saved state")
@@ -352,9 +333,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     durable.make_dir(options.state)
-    if options.certificates is None and not _loopback(options.host):
-        msg = f"--host {options.host} is reached from other computers: that needs --certificates, or use ssh -L"
-        return _failed(options.state, Refused(msg, rule="loopback-or-tls", field="--host", value=options.host))
+    try:
+        link.check_host(options.host, options.certificates)
+    except Refused as error:
+        return _failed(options.state, error)
     if not options.watched:
         from instrument.watchdog import watch
 
@@ -408,10 +390,6 @@ def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:
     return 0
 
 
-def _loopback(host: str) -> bool:
-    return host in ("", "localhost") or host.startswith("127.") or host == "::1"
-
-
 def _failed(state: Path, error: InstrumentError) -> int:
     """Leave the error that kept the server from starting for whoever waits for it."""
     durable.atomic_write_json(state / "server-error.json", error.to_plain())
@@ -424,25 +402,6 @@ def _bytes_of(place: Path) -> bytes:
         return place.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _token_file(state: Path, role: str) -> Path:
-    return state / f"token-{role}"
-
-
-def _token(state: Path, role: str) -> str:
-    """Return the token of a role; made once, readable by this user alone, and again where a power cut has torn it."""
-    path = _token_file(state, role)
-    try:
-        kept = path.read_text(encoding="ascii")
-    except (FileNotFoundError, UnicodeDecodeError):
-        kept = ""
-    if len(kept) == 2 * _TOKEN_BYTES:
-        return kept
-    path.unlink(missing_ok=True)
-    made = secrets.token_hex(_TOKEN_BYTES)
-    durable.write_secret(path, made.encode("ascii"))
-    return made
 
 
 def detached() -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,8 +220,33 @@ def report(
     return DONE
 
 
-def follow(
+def share(
     directory: RunDir,
+    host: Annotated[str, typer.Option(help="Address to listen on; elsewhere than the loopback with TLS only.")] = "",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    certificates: Annotated[Path | None, typer.Option(help="Folder of certificates: two-way TLS.")] = None,
+) -> int:
+    """Lend a run's slices to a workstation that labels them over the network (the run: --model elsewhere)."""
+    from instrument.link import check_host
+    from workflows.launch import runs
+    from workflows.recipe import load
+    from workflows.sharing import Share, serve
+
+    folder = _folder(directory)
+    check_host(host, certificates)
+    shared = Share(folder.root, load(folder.recipe).fillable, lambda: runs(folder))
+
+    def told(where: dict[str, Any]) -> None:
+        say(f"copy {where['token_file']} to the workstation, then there:")
+        more = "" if certificates is None else "&certificates=DIR"
+        say(f'  kintsugi follow "pyro://{where["host"]}:{where["port"]}?token_file=FILE{more}"')
+
+    serve(shared, folder.root / "share", port=port, host=host, certificates=certificates, told=told)
+    return DONE
+
+
+def follow(
+    directory: Annotated[str, typer.Argument(metavar="DIR|URL", help="A run's folder, or what `share` told.")],
     model: Annotated[
         Path | None, typer.Option("--model", help="Folder of a model; the package's own if not given.")
     ] = None,
@@ -227,44 +255,68 @@ def follow(
     once: Annotated[bool, typer.Option("--once", help="Label what is there, and end.")] = False,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between looks into the folder.")] = 0.5,
 ) -> int:
-    """Label a run's slices from another machine that shares its folder (the run: --model elsewhere)."""
+    """Label a run's slices from another machine: on its shared folder or over the network (the run: elsewhere)."""
     import threading
 
     import torch
 
     from analysis.core import SegmentationCore
     from analysis.memory import keep_freed_memory
-    from analysis.watch import work
-    from workflows.launch import runs
-    from workflows.recipe import load
-    from workflows.store import RunFolder
+    from instrument.errors import BadData, ConnectionLost
 
-    folder = RunFolder.open(directory)
-    run, fillable_m = folder.root, load(folder.recipe).fillable
     torch.set_num_threads(threads)
     keep_freed_memory()
     try:
         core = SegmentationCore(model, device)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise Wrong(str(error).splitlines()[0]) from error
-    say(f"{core.model_id} on {device} follows {run}; Ctrl+C ends it, the run goes on")
     pause, bad, failed, done = threading.Event(), 0, set[str](), False
-    while not done:
-        try:
-            ordering = runs(folder) and not once
-            for told in work(core, run, failed, fillable_m=fillable_m, ordering=ordering):
-                if told["error"]:
-                    bad += 1
-                    complain(f"{told['name']}: {told['error']}")
-                else:
-                    say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
-        except OSError as error:  # the share is away for a moment
-            complain(str(error))
-        done = once or pause.wait(poll)
+    with _followed(directory, once=once) as work:
+        say(f"{core.model_id} on {device} follows {directory}; Ctrl+C ends it, the run goes on")
+        while not done:
+            try:
+                for told in work(core, failed):
+                    if told["error"]:
+                        bad += 1
+                        complain(f"{told['name']}: {told['error']}")
+                    else:
+                        say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
+            except (OSError, ConnectionLost, BadData) as error:  # the other side is away for a moment
+                bad += once
+                complain(str(error))
+            done = once or pause.wait(poll)
     return FAILED if bad else DONE
 
 
-COMMANDS = (segment, train, annotate, follow, measure, report)
+@contextmanager
+def _followed(where: str, *, once: bool) -> Iterator[Callable[[Any, set[str]], Iterator[dict[str, Any]]]]:
+    """Give what labels all that waits in a run, told by its folder or by what `share` told."""
+    if where.startswith("pyro:"):
+        from instrument.link import place_of
+        from workflows.mirror import Mirror
+
+        with tempfile.TemporaryDirectory(prefix="kintsugi-") as copies:
+            mirror = Mirror(place_of(where), Path(copies))
+            try:
+                yield mirror.work
+            finally:
+                mirror.close()
+        return
+    from analysis.watch import work
+    from workflows.launch import runs
+    from workflows.recipe import load
+
+    folder = _folder(Path(where))
+    fillable_m = load(folder.recipe).fillable
+
+    def labelled(core: Any, failed: set[str]) -> Iterator[dict[str, Any]]:
+        ordering = runs(folder) and not once
+        return work(core, folder.root, failed, fillable_m=fillable_m, ordering=ordering)
+
+    yield labelled
+
+
+COMMANDS = (segment, train, annotate, share, follow, measure, report)
 
 
 def _folder(directory: Path) -> RunFolder:

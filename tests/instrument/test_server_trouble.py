@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from instrument import durable, server
+from instrument import durable
 from instrument.errors import DeviceFault, NoRoom, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
+from instrument.tokens import token
 from instrument.wire import Acquire, WritePattern
 from tests.instrument.fake_microscope import FakeMicroscope, job, scan
 from tests.instrument.serving import serving, until
@@ -152,7 +153,7 @@ def test_a_run_has_a_name(remote: RemoteMicroscope, run: object) -> None:
 def test_a_token_that_a_power_cut_has_torn_is_made_again(tmp_path: Path, torn: bytes) -> None:
     """An empty token would let everybody in."""
     (tmp_path / "token-operate").write_bytes(torn)
-    made = server._token(tmp_path, "operate")
+    made = token(tmp_path, "operate")
     assert len(made) == 64
     assert (tmp_path / "token-operate").stat().st_mode & 0o077 == 0
-    assert server._token(tmp_path, "operate") == made
+    assert token(tmp_path, "operate") == made
