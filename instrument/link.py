@@ -68,7 +68,7 @@ def _speak_tls(folder: Path) -> None:
 
 def check_host(host: str, certificates: Path | None) -> None:
     """Refuse an address that other computers reach unless TLS is spoken there."""
-    if certificates is None and not (host in ("", "localhost", "::1") or host.startswith("127.")):
+    if certificates is None and not (host in ("", "localhost") or host.startswith("127.")):
         msg = f"--host {host} is reached from other computers: that needs --certificates, or use ssh -L"
         raise Refused(msg, rule="loopback-or-tls", field="--host", value=host)
 
@@ -153,6 +153,11 @@ class Line:
         self._proxy._pyroRelease()  # noqa: SLF001
 
 
+def caller() -> int:
+    """Return a number of the connection over which the call in hand comes, its own as long as it stands."""
+    return id(Pyro5.api.current_context.client)
+
+
 def published(thing: object, names: Iterable[str]) -> Any:
     """Return the object that Pyro5 publishes: these methods and nothing else, errors as plain values."""
     methods: dict[str, Callable[..., Any]] = {}
@@ -184,7 +189,11 @@ def place_of(url: str) -> Place:
     """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
-    if parts.port is None or "token_file" not in options:
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if port is None or "token_file" not in options:
         msg = f"{url} lacks a port or a token: write pyro://host:port?token_file=FILE"
         raise Refused(msg, rule="pyro-url", field="instrument", value=url, remedy="name port and token file")
     try:
@@ -194,7 +203,7 @@ def place_of(url: str) -> Place:
         raise Refused(msg, rule="pyro-url", field="token_file", value=options["token_file"]) from error
     if "certificates" in options:
         configure(Path(options["certificates"]))
-    return Place(parts.hostname or LOOPBACK, parts.port, token)
+    return Place(parts.hostname or LOOPBACK, port, token)
 
 
 def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:

@@ -64,7 +64,7 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
 
 
 def _growth(recipe: Recipe, journal: Journal) -> float:
-    """Return how fast films grew over the model: in this run, or in the one whose block it adopts."""
+    """Return how fast films grew over the model: in this run, or in the one whose block it adopts; 1: nobody knows."""
     act = journal.find("block/growth")
     if act is not None and act.has_outcome and act.result["growth"] is not None:
         return float(act.result["growth"])

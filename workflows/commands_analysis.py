@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -262,7 +263,7 @@ def follow(
 
     from analysis.core import SegmentationCore
     from analysis.memory import keep_freed_memory
-    from instrument.errors import BadData, ConnectionLost
+    from instrument.errors import InstrumentError, NotInControl
 
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -281,7 +282,9 @@ def follow(
                         complain(f"{told['name']}: {told['error']}")
                     else:
                         say(f"{told['name']}  {told['numbers']['seconds']:.2f} s")
-            except (OSError, ConnectionLost, BadData) as error:  # the other side is away for a moment
+            except NotInControl:
+                raise
+            except (OSError, InstrumentError) as error:  # the other side is away, or its disk full, for a moment
                 bad += once
                 complain(str(error))
             done = once or pause.wait(poll)
@@ -298,7 +301,7 @@ def _followed(where: str, *, once: bool) -> Iterator[Callable[[Any, set[str]], I
         with tempfile.TemporaryDirectory(prefix="kintsugi-") as copies:
             mirror = Mirror(place_of(where), Path(copies))
             try:
-                yield mirror.work
+                yield partial(mirror.work, every=once)
             finally:
                 mirror.close()
         return

@@ -262,11 +262,11 @@ class Handle:
     ) -> Done:
         """Lay a film (m) under a rectangle, by the model's dose times a factor, or by the growth that was measured.
 
-        The gas is shut when it is done.
+        That is of the ion beam's films; of the electron beam's it tells nothing. The gas is shut when it is done.
         """
         surface = pattern.width_m * pattern.height_m
         density = current / surface
-        growth = self.growth if dose_factor == "auto" else 1.0
+        growth = self.growth if dose_factor == "auto" and beam is Beam.ION else 1.0
         if beam is Beam.ION and film_yield(beam, density, voltage, growth) <= 0:
             msg = f"{key}: a film does not grow at {show(density, 'density', 3)}: enlarge its area or lower the current"
             raise Held(msg, key=key)
@@ -450,18 +450,26 @@ class Handle:
         if what not in self.recipe.confirm:
             return
 
+        args = {"pictures": [ref.sha256 for ref in pictures]}
+        if self.description.virtual:
+            nobody = {"answer": "yes", "by": "nobody: the microscope is virtual"}
+            self.acts.value(f"confirm/{what}", "answer", args, lambda: nobody)
+            return
+        shown = ", ".join(ref.name for ref in pictures)
+        self.ask(what, args, f"{what} is to be confirmed: look at {shown}, then `kintsugi answer DIR yes` and resume")
+
+    def ask(self, what: str, args: Any, told: str) -> None:
+        """Wait for a person's yes to a question about `args`, whoever else may be there; Held until it comes."""
+
         def compute() -> dict[str, Any]:
-            if self.description.virtual:
-                return {"answer": "yes", "by": "nobody: the microscope is virtual"}
             answer = self._answer(what)
             if answer == "yes":
                 return {"answer": "yes", "by": "a person"}
-            shown = ", ".join(ref.name for ref in pictures)
-            told = "the answer was no" if answer == "no" else "nobody has answered yet"
-            msg = f"{what} is to be confirmed and {told}: look at {shown}, then `kintsugi answer DIR yes` and resume"
+            so_far = "the answer was no" if answer == "no" else "nobody has answered yet"
+            msg = f"{told} ({so_far})"
             raise Held(msg, question=what)
 
-        self.acts.value(f"confirm/{what}", "answer", {"pictures": [ref.sha256 for ref in pictures]}, compute)
+        self.acts.value(f"confirm/{what}", "answer", args, compute)
 
     def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
         """Return the beam shift where nothing is registered: what is known of where this current points."""

@@ -34,6 +34,7 @@ def happenings(journal: Journal) -> list[str]:
     ]
     if (grown := _growth(journal)) is not None:
         first.append(grown)
+    first += _risen(journal)
     if (taken_over := adopted(journal)) is not None:
         first.append(_adopted(taken_over))
     return first + told
@@ -54,15 +55,32 @@ def _growth(journal: Journal) -> str | None:
     """Say how fast films grow here, as the cap's height tells, None where nobody looked."""
     act = journal.find("block/growth")
     if act is None or not act.has_outcome:
-        return None
+        earlier = journal.find("adopt/growth")
+        if earlier is None or not earlier.has_outcome or earlier.result["growth"] == 1.0:
+            return None
+        growth = earlier.result["growth"]
+        return f"films were dosed by what the run before found of their growth, {growth:.2f} of the model's"
     found = act.result
-    if found["growth"] is None:
+    if "height_m" not in found:
         return "how high the cap is could not be told: films got the dose of the model"
     high, asked = (show(found[name], "length", 3) for name in ("height_m", "planned_m"))
+    said = f"the cap is {high} high where the model has {asked}"
+    if found["growth"] is None:
+        return f"{said}; a person let films have the model's dose"
     return (
-        f"the cap is {high} high where {asked} were asked for: films grow here at {found['growth']:.2f} of the model, "
-        "and were dosed by that"
+        f"{said}: films were dosed by that. For the next cap on this instrument write `dose_factor: "
+        f"{found['dose_factor']:.2f}` in protect"
     )
+
+
+def _risen(journal: Journal) -> list[str]:
+    """Say where cuts got more dose, as the face stayed behind."""
+    return [
+        f"after slice {int(act.key.split('/')[1])} cuts got {act.result['to'] / act.result['from']:.2f} times the "
+        "dose: the face stayed behind"
+        for act in journal.acts("slice/", kind="measure")
+        if act.key.endswith("/dose") and act.has_outcome
+    ]
 
 
 def _adopted(found: Mapping[str, Any]) -> str:

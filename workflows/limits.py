@@ -158,7 +158,8 @@ def _element_maps(recipe: Recipe, description: Description) -> Iterator[Problem]
     starts = description.maps_by
     for name, wanted in maps:
         if starts is not None and wanted.start in ("laser-api", "command") and wanted.start != starts:
-            remedy = "give the instrument's URL `&elements_start=laser-api` or `&elements_command=...`, or write this"
+            option = "elements_start=laser-api" if wanted.start == "laser-api" else "elements_command=COMMAND"
+            remedy = f"add `&{option}` to the instrument's URL, or write `start: {starts}`"
             yield Problem(f"{name}.start", f"element maps are started by {starts} here", wanted.start, starts, remedy)
 
 

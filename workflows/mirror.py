@@ -17,11 +17,10 @@ from analysis.watch import ORDER, ORDERS, answered, work
 from instrument.errors import BadData
 from instrument.frame import sha256_of
 from instrument.link import Line, Place
-from workflows.sharing import OBJECT, PIECE_BYTES
+from workflows.sharing import MADE, OBJECT, PIECE_BYTES
 
 #: Frames that are kept: the slice, those beside it, and some for what is asked again.
 KEPT = 12
-_FILES = (".tif", "-confidence.tif", "-doubt.tif", ".json")  # the numbers last: who sees them sees the rest
 
 
 class Mirror:
@@ -39,46 +38,54 @@ class Mirror:
         self._orders = self._run / "labels" / ORDERS
         self._orders.mkdir(parents=True, exist_ok=True)
 
-    def work(self, core: SegmentationCore, failed: set[str]) -> Iterator[dict[str, Any]]:
-        """Answer what waits over there, one at a time; yield each answer once it is there."""
-        waiting = self._line.call("waiting")
-        for file, text in waiting["orders"]:
-            for told in self._answered(core, Path(file).name, text):
+    def work(self, core: SegmentationCore, failed: set[str], *, every: bool = False) -> Iterator[dict[str, Any]]:
+        """Answer what waits over there, one at a time, orders first; yield each answer once it is there.
+
+        `failed` are names of slices that can't be labelled, not tried again; those that turn out so are added. `every`
+        slice that nobody ordered is labelled, of a run that goes on too.
+        """
+        while True:
+            waiting = self._line.call("waiting", every)
+            left = [name for name in waiting["pending"] if name not in failed]
+            if waiting["orders"]:
+                file, order = next(iter(waiting["orders"].items()))
+                told = self._answered(core, Path(file).name, order)
                 self._send(f"labels/{ORDERS}/{answered(Path(file)).name}", json.dumps(told).encode("utf-8"))
-                yield told
-        for name in waiting["pending"]:
-            if name in failed:
-                continue
-            order = {"name": name, "path": f"slices/{name}.ome.tif", "fillable_m": waiting["fillable_m"]}
-            for told in self._answered(core, f"{name}{ORDER}", json.dumps(order)):
+            elif left:
+                name = left[0]
+                order = {"name": name, "path": f"slices/{name}.ome.tif", "fillable_m": waiting["fillable_m"]}
+                told = self._answered(core, f"{name}{ORDER}", order)
                 if told["error"]:
                     failed.add(name)
-                yield told
+            else:
+                return
+            yield told
 
     def close(self) -> None:
         """Close the connection."""
         self._line.close()
 
-    def _answered(self, core: SegmentationCore, file: str, text: str) -> Iterator[dict[str, Any]]:
-        """Do one order here and send its labels; yield its answer."""
-        order = json.loads(text)
-        for key in ("path", "before", "after"):
-            if order.get(key):
-                self._fetch(str(order[key]))
+    def _answered(self, core: SegmentationCore, file: str, order: dict[str, Any]) -> dict[str, Any]:
+        """Do one order here and send its labels; return its answer, with its error where either side can't."""
         mine = self._orders / file
-        mine.write_text(text, encoding="utf-8")
         try:
-            for told in work(core, self._run, set(), fillable_m=FILLABLE_M, ordering=True):
-                if told["labels"]:
-                    made = Path(told["labels"])
-                    for ending in _FILES:
-                        part = made.with_name(f"{told['name']}{ending}")
-                        self._send(part.relative_to(self._run).as_posix(), part.read_bytes())
-                        part.unlink()
-                yield told
+            for key in ("path", "before", "after"):
+                if order.get(key):
+                    self._fetch(str(order[key]))
+            mine.write_text(json.dumps(order), encoding="utf-8")
+            (told,) = work(core, self._run, set(), fillable_m=FILLABLE_M, ordering=True)
+            if told["labels"]:
+                made = Path(told["labels"])
+                for ending in MADE:
+                    part = made.with_name(f"{told['name']}{ending}")
+                    self._send(part.relative_to(self._run).as_posix(), part.read_bytes())
+                    part.unlink()
+        except BadData as error:
+            return {"name": order["name"], "labels": None, "numbers": None, "error": error.message}
         finally:
             mine.unlink(missing_ok=True)
             answered(mine).unlink(missing_ok=True)
+        return told
 
     def _fetch(self, name: str) -> None:
         """Have a frame here, whole; what isn't there is left to the answer to tell."""

@@ -41,6 +41,8 @@ _PRESET_WITHIN = 0.01
 #: How much of the cap's front the trim takes away with the ragged edge (night.md, note below its recipe).
 CAP_TRIMMED_M = 5e-6
 
+#: A cut's usual dose times this is hardly more than its volume needs.
+LEAST_CUT = 0.75
 #: Pores narrower than this could be filled, unless a recipe says otherwise (m).
 FILLABLE_M = 1.2e-6
 
@@ -307,7 +309,8 @@ class Cut(Settings):
     """One cut: its thickness (m), current (A) and voltage (V); cuts alternate between +rocking and -rocking (rad).
 
     `warm_up` cuts after the block and after a pause are not counted as slices; a clean's last cuts serve as its
-    warm-up. `dose_factor`: its dose over the usual one; auto: more where the face is seen to stay behind.
+    warm-up. `dose_factor`: its dose over the usual one, which is half more than its volume needs; auto: more where the
+    face is seen to stay behind.
     """
 
     thickness: Thickness
@@ -316,6 +319,16 @@ class Cut(Settings):
     voltage: Voltage = 30e3
     rocking: Annotated[float, Of("angle", low=0.0, high=0.18)] = 0.0
     warm_up: int = Field(default=0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.dose_factor != "auto" and self.dose_factor < LEAST_CUT:
+            msg = (
+                f"dose_factor ({self.dose_factor:g}) gives cuts hardly what their volume needs, so that the face would "
+                f"stay behind: write {LEAST_CUT:g} or more, or auto"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class Image(Settings):

@@ -119,7 +119,7 @@ class Reckoner:
             self.look(Beam.ELECTRON)
             self.film(
                 fill.beam, fill.gas, fill.voltage, current, (x1 - x0, y1 - y0), fill.thickness, "face",
-                dose_times(fill.dose_factor),
+                dose_times(fill.dose_factor), measured=fill.dose_factor == "auto",
             )  # fmt: skip
         clean, cut = fill.clean, slicing.cut
         with self.microscope.activity("cleaning"):
@@ -248,21 +248,22 @@ class Reckoner:
 
     def film(
         self, beam: Beam, gases: dict[str, float], voltage: float, current: float, size: tuple[float, float],
-        thickness: float, area: str, times: float,
+        thickness: float, area: str, times: float, *, measured: bool = False,
     ) -> None:  # fmt: skip
-        """Needle in, gas open, film, gas shut, needle out."""
+        """Needle in, gas open, film, gas shut, needle out; dosed by what an adopted run `measured` of growth, if so."""
         self.microscope.set_beam(beam, BeamSettings(voltage_v=voltage, current_a=current))
         self.microscope.insert(Device.NEEDLE)
         main = next(iter(gases))
         for gas in gases:
             self.microscope.set_gas(gas, GasSetting(heater_on=True, duty=gases[gas]))
         self.microscope.set_gas(main, GasSetting(valve_open=True))
-        surface = size[0] * size[1]
+        surface, made = size[0] * size[1], self.recipe.made
+        growth = made.growth if made is not None and beam is Beam.ION and measured else 1.0
         box = Rectangle(x_m=0.0, y_m=0.0, width_m=size[0], height_m=size[1], depth_m=thickness)
         self.microscope.pattern(
             PatternJob(
                 beam=beam, patterns=(box,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
-                dose_c=times * film_dose(surface, thickness, beam, current / surface, voltage), gases=gases,
+                dose_c=times * film_dose(surface, thickness, beam, current / surface, voltage, growth), gases=gases,
             )
         )  # fmt: skip
         self.microscope.set_gas(main, GasSetting(valve_open=False))

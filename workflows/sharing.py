@@ -2,12 +2,13 @@
 
 `kintsugi share RUN` is a process of its own, so that nothing of it reaches the microscope: it lends the orders that the
 run writes into labels/orders/ (analysis.elsewhere) and the frames that they name, and takes labels and answers back.
-Nothing else of the run can be read or written through it.
+Nothing but what waits to be labelled can be read or written through it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import threading
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.watch import ANSWER, ORDERS, orders, pending
+from analysis.watch import ORDERS, answered, orders, pending
 from instrument import durable, link
-from instrument.errors import BadData, NotInControl
+from instrument.errors import BadData
 from instrument.frame import sha256_of
 from instrument.tokens import token, token_file
 from workflows.store import FRAME_FOLDERS
@@ -25,12 +26,14 @@ from workflows.store import FRAME_FOLDERS
 OBJECT = "kintsugi.run"
 #: What one call carries at most, bytes.
 PIECE_BYTES = 1 << 20
-#: No label file is larger than this, bytes: 6144 x 4096 pixels, uncompressed.
-MOST_BYTES = 64 << 20
+#: No label file is larger than this, bytes: more than 8192 x 8192 pixels, uncompressed.
+MOST_BYTES = 80 << 20
+#: What is made of a slice: the numbers last, as who sees them sees the rest.
+MADE = (".tif", "-confidence.tif", "-doubt.tif", ".json")
 
-_PLAIN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-_FRAME = re.compile(rf"(?:{'|'.join(FRAME_FOLDERS)})/{_PLAIN}\.ome\.tif")
-_MADE = re.compile(rf"labels/(?:(?:final/)?{_PLAIN}\.(?:tif|json)|{ORDERS}/{_PLAIN}{re.escape(ANSWER)})")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FRAME = re.compile(rf"(?:{'|'.join(FRAME_FOLDERS)})/{_PLAIN.pattern}\.ome\.tif")
+_PART = ".part"
 
 EXPOSED = ("waiting", "sha256", "chunk", "put", "keep")
 
@@ -51,16 +54,13 @@ class Share:
         self._going_on = going_on
         self._lock = threading.Lock()
 
-    def waiting(self) -> dict[str, Any]:
-        """Return the orders that have no answer, oldest first, as [file name, text], and slices that nobody ordered."""
-        found = []
-        for path in orders(self._root):
-            try:
-                found.append([path.name, path.read_text(encoding="utf-8")])
-            except FileNotFoundError:
-                continue  # taken back in this very moment
-        names = [] if self._going_on() else pending(self._root)
-        return {"orders": found, "pending": names, "fillable_m": self._fillable_m}
+    def waiting(self, every: bool) -> dict[str, Any]:
+        """Return the orders that have no answer, oldest first, by file name, and names of slices that nobody ordered.
+
+        A run that goes on orders its slices itself, so that those are named only when asked for `every` one.
+        """
+        names = pending(self._root) if every or not self._going_on() else []
+        return {"orders": self._orders(), "pending": names, "fillable_m": self._fillable_m}
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a frame; BadData where it isn't here."""
@@ -83,8 +83,11 @@ class Share:
         part = self._part(name)
         with self._lock:
             held = part.stat().st_size if offset and part.exists() else 0
-            if offset != held or not isinstance(data, bytes) or held + len(data) > MOST_BYTES:
+            if offset != held or not isinstance(data, bytes):
                 msg = f"{name}: {len(data)} bytes at {offset} don't follow the {held} that are here"
+                raise BadData(msg, name=name)
+            if held + len(data) > MOST_BYTES:
+                msg = f"{name} is larger than {MOST_BYTES >> 20} MiB"
                 raise BadData(msg, name=name)
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("ab" if offset else "wb") as file:
@@ -101,22 +104,44 @@ class Share:
                 raise BadData(msg, name=name, expected=sha256, found=found)
             durable.commit(part, self._root / name)
 
+    def tidy(self) -> None:
+        """Delete what a workstation that died has left half sent."""
+        for part in (self._root / "labels").rglob(f".*{_PART}"):
+            part.unlink(missing_ok=True)
+
+    def _orders(self) -> dict[str, dict[str, Any]]:
+        """Return the orders that wait by file name; one that a power cut has torn waits until it is written again."""
+        found = {}
+        for path in orders(self._root):
+            try:
+                order = json.loads(path.read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                continue  # taken back in this very moment, or no order
+            if isinstance(order, dict) and _PLAIN.fullmatch(str(order.get("name", ""))):
+                found[path.name] = order
+        return found
+
     def _frame(self, name: str) -> Path:
-        if not isinstance(name, str) or not _FRAME.fullmatch(name):
-            msg = f"{name!r} is not the name of a frame"
+        """Return where a frame lies that waits to be labelled, or helps one to be."""
+        lent = {order.get(key) for order in self._orders().values() for key in ("path", "before", "after")}
+        lent |= {f"slices/{one}.ome.tif" for one in pending(self._root)}
+        if name not in lent or not _FRAME.fullmatch(name):
+            msg = f"{name!r} is no frame that waits to be labelled"
             raise BadData(msg, name=str(name))
         return self._root / name
 
     def _part(self, name: str) -> Path:
-        """Return where a file lies until it is whole."""
-        if not link.may_operate():
-            msg = "this token may look, not write labels"
-            raise NotInControl(msg)
-        if not isinstance(name, str) or not _MADE.fullmatch(name):
-            msg = f"{name!r} is neither a label file nor an answer"
+        """Return where a file that is asked for lies until it is whole."""
+        taken = {f"labels/{one}{ending}" for one in pending(self._root) for ending in MADE}
+        for file, order in self._orders().items():
+            folder = "labels/final" if order.get("final") else "labels"
+            taken |= {f"{folder}/{order['name']}{ending}" for ending in MADE}
+            taken.add(f"labels/{ORDERS}/{answered(Path(file)).name}")
+        if name not in taken:
+            msg = f"{name!r} is no label file or answer that is waited for"
             raise BadData(msg, name=str(name))
         path = self._root / name
-        return path.with_name(f".{path.name}.part")
+        return path.with_name(f".{path.name}.{link.caller()}{_PART}")
 
 
 def serve(
@@ -129,6 +154,7 @@ def serve(
     """
     link.configure(certificates)
     durable.make_dir(folder)
+    share.tidy()
     daemon: Any = link.TokenDaemon({"operate": token(folder, "operate")}, port, host or link.LOOPBACK)
     daemon.register(link.published(share, EXPOSED), OBJECT)
     where = {
@@ -143,6 +169,7 @@ def serve(
     finally:
         place.unlink(missing_ok=True)
         daemon.close()
+        share.tidy()
 
 
 def _gone(name: str) -> BadData:

@@ -125,7 +125,24 @@ def test_films_are_dosed_by_what_the_cap_s_height_says_of_their_growth(resumed: 
         area = job.patterns[0].width_m * job.patterns[0].height_m
         grown = film_yield(job.beam, job.current_a / area, job.voltage_v, times)
         assert job.dose_c * grown / area == pytest.approx(thickness, rel=1e-6)
-    assert any(f"grow here at {growth:.2f} of the model" in one for one in resumed.read_summary()["happenings"])
+    assert any("films were dosed by that" in one for one in resumed.read_summary()["happenings"])
+
+
+@pytest.mark.slow
+def test_films_that_grow_slowly_are_found_out_and_given_more(tmp_path: Path) -> None:
+    seed = 5
+    assert true_rates(seed).film_factor < 0.85
+    recipe = tmp_path / "slow.yaml"
+    recipe.write_text(SMALL.read_text().replace("simulator:11", f"simulator:{seed}"))
+    ended = kintsugi("run", recipe, "--until", "block", "--model", "none", "--out", tmp_path / "RUN")
+    assert ended.returncode == 0, ended.stderr
+    folder = RunFolder.open(tmp_path / "RUN")
+    end_server(folder)
+    with Journal(folder.journal, read_only=True) as journal:
+        found = journal.find("block/growth")
+    assert found is not None
+    assert found.result["growth"] == pytest.approx(true_rates(seed).film_factor, abs=0.05)
+    assert found.result["dose_factor"] > 1.2
 
 
 def test_labels_agree_with_the_truth(resumed: RunFolder) -> None:

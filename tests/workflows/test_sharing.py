@@ -213,6 +213,39 @@ def test_what_arrives_damaged_is_not_kept(run: Path) -> None:
         line.close()
 
 
+def test_what_is_labelled_is_neither_lent_nor_taken_again(core: SegmentationCore, run: Path, tmp_path: Path) -> None:
+    with shared(run) as place:
+        found = Mirror(place, tmp_path / "mirror")
+        list(found.work(core, set()))
+        found.close()
+        line = Line(place.host, place.port, place.token, name=OBJECT)
+        with pytest.raises(BadData, match="waits to be labelled"):
+            line.call("chunk", "slices/s0001.ome.tif", 0)
+        with pytest.raises(BadData, match="waited for"):
+            line.call("put", "labels/s0001.tif", 0, b"others")
+        line.close()
+
+
+def test_an_order_comes_before_slices_that_nobody_ordered(core: SegmentationCore, run: Path, mirror: Mirror) -> None:
+    answers = mirror.work(core, set())
+    assert next(answers)["name"] == "s0001"
+    (run / "labels" / ORDERS).mkdir()
+    save(run / "slices" / "s0003.ome.tif", seed=3)
+    (run / "labels" / ORDERS / "torn.order.json").write_bytes(b'{"name": "s0\xff')
+    order = {"name": "s0003", "path": "slices/s0003.ome.tif", "fillable_m": 1.2e-6}
+    (run / "labels" / ORDERS / "s0003.order.json").write_text(json.dumps(order))
+    assert [told["name"] for told in answers] == ["s0003", "s0002"]
+
+
+def test_what_was_half_sent_goes_with_the_share(run: Path) -> None:
+    with shared(run) as place:
+        line = Line(place.host, place.port, place.token, name=OBJECT)
+        line.call("put", "labels/s0001.tif", 0, b"abc")
+        line.close()
+        assert len(list((run / "labels").glob(".*.part"))) == 1
+    assert not list((run / "labels").glob(".*.part"))
+
+
 def test_nobody_without_the_token_is_let_in(core: SegmentationCore, run: Path, tmp_path: Path) -> None:
     with shared(run) as place:
         stranger = Mirror(Place(place.host, place.port, "0" * 64), tmp_path / "mirror")

@@ -30,7 +30,8 @@ def run(handle: Handle, settings: Adopt) -> None:
         "adopt/zero", "measure", known, lambda: 0.0 if made is None else made.ruler_zero
     )
     if made is not None:
-        handle.growth = made.growth
+        grown = handle.value("adopt/growth", "measure", {"run": settings.run}, lambda: {"growth": made.growth})
+        handle.growth = grown["growth"]
     names = [one.name for one in made.detectors] if made is not None else []
     if made is not None and names == list(slicing.image.detectors):
         handle.detectors = made.detectors

@@ -71,6 +71,9 @@ def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None, *, 
     handle.evidence.submit(name, ref, None if refilled else before)
     plane = handle.measure(f"{key}/plane", ref, planes.target)
     handle.planes = planes.seen(plane.z_m if plane.by == "ruler" else None)
+    if handle.planes.dose > planes.dose:
+        risen = {"from": planes.dose, "to": handle.planes.dose}
+        handle.value(f"{key}/dose", "measure", {"plane_m": plane.z_m}, lambda: risen)
     _healthy(handle, key, ref, before, plane, planes.target)
     if settings.eds is not None and settings.eds.due(k):
         handle.tell("element map", slice_k=k)
