@@ -135,7 +135,7 @@ def test_films_that_grow_slowly_are_found_out_and_given_more(tmp_path: Path) -> 
     recipe = tmp_path / "slow.yaml"
     recipe.write_text(SMALL.read_text().replace("simulator:11", f"simulator:{seed}"))
     ended = kintsugi("run", recipe, "--until", "block", "--model", "none", "--out", tmp_path / "RUN")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 3, ended.stderr  # stopped as asked
     folder = RunFolder.open(tmp_path / "RUN")
     end_server(folder)
     with Journal(folder.journal, read_only=True) as journal:
@@ -143,6 +143,21 @@ def test_films_that_grow_slowly_are_found_out_and_given_more(tmp_path: Path) -> 
     assert found is not None
     assert found.result["growth"] == pytest.approx(true_rates(seed).film_factor, abs=0.05)
     assert found.result["dose_factor"] > 1.2
+
+
+@pytest.mark.slow
+def test_a_cap_that_can_not_be_believed_is_a_person_s_to_judge(tmp_path: Path) -> None:
+    recipe, out = tmp_path / "poor.yaml", tmp_path / "RUN"
+    recipe.write_text(SMALL.read_text().replace("simulator:11?", "simulator:7?rates=50%&"))
+    held = kintsugi("run", recipe, "--model", "none", "--out", out)
+    assert held.returncode == 5
+    assert "the cap is 1 um high and the model has 2.5 um" in held.stderr
+    assert kintsugi("answer", out, "yes").returncode == 0
+    resumed = kintsugi("resume", out, "--model", "none")
+    folder = RunFolder.open(out)
+    end_server(folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert any("a person let films have the model's dose" in one for one in folder.read_summary()["happenings"])
 
 
 def test_labels_agree_with_the_truth(resumed: RunFolder) -> None:
