@@ -7,7 +7,7 @@ it is an act: nothing here is worth keeping, and at replay the instrument may st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from instrument.errors import DeviceFault, NotReached
@@ -89,6 +89,7 @@ class Aligner:
     note : keeps an event in the journal
     budget_m : how much of the mark all looks together may take (m)
     stood : where a session before this one sent the stage, None when nothing is known
+    focused : what a session before this one noted of its focus, newest last
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Aligner:
         budget_m: float = 0.3e-6,
         *,
         stood: Stood | None = None,
+        focused: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self._instrument = instrument
         self._description = description
@@ -108,7 +110,10 @@ class Aligner:
         self._registered: tuple[object, ...] | None = None
         self._on_face: tuple[object, ...] | None = None
         self._settled: tuple[object, ...] | None = None
-        self._focus: dict[tuple[object, ...], tuple[float, float]] = {}
+        self._focus: dict[tuple[object, ...], tuple[float, float]] = {
+            (one["pose"], one["voltage_v"], one["current_a"]): (one["working_distance_m"], one["plane_m"])
+            for one in focused
+        }
         self.layout: Layout | None = None
         self.marks: Sequence[Mark] = ()
         self._base_pa = 0.0
@@ -338,9 +343,10 @@ class Aligner:
                 msg = "the automatic focus found nothing; focus by hand, then `kintsugi resume`"
                 raise NotReached(msg, pose=setup.pose)
             self._focus[key] = (found.working_distance_m, plane)
-            self._note(
-                "focused", {"pose": setup.pose, "working_distance_m": found.working_distance_m, "score": found.score}
-            )
+            self._note("focused", {
+                "pose": setup.pose, "voltage_v": settings.voltage_v, "current_a": settings.current_a,
+                "working_distance_m": found.working_distance_m, "plane_m": plane, "score": found.score,
+            })  # fmt: skip
             return
         distance, at = self._focus[key]
         wanted = distance + view.slice_shift(1.0)[1] * (plane - at)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -59,6 +59,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
 #: A request is honoured at its own boundary and at every larger one.
 _RANK = {"now": 0, "cut": 0, "slice": 1, "fill": 2}
 _WATCH_S = 0.5
+#: A focus is good for so long after a session's last act, s: then its run would have had it still.
+FOCUS_KEPT_S = 3600.0
 
 Told = Callable[[Telling, str | None], None]
 
@@ -235,7 +237,9 @@ class Run:
     def _handle(self) -> Handle:
         layout = layout_for(self.recipe, self._site)
         budget = (self.recipe.fiducial or Fiducial()).budget
-        aligner = Aligner(self.instrument, self.description, self.journal.note, budget, stood=self._stood())
+        aligner = Aligner(
+            self.instrument, self.description, self.journal.note, budget, stood=self._stood(), focused=self._focused()
+        )
         aligner.worn_m = worn(self.recipe, self.journal)
         earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
         acts = Acts(
@@ -257,6 +261,17 @@ class Run:
         if not moves:
             return None
         return Stood(**{name: StagePosition.model_validate(at) for name, at in moves[-1].data.items()})
+
+    def _focused(self) -> list[Mapping[str, Any]]:
+        """Return where the beam was found in focus by a session that ended just now, and nobody has touched it since.
+
+        Focusing anew would give other pictures of the same plane, and so another reading of the ruler.
+        """
+        ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
+        if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
+            return []
+        since = max((event.seq for event in self.journal.events() if event.kind in ("mended", "taken back")), default=0)
+        return [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
 
     def _load(self, ref: FrameRef) -> Frame:
         path = self.folder.root / ref.name

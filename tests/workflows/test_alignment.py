@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,22 @@ def test_the_focus_follows_the_face() -> None:
     aligner.ensure(setup.replace(focus_z_m=6e-6, electron=BeamSettings(voltage_v=5e3, current_a=1.6e-9)))
     assert scope.tunes == 1
     assert scope.now.electron.settings.working_distance_m == pytest.approx(4.001e-3 + 2e-6, abs=1e-9)
+
+
+def test_a_focus_that_was_noted_is_gone_on_with() -> None:
+    scope = Scope()
+    aligner, layout, notes = aligner_on(scope)
+    electron = BeamSettings(voltage_v=5e3, current_a=1.6e-9, working_distance_m=4e-3)
+    setup = Setup(pose="face-on", stage=layout.stage(layout.pose(PoseName.FACE_ON)), focus_z_m=4e-6, electron=electron)
+    aligner.ensure(setup)
+    made: Any = scope
+    noted = [json.loads(json.dumps(data)) for kind, data in notes if kind == "focused"]
+    again = Aligner(made, hydra(), lambda _kind, _data: None, focused=noted)
+    again.layout = layout
+    again.ensure(setup.replace(electron=electron.replace(working_distance_m=None)))
+    assert scope.tunes == 1
+    again.ensure(setup.replace(pose="mill"))  # of another pose nothing was noted
+    assert scope.tunes == 2
 
 
 def test_a_wrong_current_holds() -> None:
