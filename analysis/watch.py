@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,22 @@ def pending(run: Path) -> list[str]:
     return [name for name in names if name not in ordered and not (labels / f"{name}.json").exists()]
 
 
+def order_for(name: str, fillable_m: float) -> dict[str, Any]:
+    """Return the order for a slice that nobody ordered; a pore narrower than `fillable_m` (m) counts as fillable."""
+    return {"name": name, "path": f"slices/{name}{_SLICE}", "fillable_m": fillable_m}
+
+
+def frames_of(order: Mapping[str, Any]) -> dict[str, str]:
+    """Return the frames that an order names, by what they are to it: paths in the run's folder."""
+    return {key: str(order[key]) for key in ("path", "before", "after") if order.get(key)}
+
+
+def done(core: SegmentationCore, run: Path, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Do an order on the frames in a run's folder; return its answer once its labels are there."""
+    here = {key: str(run / name) for key, name in frames_of(order).items()}
+    return answer(core, json.dumps({**order, **here}), run / "labels")
+
+
 def work(
     core: SegmentationCore, run: Path, failed: set[str], *, fillable_m: float, ordering: bool = False
 ) -> Iterator[dict[str, Any]]:
@@ -66,23 +82,20 @@ def work(
     ------
     OSError : the folder is away
     """
-    labels = run / "labels"
-    labels.mkdir(parents=True, exist_ok=True)
+    (run / "labels").mkdir(parents=True, exist_ok=True)
     for path in orders(run):
         try:
             order = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             log.warning("%s can't be read yet", path.name)
             continue
-        here = {key: str(run / order[key]) for key in ("path", "before", "after") if order.get(key)}
-        told = answer(core, json.dumps(order | here), labels)
+        told = done(core, run, order)
         write_whole(answered(path), json.dumps(told).encode("utf-8"))
         yield told
     while names := [] if ordering else [name for name in pending(run) if name not in failed]:
         if orders(run):
             return  # a run that waits comes first
-        path = run / "slices" / f"{names[0]}{_SLICE}"
-        told = answer(core, json.dumps({"name": names[0], "path": str(path), "fillable_m": fillable_m}), labels)
+        told = done(core, run, order_for(names[0], fillable_m))
         if told["error"]:
             failed.add(names[0])
         yield told

@@ -337,6 +337,10 @@ class StageLimits(Model):
     t: tuple[Finite, Finite]
 
 
+#: Who starts an element map beside the instrument, as recipes name it.
+MapStarter = Literal["laser-api", "command", "person"]
+
+
 class Description(Model):
     """What this instrument is and can do; constant during a session.
 
@@ -352,7 +356,7 @@ class Description(Model):
     gases: tuple[str, ...]
     devices: tuple[Device, ...]
     elements: bool
-    maps_by: Literal["laser-api", "command", "person"] | None = None
+    maps_by: MapStarter | None = None
     ion_voltages_v: tuple[float, ...]
     electron_voltages_v: tuple[float, ...]
     ion_currents_a: dict[str, tuple[float, ...]]

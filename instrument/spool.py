@@ -37,9 +37,7 @@ class Spool:
     def read(self, name: str, offset: int) -> bytes:
         """Return a frame's bytes from an offset on, 1 MiB at most, none at its end; BadData where it isn't here."""
         try:
-            with self._path(name).open("rb") as file:
-                file.seek(max(0, offset))
-                return file.read(CHUNK_BYTES)
+            return chunk_of(self._path(name), offset)
         except FileNotFoundError as error:
             msg = f"there is no frame {name!r} in the spool: it was fetched and released, or never taken"
             raise BadData(msg, name=name) from error
@@ -53,6 +51,13 @@ class Spool:
             msg = f"{name!r} is not the name of a frame in the spool"
             raise BadData(msg, name=name)
         return self._folder / name
+
+
+def chunk_of(path: Path, offset: int) -> bytes:
+    """Return a file's bytes from an offset on, as many as one call carries, none at its end."""
+    with path.open("rb") as file:
+        file.seek(max(0, offset))
+        return file.read(CHUNK_BYTES)
 
 
 def _name(action_id: str) -> str:

@@ -27,7 +27,11 @@ class CapHeight:
 
 def cap_grey(window: Float, depth_px: float) -> float:
     """Return the cap's grey: that of what is met first from above, for below it lies the electrode; 0 for nothing."""
-    columns, first = _upper_edge(window)
+    return _grey_under(window, *_upper_edge(window), depth_px)
+
+
+def _grey_under(window: Float, columns: NDArray[np.intp], first: NDArray[np.intp], depth_px: float) -> float:
+    """Return the median grey of some rows under an edge, 0 where there is none."""
     if columns.size == 0:
         return 0.0
     steps = np.arange(_EDGE_ROWS, _EDGE_ROWS + max(2, round(depth_px)))
@@ -50,8 +54,8 @@ def cap_height(image: NDArray[np.generic], pixel_m: float, planned_m: float) -> 
     from scipy import ndimage
 
     window = ndimage.gaussian_filter(image.astype(float), 0.7)
-    grey = cap_grey(window, 0.25 * planned_m / pixel_m)
     columns, first = _upper_edge(window)
+    grey = _grey_under(window, columns, first, 0.25 * planned_m / pixel_m)
     whole = first > 0
     columns, first = columns[whole], first[whole]
     if grey <= 0 or columns.size < _SEEN * image.shape[1]:

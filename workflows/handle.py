@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from instrument.frame import Frame, FrameRef
 from instrument.geometry import Pose, PoseName, View
@@ -35,7 +35,7 @@ from workflows.amendments import Asked
 from workflows.layout import RULER_WIDTH_M, Layout
 from workflows.planes import DOSE_FACTOR, Planes
 from workflows.recipe import ElementMap, Image, Recipe
-from workflows.recipe_fields import dose_times
+from workflows.recipe_fields import DoseFactor, dose_times
 from workflows.ruler import Reading, read_ruler
 from workflows.settling import Settle, Settled, given_again, likeliest
 
@@ -257,7 +257,7 @@ class Handle:
         voltage: float,
         current: float,
         area: str,
-        dose_factor: float | Literal["auto"],
+        dose_factor: DoseFactor,
         on_mark: bool = False,
     ) -> Done:
         """Lay a film (m) under a rectangle, by the model's dose times a factor, or by the growth that was measured.

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Literal
 
 from instrument.process import spot
-from workflows.recipe_fields import dose_times
+from workflows.recipe_fields import DoseFactor, dose_times
 
 #: A cut gets this times the charge that its volume needs: true rates differ by 20 %, and a cut with less than it needs
 #: leaves the face behind without limit (night.md 2).
@@ -42,9 +41,7 @@ class Planes:
     most: float = MOST_DOSE
 
     @classmethod
-    def after(
-        cls, target: float, current_a: float, voltage_v: float, dose_factor: float | Literal["auto"] = "auto"
-    ) -> Planes:
+    def after(cls, target: float, current_a: float, voltage_v: float, dose_factor: DoseFactor = "auto") -> Planes:
         """Return the planes for cuts at a current, from the model of a Gaussian spot at `DOSE_FACTOR`.
 
         `dose_factor` multiplies that, and keeps it; auto: it is raised where the face stays behind.

@@ -100,7 +100,7 @@ Share = Annotated[float, BeforeValidator(_when), Field(gt=0.0, lt=1.0), PlainSer
 Time = Annotated[str, BeforeValidator(_time_of_day)]
 
 
-def dose_times(factor: float | Literal["auto"]) -> float:
+def dose_times(factor: DoseFactor) -> float:
     """Return what a dose is multiplied by as far as a recipe says it: auto is 1."""
     return 1.0 if factor == "auto" else factor
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from instrument.settings import Beam, DetectorSettings, Model
+from instrument.settings import Beam, DetectorSettings, MapStarter, Model
 from instrument.units import ArealMass, Current, CurrentDensity, Extent2, Extent3, MassFraction, Of, Rate, Voltage
 from workflows.recipe_fields import (
     Box,
@@ -390,7 +390,7 @@ class ElementMap(Settings):
     pixel: Thickness = 54e-9
     dwell: Dwell = 100e-6
     frames: int = Field(default=10, ge=1, le=64)
-    start: Literal["laser-api", "command", "person"] | None = None
+    start: MapStarter | None = None
 
 
 class Eds(ElementMap):

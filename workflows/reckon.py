@@ -24,7 +24,7 @@ from workflows.layout import front_cuts
 from workflows.limits import current_of_film, current_of_mark, film_area, ion_currents
 from workflows.planes import DOSE_FACTOR
 from workflows.recipe import Block, ElementMap, Infiltrate, Protect, Recipe, Slice
-from workflows.recipe_fields import dose_times
+from workflows.recipe_fields import DoseFactor, dose_times
 from workflows.recipe_rules import LOOK_PX, MARK_PX
 from workflows.rehearsal import Rehearsal
 
@@ -72,7 +72,7 @@ class Reckoner:
             self.look(Beam.ION)
             self.film(
                 Beam.ION, protect.gas, protect.ion.voltage, current, protect.area, protect.thickness, "cap",
-                dose_times(protect.dose_factor),
+                protect.dose_factor,
             )  # fmt: skip
 
     def block(self, block: Block) -> None:
@@ -101,7 +101,7 @@ class Reckoner:
                 current = current_of_mark(protect.ion, mark.cap, self.microscope.description)
                 self.film(
                     Beam.ION, protect.gas, protect.ion.voltage, current, mark.cap[:2], mark.cap[2], "cap",
-                    dose_times(protect.dose_factor),
+                    protect.dose_factor,
                 )  # fmt: skip
             for _ in ("one", "other"):
                 self.mill(block.voltage, mark.current, mark.size * 1.4, mark.size / 8, mark.depth, "mark", "cap")
@@ -119,7 +119,7 @@ class Reckoner:
             self.look(Beam.ELECTRON)
             self.film(
                 fill.beam, fill.gas, fill.voltage, current, (x1 - x0, y1 - y0), fill.thickness, "face",
-                dose_times(fill.dose_factor), measured=fill.dose_factor == "auto",
+                fill.dose_factor,
             )  # fmt: skip
         clean, cut = fill.clean, slicing.cut
         with self.microscope.activity("cleaning"):
@@ -248,9 +248,9 @@ class Reckoner:
 
     def film(
         self, beam: Beam, gases: dict[str, float], voltage: float, current: float, size: tuple[float, float],
-        thickness: float, area: str, times: float, *, measured: bool = False,
+        thickness: float, area: str, dose_factor: DoseFactor,
     ) -> None:  # fmt: skip
-        """Needle in, gas open, film, gas shut, needle out; dosed by what an adopted run `measured` of growth, if so."""
+        """Needle in, gas open, film, gas shut, needle out; auto: by the growth that an adopted run found."""
         self.microscope.set_beam(beam, BeamSettings(voltage_v=voltage, current_a=current))
         self.microscope.insert(Device.NEEDLE)
         main = next(iter(gases))
@@ -258,12 +258,13 @@ class Reckoner:
             self.microscope.set_gas(gas, GasSetting(heater_on=True, duty=gases[gas]))
         self.microscope.set_gas(main, GasSetting(valve_open=True))
         surface, made = size[0] * size[1], self.recipe.made
-        growth = made.growth if made is not None and beam is Beam.ION and measured else 1.0
+        growth = made.growth if made is not None and beam is Beam.ION and dose_factor == "auto" else 1.0
+        dose = film_dose(surface, thickness, beam, current / surface, voltage, growth)
         box = Rectangle(x_m=0.0, y_m=0.0, width_m=size[0], height_m=size[1], depth_m=thickness)
         self.microscope.pattern(
             PatternJob(
                 beam=beam, patterns=(box,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
-                dose_c=times * film_dose(surface, thickness, beam, current / surface, voltage, growth), gases=gases,
+                dose_c=dose_times(dose_factor) * dose, gases=gases,
             )
         )  # fmt: skip
         self.microscope.set_gas(main, GasSetting(valve_open=False))

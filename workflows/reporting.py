@@ -20,7 +20,7 @@ from workflows.evidence import unfamiliar
 from workflows.happenings import happenings
 from workflows.journal import Act, Journal
 from workflows.recipe import Recipe, load
-from workflows.store import RunFolder
+from workflows.store import RunFolder, frame_name
 
 if TYPE_CHECKING:
     from analysis import report_data as page
@@ -222,7 +222,7 @@ class _Side:
 
 def _side(folder: RunFolder, act: Act) -> _Side | None:
     path = folder.root / act.result["name"]
-    name = path.name.removesuffix(".ome.tif")
+    name = frame_name(act.result["name"])
     labels, numbers = labels_of(folder, name), folder.numbers(name)
     if labels is None or numbers is None:
         return None
@@ -417,7 +417,7 @@ def _eds(folder: RunFolder, journal: Journal, pixel: float) -> page.Eds | None:
     maps = [act for act in journal.acts(kind="eds") if act.has_outcome]
     for act in reversed(maps):
         frame = Frame.load(folder.root / act.result["name"])
-        name = Path(act.result["name"]).name.removesuffix(".ome.tif")
+        name = frame_name(act.result["name"])
         labels = labels_of(folder, name)
         if labels is None:
             continue

@@ -7,7 +7,6 @@ Nothing but what waits to be labelled can be read or written through it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,16 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.watch import ORDERS, answered, orders, pending
+from analysis.watch import ORDERS, answered, frames_of, orders, pending
 from instrument import durable, link
 from instrument.errors import BadData
 from instrument.frame import sha256_of
+from instrument.spool import chunk_of
 from instrument.tokens import token, token_file
 from workflows.store import FRAME_FOLDERS
 
 OBJECT = "kintsugi.run"
-#: What one call carries at most, bytes.
-PIECE_BYTES = 1 << 20
 #: No label file is larger than this, bytes: more than 8192 x 8192 pixels, uncompressed.
 MOST_BYTES = 80 << 20
 #: What is made of a slice: the numbers last, as who sees them sees the rest.
@@ -72,9 +70,7 @@ class Share:
     def chunk(self, name: str, offset: int) -> bytes:
         """Return a frame's bytes from an offset on, 1 MiB at most, none at its end; BadData where it isn't here."""
         try:
-            with self._frame(name).open("rb") as file:
-                file.seek(max(0, int(offset)))
-                return file.read(PIECE_BYTES)
+            return chunk_of(self._frame(name), int(offset))
         except FileNotFoundError as error:
             raise _gone(name) from error
 
@@ -97,7 +93,7 @@ class Share:
         """Give what was put its name, in one durable step; BadData, and nothing kept, where it isn't what was sent."""
         part = self._part(name)
         with self._lock:
-            found = hashlib.sha256(part.read_bytes()).hexdigest() if part.exists() else "nothing"
+            found = sha256_of(part) if part.exists() else "nothing"
             if found != sha256:
                 part.unlink(missing_ok=True)
                 msg = f"{name} arrived damaged: its SHA-256 differs"
@@ -123,7 +119,7 @@ class Share:
 
     def _frame(self, name: str) -> Path:
         """Return where a frame lies that waits to be labelled, or helps one to be."""
-        lent = {order.get(key) for order in self._orders().values() for key in ("path", "before", "after")}
+        lent = {name for order in self._orders().values() for name in frames_of(order).values()}
         lent |= {f"slices/{one}.ome.tif" for one in pending(self._root)}
         if name not in lent or not _FRAME.fullmatch(name):
             msg = f"{name!r} is no frame that waits to be labelled"

@@ -31,6 +31,11 @@ _SUFFIX = ".ome.tif"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+def frame_name(path: str) -> str:
+    """Return the name of a frame by its path in the run's folder: "s0001" of "slices/s0001.ome.tif"."""
+    return Path(path).name.removesuffix(_SUFFIX)
+
+
 class Request(BaseModel):
     """What a person asks of a run that goes on elsewhere; it is honoured between acts.
 

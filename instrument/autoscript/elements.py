@@ -11,10 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from instrument.autoscript.xray import EXPORT_S, Starter, XrayProgram
+from instrument.autoscript.xray import EXPORT_S, XrayProgram
 from instrument.errors import BadData, DeviceFault, TimedOut
 from instrument.process import eds_seconds
-from instrument.settings import EdsScan
+from instrument.settings import EdsScan, MapStarter
 
 #: A file is complete when it has not grown for so long (s).
 _STILL_S = 5.0
@@ -26,7 +26,7 @@ class ElementMapper(Protocol):
     """An X-ray system beside the microscope."""
 
     @property
-    def maps_by(self) -> Starter | None:
+    def maps_by(self) -> MapStarter | None:
         """Who starts its maps, None where it does so itself."""
 
     def is_in(self) -> bool:
@@ -56,7 +56,7 @@ class FolderMapper:
     program: XrayProgram
 
     @property
-    def maps_by(self) -> Starter:
+    def maps_by(self) -> MapStarter:
         """Who starts its maps."""
         return self.program.kind
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from instrument.autoscript.connection import Caller
 from instrument.errors import DeviceFault, InstrumentError, NotReached, Refused, TimedOut
 from instrument.process import eds_seconds
-from instrument.settings import EdsScan
+from instrument.settings import EdsScan, MapStarter
 
 #: A command for the detector, and its way in or out, end within so long (s); so do a map's start and its export.
 COMMAND_S, START_S, EXPORT_S = 120.0, 30.0, 600.0
@@ -24,15 +24,12 @@ SHORTEST_S = 30.0
 _CONTROL = "Laser.PythonControl"
 _POLL_S = 1.0
 
-#: Who starts a map, as recipes name it.
-Starter = Literal["laser-api", "command", "person"]
-
 
 class XrayProgram(Protocol):
     """What moves the detector and starts maps."""
 
     @property
-    def kind(self) -> Starter:
+    def kind(self) -> MapStarter:
         """How a recipe names it."""
 
     def is_in(self) -> bool:
@@ -51,7 +48,7 @@ class XrayProgram(Protocol):
 class ByHand:
     """A person works the program: nothing is inserted, nothing starts by itself, and a night alone has no maps."""
 
-    kind: Starter = "person"
+    kind: MapStarter = "person"
 
     def is_in(self) -> bool:
         """Nobody can tell; it is taken to be out."""
@@ -79,7 +76,7 @@ class Command:
     """
 
     words: tuple[str, ...]
-    kind: Starter = field(default="command", init=False)
+    kind: MapStarter = field(default="command", init=False)
 
     def is_in(self) -> bool:
         """Tell whether the detector is inserted, as the command says."""
@@ -127,7 +124,7 @@ class LaserApi:
     Refused : it is not installed, or does not answer
     """
 
-    kind: Starter = "laser-api"
+    kind: MapStarter = "laser-api"
 
     def __init__(self) -> None:
         try:

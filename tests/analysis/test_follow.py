@@ -31,6 +31,15 @@ def save(path: Path, seed: int = 0, names: tuple[str, ...] = ("CBS", "TLD"), pix
     return path
 
 
+def run_with_slices(root: Path, count: int = 2) -> Path:
+    """Make a run's folder with so many slices and no labels."""
+    (root / "slices").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for k in range(1, count + 1):
+        save(root / "slices" / f"s{k:04d}.ome.tif", seed=k)
+    return root
+
+
 class Core:
     """The process and the lines that go in and out."""
 

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.core import SegmentationCore
 from analysis.watch import ORDERS, orders, pending, work
-from tests.analysis.test_follow import ROOT, save
+from tests.analysis.test_follow import ROOT, run_with_slices
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -25,11 +25,7 @@ def core(small_model: Path) -> SegmentationCore:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    (tmp_path / "RUN" / "slices").mkdir(parents=True)
-    (tmp_path / "RUN" / "labels").mkdir()
-    for k in (1, 2):
-        save(tmp_path / "RUN" / "slices" / f"s000{k}.ome.tif", seed=k)
-    return tmp_path / "RUN"
+    return run_with_slices(tmp_path / "RUN")
 
 
 def asking(run: Path, order: dict[str, object]) -> subprocess.Popen[str]:

@@ -19,7 +19,7 @@ from analysis.elsewhere import relay
 from analysis.watch import ORDERS, orders, work
 from instrument.errors import BadData, ConnectionLost, NotInControl
 from instrument.link import Line, Place, place_of
-from tests.analysis.test_follow import save
+from tests.analysis.test_follow import run_with_slices, save
 from workflows.mirror import KEPT, Mirror
 from workflows.sharing import OBJECT, Share, serve
 
@@ -33,11 +33,7 @@ def core() -> SegmentationCore:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    (tmp_path / "RUN" / "slices").mkdir(parents=True)
-    (tmp_path / "RUN" / "labels").mkdir()
-    for k in (1, 2):
-        save(tmp_path / "RUN" / "slices" / f"s000{k}.ome.tif", seed=k)
-    return tmp_path / "RUN"
+    return run_with_slices(tmp_path / "RUN")
 
 
 @contextmanager

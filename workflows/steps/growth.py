@@ -16,7 +16,7 @@ from instrument.units import show
 from workflows.cap import cap_height
 from workflows.handle import Handle
 from workflows.limits import current_of_film, fills, film_area
-from workflows.recipe import Protect, Slice
+from workflows.recipe import Infiltrate, Protect, Slice
 from workflows.recipe_fields import dose_times
 
 #: The cap's height over the model's is told in steps of this: a picture's noise hardly ever makes it another one.
@@ -42,13 +42,7 @@ def measure(handle: Handle, protect: Protect, slicing: Slice, plane: float) -> N
     handle.tell("the cap's height")
     ref = handle.strip("block/cap", slicing.image.model_copy(update={"pose": "face-on"}), plane, above=2 * MOST)
     planned = protect.thickness * dose_times(protect.dose_factor)
-    area = film_area(handle.recipe, protect)
-    density = current_of_film(protect.ion, area, handle.description) / area
-    others = [
-        (current_of_film(fill, surface, handle.description) / surface, fill.voltage)
-        for fill in told
-        for surface in (film_area(handle.recipe, fill),)
-    ]
+    density, densities = _density(handle, protect), [_density(handle, fill) for fill in told]
 
     def compute() -> dict[str, Any]:
         frame = handle.load(ref)
@@ -58,8 +52,8 @@ def measure(handle: Handle, protect: Protect, slicing: Slice, plane: float) -> N
         share = STEP * round(found.height_m / planned / STEP)
         growth = film_growth(share, Beam.ION, density, protect.ion.voltage)
         believed = LEAST <= share <= MOST and all(
-            film_yield(Beam.ION, one, volts) <= MOST_TIMES * film_yield(Beam.ION, one, volts, growth)
-            for one, volts in others
+            film_yield(Beam.ION, one, fill.voltage) <= MOST_TIMES * film_yield(Beam.ION, one, fill.voltage, growth)
+            for one, fill in zip(densities, told, strict=True)
         )
         return {
             "growth": growth if believed else None, "share": share, "height_m": found.height_m,
@@ -76,3 +70,9 @@ def measure(handle: Handle, protect: Protect, slicing: Slice, plane: float) -> N
             f"the cap is {found} high and the model has {asked}: look at {ref.name} and at the gas. After "
             "`kintsugi answer DIR yes` films get the model's dose",
         )  # fmt: skip
+
+
+def _density(handle: Handle, film: Protect | Infiltrate) -> float:
+    """Return the density (A/m2) at which a film is laid here."""
+    area = film_area(handle.recipe, film)
+    return current_of_film(film.ion if isinstance(film, Protect) else film, area, handle.description) / area

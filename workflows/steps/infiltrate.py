@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from instrument.frame import FrameRef
@@ -20,6 +19,7 @@ from workflows.limits import current_of_film, film_area
 from workflows.planes import Planes
 from workflows.recipe import Cut, Infiltrate, Slice
 from workflows.settling import left_out
+from workflows.store import frame_name
 
 #: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
 NO_FILM = 0.01
@@ -72,7 +72,7 @@ def fill(
     if settings.pair and before is None:
         handle.tell("the plane before the fill")
         before = handle.picture(f"{key}/before", "pairs", f"{label}-before", image, old)
-    known = None if before is None else Path(before.name).name.removesuffix(".ome.tif")
+    known = None if before is None else frame_name(before.name)
     if before is not None and before.name.startswith("pairs/"):
         handle.evidence.submit(f"{label}-before", before)
     ended = []
