@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, floor
 from typing import TYPE_CHECKING, Literal
 
@@ -96,12 +97,20 @@ def due(seed: int, scheduled: tuple[tuple[str, float], ...], rate: float, since_
     found = [(at, name) for name, at in scheduled if since_s < at <= until_s]
     if rate > 0:
         for hour in range(floor(since_s / 3600), floor(until_s / 3600) + 1):
-            for fault in FAULTS:
-                if fault.on == "time":
-                    draw = rng(seed, "fault", fault.name, hour)
-                    times = (hour + draw.random(int(draw.poisson(min(fault.rate * rate, 5.0))))) * 3600.0
-                    found += [(float(at), fault.name) for at in times if since_s < at <= until_s]
+            found += [(at, name) for at, name in _in_hour(seed, rate, hour) if since_s < at <= until_s]
     return [name for _, name in sorted(found)]
+
+
+@lru_cache(maxsize=64)
+def _in_hour(seed: int, rate: float, hour: int) -> tuple[tuple[float, str], ...]:
+    """Return times (s) and names of the faults that come with time in an hour of a machine."""
+    found: list[tuple[float, str]] = []
+    for fault in FAULTS:
+        if fault.on == "time":
+            draw = rng(seed, "fault", fault.name, hour)
+            times = (hour + draw.random(int(draw.poisson(min(fault.rate * rate, 5.0))))) * 3600.0
+            found += [(float(at), fault.name) for at in times]
+    return tuple(found)
 
 
 def moved(seed: int, rate: float, counter: int, what: Moved) -> Iterator[str]:

@@ -51,9 +51,8 @@ from simulator.writing import Writer
 
 #: Longest wait for a verb in hand to end when the machine is made safe, s on the wall.
 _SAFE_WITHIN_S = 60.0
-#: Pieces in which a pattern's time passes, s: stepped, and following the wall. Dose is given, and saved, for so much
-#: time at once.
-_STEPPED_S, _PACED_S, _GIVEN_EVERY_S = (2.0, 20.0), 0.25, 20.0
+#: Pieces in which a pattern's time passes, s: stepped, and following the wall.
+_STEPPED_S, _PACED_S = (2.0, 20.0), 0.25
 #: A pause after which a cut's foot lags again (night.md 7), s.
 _BREAK_S = 1800.0
 #: Recoveries: lighting a source; pumping, after air has come in or a valve has stuck; homing (physics.md 7), s.
@@ -127,7 +126,7 @@ class SimulatedMicroscope(Machine, Microscope):
 
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in; refuses devices that would collide, and poses in which one would touch the sample."""
-        with self._action(_kind(device)):
+        with self._action(_kind_of_device(device)):
             interlocks.insertion(self.options, self._now, device)
             if device not in self._now.inserted:
                 self._jams(device, "in")
@@ -136,7 +135,7 @@ class SimulatedMicroscope(Machine, Microscope):
 
     def retract(self, device: Device) -> None:
         """Take a device out; harmless when it is out. The needle's valves are shut first."""
-        with self._action(_kind(device)):
+        with self._action(_kind_of_device(device)):
             if device in self._now.inserted:
                 self._jams(device, "out")
                 if device is Device.CBS and self._spent("cbs-left-in") is not None:
@@ -260,7 +259,7 @@ class SimulatedMicroscope(Machine, Microscope):
 
     def pattern(self, job: PatternJob, watch: Watch = unwatched) -> Done:
         """Write a job: start, call `watch` as it goes on, end blanked; a stop ends it early with `Done.stopped`."""
-        with self._action("deposit" if job.purpose == "deposit" else "cut" if job.area == "face" else "call"):
+        with self._action(_kind_of_job(job)):
             interlocks.pattern(self.description, self._now, job)
             if job.purpose == "mill":
                 self.block.settle_film()
@@ -287,7 +286,7 @@ class SimulatedMicroscope(Machine, Microscope):
         """
         job, started = running.job, running.started_s
         seconds = job.seconds
-        writer, arriving = self._writer(running), self._arriving(job)
+        writer, arriving = self._writer(running), self._arriving(whole)
         given = fraction = job.from_fraction
         given_s, charge, span = started, 0.0, job.to_fraction - job.from_fraction
         while fraction < job.to_fraction and not self.clock.stopped.is_set():
@@ -297,7 +296,7 @@ class SimulatedMicroscope(Machine, Microscope):
             reached = job.to_fraction if passed >= left * (1 - 1e-9) else fraction + span * passed / seconds
             fraction = min(reached, job.to_fraction)
             time_s = self.clock.now()
-            if time_s - given_s >= _GIVEN_EVERY_S or fraction >= job.to_fraction or self.clock.stopped.is_set():
+            if time_s - given_s >= self.options.grain or fraction >= job.to_fraction or self.clock.stopped.is_set():
                 current = self._current(job.beam)
                 self._give(writer, given, fraction, current * arriving, time_s - given_s)
                 charge += current * (time_s - given_s)
@@ -313,8 +312,11 @@ class SimulatedMicroscope(Machine, Microscope):
         return fraction, charge
 
     def _arriving(self, job: PatternJob) -> float:
-        """Return the share of the dose that arrives: 1 but for a cut that is not delivered, or twice."""
-        missed = self._spent("missed-slice") if job.purpose == "mill" and job.area == "face" else None
+        """Return the share of the dose that arrives: 1 but for a cut that is missed, or done twice, whole."""
+        if job.purpose != "mill" or job.area != "face":
+            return 1.0
+        ends = job.to_fraction >= 1
+        missed = self._spent("missed-slice") if ends else faults.active(self._now, "missed-slice")
         return 1.0 if missed is None else 0.0 if missed.severity < 0.7 else 2.0
 
     def _give(self, writer: Writer, start: float, end: float, current_a: float, seconds: float) -> None:
@@ -467,5 +469,12 @@ def _of_whole(whole: PatternJob, fraction: float) -> float:
     return whole.from_fraction + (whole.to_fraction - whole.from_fraction) * fraction
 
 
-def _kind(device: Device) -> Moved:
+def _kind_of_job(job: PatternJob) -> Moved:
+    """Return what a job is to the faults that hang on it: a deposit or a cut is one, in however many parts."""
+    if job.from_fraction > 0:
+        return "call"
+    return "deposit" if job.purpose == "deposit" else "cut" if job.area == "face" else "call"
+
+
+def _kind_of_device(device: Device) -> Moved:
     return "needle" if device is Device.NEEDLE else "device"

@@ -32,7 +32,7 @@ class Options(BaseModel):
     (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none;
     steady : a picture of the same thing has the same noise whenever it is taken, so that two runs can be compared
     fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many
-    times their usual rates (`simulator.faults`)
+    times their usual rates (`simulator.faults`); grain : a pattern's dose is given, and saved, for so much time at once
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +62,7 @@ class Options(BaseModel):
     steady: bool = False
     fault: tuple[tuple[str, float], ...] = ()
     faults: float = Field(default=0.0, ge=0, le=1e4)
+    grain: float = Field(default=20.0, ge=1, le=600)
 
     def electrode(self) -> Electrode:
         """Return what the specimen is built from."""
@@ -118,6 +119,7 @@ _READ: dict[str, Callable[[str], Any]] = {
         ("coating", "foil", "width", "height", "depth", "above", "voxel", "layer", "jump", "site", "aim", "ragged"),
         _as("length"),
     ),
+    "grain": _as("time"),
     "pretilt": _as("angle"),
     "turned": _as("angle"),
     "rates": _as("fraction"),

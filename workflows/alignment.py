@@ -223,7 +223,7 @@ class Aligner:
                     f"the {beam} beam's measured current is {now.measured_current_a * 1e9:.3g} nA and "
                     f"{wanted.current_a * 1e9:.3g} nA is asked for (5 % allowed); check source and aperture"
                 )
-                raise CurrentOff(msg, measured_a=now.measured_current_a, wanted_a=wanted.current_a)
+                raise CurrentOff(msg, beam=str(beam), measured_a=now.measured_current_a, wanted_a=wanted.current_a)
 
     def _on_mark(self, setup: Setup, state: State) -> None:
         """Correct the ion beam's shift so that the mark is seen where it lies."""

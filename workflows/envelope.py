@@ -8,12 +8,11 @@ from math import radians
 from instrument.geometry import PoseName
 from instrument.settings import Beam, BeamLimit, Description, DoseLimit, Envelope, PoseLimit, StageLimits
 from workflows.layout import BEFORE_EDGE_M, Layout
-from workflows.limits import fills, nearest
+from workflows.limits import fills
 from workflows.plan import Plan
 from workflows.recipe import Recipe
 from workflows.steps.infiltrate import FILM_UNCERTAINTY
-from workflows.steps.protect import RULER_CURRENT_A
-from workflows.steps.site import OVERVIEW_ION_A, site_voltage
+from workflows.steps.site import site_voltage, usual_points
 
 #: How far the stage may be from where the layout has it: the site's error and alignment (m, rad).
 STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
@@ -61,8 +60,8 @@ def _beams(recipe: Recipe, plan: Plan, description: Description) -> tuple[BeamLi
     used: dict[tuple[Beam, float], set[float]] = defaultdict(set)
     block, slicing, protect = recipe.block, recipe.slicing, recipe.protect
     volts = site_voltage(recipe)
-    for wanted in (OVERVIEW_ION_A, RULER_CURRENT_A):
-        used[Beam.ION, volts].add(nearest(description.currents(Beam.ION, volts), wanted))
+    for voltage, current in usual_points(recipe, description):
+        used[Beam.ION, voltage].add(current)
     if block is not None:
         used[Beam.ION, volts] |= {*block.trench.currents, block.polish.current, block.fiducial.current}
     if protect is not None:

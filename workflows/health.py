@@ -19,6 +19,9 @@ LEAST_LOST = 0.05
 RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
+#: A face that has come on by less than this share of the spacing was not cut; once, the next cuts make up for it. One
+#: that is more than this many spacings behind was not cut twice, and no further cut is worth its dose.
+NOT_CUT, BEHIND = 0.2, 1.6
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def gate(state: State, *, free_bytes: int, needed_bytes: float) -> list[Finding]
     return found
 
 
-def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float) -> list[Finding]:
+def judge(
+    frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, advance_m: float | None = None
+) -> list[Finding]:
     """Return what is wrong with a slice's frame.
 
     Parameters
@@ -58,6 +63,7 @@ def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float)
     frame, before : the newest slice and the one before, None for the first
     off_m : measured minus wanted plane (m)
     spacing_m : between two images (m)
+    advance_m : measured plane minus that of the slice before (m), None where one of them was not measured
     """
     found: list[Finding] = []
     first = frame.pixels[0]
@@ -71,10 +77,8 @@ def judge(frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float)
     if before is not None and before.pixels.shape == frame.pixels.shape:
         if np.array_equal(before.pixels, frame.pixels):
             found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
-        elif alike(before.pixels[0], first) > SAME_PLANE and off_m < -0.8 * spacing_m:
-            found.append(
-                _finding("nothing-milled", "this is the last plane again: nothing was milled", "look at the ion source")
-            )
+        elif off_m < -0.8 * spacing_m and _stands(before, frame, advance_m, spacing_m):
+            found.append(_not_cut(again=off_m < -BEHIND * spacing_m))
     if abs(off_m) > MOST_OFF * spacing_m:
         found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
     return found
@@ -84,6 +88,21 @@ def whole(frame: Frame) -> bool:
     """Tell whether a picture shows all of its scan: one that broke off has nothing at all in its last rows."""
     rows = max(2, round(LEAST_LOST * frame.pixels.shape[1]))
     return bool((frame.pixels[:, -rows:] != 0).any())
+
+
+def _stands(before: Frame, frame: Frame, advance_m: float | None, spacing_m: float) -> bool:
+    """Tell whether the face stands where it stood: by the ruler, else by pictures that are clean enough to tell."""
+    if advance_m is not None:
+        return advance_m < NOT_CUT * spacing_m
+    return alike(before.pixels[0], frame.pixels[0]) > SAME_PLANE
+
+
+def _not_cut(*, again: bool) -> Finding:
+    if again:
+        return _finding(
+            "nothing-milled", "the face has not moved in two slices: nothing is milled", "look at the ion source"
+        )
+    return _finding("missed", "this is the last plane again: a cut took nothing", "the next cuts make up for it")
 
 
 def _finding(symptom: str, what: str, remedy: str) -> Finding:

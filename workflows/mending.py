@@ -1,14 +1,15 @@
 """What a run mends by itself before it does an act again: so often, and no more, before a person is asked.
 
-Nothing is done again on suspicion: after mending the act is settled by the ledger as after any interruption, all
-alignment is forgotten, and the first beam needs source, current and fiducial as after a restart.
+Before anything is mended the instrument is made safe: a source may die with the gas flowing. Nothing is done again on
+suspicion: after mending the act is settled by the ledger as after any interruption, all alignment is forgotten, and the
+first beam needs source, current and fiducial as after a restart.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from instrument.errors import InstrumentError
@@ -16,9 +17,7 @@ from instrument.microscope import Microscope
 from instrument.process import LIT_BELOW_PA
 from instrument.settings import Beam, BeamSettings, Recovery
 from workflows.alignment import Aligner
-from workflows.limits import nearest
 from workflows.policy import action, symptom_of
-from workflows.steps.site import OVERVIEW_ION_A
 
 log = logging.getLogger(__name__)
 
@@ -35,28 +34,36 @@ class Mender:
     ----------
     instrument, aligner : what is mended, and whose alignment is forgotten then
     note : keeps an event in the journal
+    points : voltages (V) and currents (A) of the ion beam that the run may use whatever it does
     earlier : the symptoms that were mended in this run before
     """
 
     def __init__(
-        self, instrument: Microscope, aligner: Aligner, note: Callable[[str, Any], object], earlier: Iterable[str] = ()
+        self,
+        instrument: Microscope,
+        aligner: Aligner,
+        note: Callable[[str, Any], object],
+        points: Sequence[tuple[float, float]],
+        earlier: Iterable[str] = (),
     ) -> None:
         self._instrument = instrument
         self._aligner = aligner
         self._note = note
+        self._points = points
         self._count = Counter(earlier)
         self._tried: Counter[str] = Counter()
 
     def mend(self, key: str, error: InstrumentError) -> bool:
         """Do what mends an error of an act; False where a person must look: nothing was done then."""
         symptom = symptom_of(error)
-        what = action(symptom)
+        what = "hold" if _of_electrons(error) else action(symptom)
         if what not in ("retry", "recover") or self._tried[key] >= PER_ACT or self._count[symptom] >= PER_RUN:
             return False
         self._tried[key] += 1
         self._count[symptom] += 1
         log.warning("%s: %s; %s (%d of %d)", key, error.message, what, self._tried[key], PER_ACT)
         try:
+            self._instrument.make_safe()
             done = self._recover(symptom, again=self._tried[key] > 1) if what == "recover" else self._wait()
         except InstrumentError as failed:
             log.error("%s could not be mended: %s", symptom, failed.message)
@@ -81,12 +88,13 @@ class Mender:
         return self._light()
 
     def _set_again(self) -> str:
-        """Choose the aperture of overviews; the act's own set-up chooses the right one again."""
+        """Choose another aperture; the act's own set-up chooses the right one again."""
         now = self._instrument.state().ion.settings
-        other = nearest(self._instrument.describe().currents(Beam.ION, now.voltage_v or 0.0), OVERVIEW_ION_A)
-        if other == now.current_a:
+        others = [one for one in self._points if one != (now.voltage_v, now.current_a)]
+        if not others:
             return self._light()
-        self._instrument.set_beam(Beam.ION, BeamSettings(current_a=other))
+        voltage, current = others[0]
+        self._instrument.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current))
         return "the current was set again"
 
     def _light(self) -> str:
@@ -97,3 +105,8 @@ class Mender:
         self._instrument.recover(Recovery.RELIGHT_SOURCE)
         self._instrument.clock.wait(WARM_UP_S)
         return done
+
+
+def _of_electrons(error: InstrumentError) -> bool:
+    """Tell whether an error is of the electron beam: what is mended here is the ion source."""
+    return Beam.ELECTRON in str(error.evidence.get("beam", error.evidence.get("field", "")))

@@ -16,6 +16,7 @@ POLICY: dict[str, Action] = {
     "nothing-milled": "hold",
     "blank": "hold",
     "saturated": "note",
+    "missed": "note",
     "plane-off": "note",
     # before a slice
     "disk-short": "hold",

@@ -242,9 +242,11 @@ class Run:
         )
         aligner.worn_m = worn(self.recipe, self.journal)
         earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
+        points = site.usual_points(self.recipe, self.description)
+        mender = Mender(self.instrument, aligner, self.journal.note, points, earlier)
         acts = Acts(
             self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,
-            checkpoint=self._checkpoint, mend=Mender(self.instrument, aligner, self.journal.note, earlier).mend,
+            checkpoint=self._checkpoint, mend=mender.mend,
             whole=lambda path: whole(Frame.load(path)),
         )  # fmt: skip
         self._acts = acts

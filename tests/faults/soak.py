@@ -2,7 +2,7 @@
 
     python -m tests.faults.soak --hours 1000 --seed 1 --json
 
-Hours are the instrument's, some sixty a run. A run that fails is resumed, as its supervisor would; one that is held
+Hours are the instrument's, some eighty a run. A run that fails is resumed, as its supervisor would; one that is held
 wants a person, and is an intervention. The last line is one JSON object.
 """
 
@@ -25,7 +25,7 @@ from workflows.terminal import DONE, FAILED, HELD
 RECIPE = Path(__file__).parent / "soak.yaml"
 #: Runs at a time; resumes of one that fails; longest that a run may take (s).
 AT_ONCE, RESUMES, RUN_S = 2, 3, 1200.0
-URL = "simulator:{seed}?coating=40um&voxel=400nm&layer=40nm"
+URL = "simulator:{seed}?coating=40um&voxel=400nm&layer=40nm&grain=120s"
 
 
 @dataclass

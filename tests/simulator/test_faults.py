@@ -217,6 +217,38 @@ def test_a_cut_may_not_be_delivered_or_twice() -> None:
     assert advance(missed) == pytest.approx(usual, rel=0.5)  # only once
 
 
+def test_a_cut_in_many_parts_is_one_cut_to_what_may_miss_it() -> None:
+    bench = ready("missed-slice")
+    gone = []
+    for _ in range(2):
+        before = bench.face_z()
+        for part in bench.cut_job(before, before + 0.1e-6, 1.2).pieces(2.0):
+            bench.microscope.pattern(part)
+        gone.append(bench.face_z() - before)
+    assert len(bench.cut_job(0.0, 0.1e-6, 1.2).pieces(2.0)) > 3
+    assert gone[0] < 0.2 * gone[1] or gone[0] > 1.5 * gone[1]  # all of it, and only once
+
+
+@pytest.mark.parametrize("purpose", ["mill", "deposit"])
+def test_parts_that_follow_the_first_draw_no_faults_of_their_own(purpose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, drawn = ready(), []
+    monkeypatch.setattr("simulator.faults.moved", lambda _seed, _rate, _counter, what: drawn.append(what) or ())
+    if purpose == "mill":
+        job = bench.cut_job(0.0, 0.1e-6, 1.2)
+    else:
+        bench.go("deposit")
+        bench.gas(True)
+        bench.ion(0.6667e-9, 8e3)
+        film = bench.box((-4e-6, 0.0, 0.5e-6), (4e-6, 6e-6, 0.5e-6), 0.1e-6)
+        job = bench.job([film], 1e-8, "deposit", "face")
+    drawn.clear()
+    for part in job.pieces(2.0):
+        bench.microscope.pattern(part)
+    assert drawn[0] == ("cut" if purpose == "mill" else "deposit")
+    assert len(drawn) > 3
+    assert set(drawn[1:]) == {"call"}
+
+
 def test_a_stuck_needle_says_so_and_moves_the_next_time() -> None:
     bench = ready("needle-stuck")
     began = bench.microscope.clock.now()

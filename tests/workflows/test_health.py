@@ -23,8 +23,12 @@ def frame(picture: NDArray[np.uint8]) -> Frame:
     return frame_of(picture[None])
 
 
-def symptoms(newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0) -> list[str]:
-    found = judge(frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9)
+def symptoms(
+    newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0, advance_m: float | None = None
+) -> list[str]:
+    found = judge(
+        frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9, advance_m=advance_m
+    )
     return [one.symptom for one in found]
 
 
@@ -36,8 +40,16 @@ def test_a_good_slice_has_no_findings() -> None:
 def test_what_holds_the_run() -> None:
     assert symptoms(np.full((120, 160), 90, np.uint8), None) == ["blank"]
     assert "identical" in symptoms(face(1), face(1))
-    assert "nothing-milled" in symptoms(face(1, 1), face(1, 2), off_m=-100e-9)
+    assert "nothing-milled" in symptoms(face(1, 1), face(1, 2), off_m=-200e-9)
     assert all(action(name) == "hold" for name in ("blank", "identical", "nothing-milled"))
+
+
+def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
+    assert symptoms(face(1, 1), face(1, 2), off_m=-100e-9) == ["missed", "plane-off"]
+    assert symptoms(face(1), face(2), off_m=-100e-9, advance_m=5e-9) == ["missed", "plane-off"]  # the ruler tells it
+    assert symptoms(face(1), face(2), off_m=-200e-9, advance_m=5e-9) == ["nothing-milled", "plane-off"]
+    assert symptoms(face(1, 1), face(1, 2), off_m=-100e-9, advance_m=50e-9) == ["plane-off"]  # slow, but cut
+    assert action("missed") == "note"
 
 
 def test_what_is_only_told() -> None:

@@ -9,10 +9,7 @@ from workflows.handle import Handle
 from workflows.layout import RULER_WIDTH_M
 from workflows.limits import current_of_film, film_area, nearest
 from workflows.recipe import Protect
-from workflows.steps.site import overview, site_voltage
-
-#: The ruler's lines are milled with the listed current nearest to this: a spot well below their width, A.
-RULER_CURRENT_A = 1e-9
+from workflows.steps.site import RULER_CURRENT_A, overview, site_voltage
 
 
 def run(handle: Handle, settings: Protect) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instrument.geometry import PoseName
-from instrument.settings import Beam
+from instrument.settings import Beam, Description
 from workflows import tracking
 from workflows.handle import Handle
 from workflows.limits import nearest
@@ -14,6 +14,8 @@ from workflows.recipe import Recipe
 #: Working points of overview pictures: the ion beam's current is the listed one nearest to this, A.
 OVERVIEW_ION_A, OVERVIEW_ELECTRON_A = 0.3e-9, 1.6e-9
 OVERVIEW_ION_V, OVERVIEW_ELECTRON_V = 30e3, 5e3
+#: The ruler's lines are milled with the listed current nearest to this: a spot well below their width, A.
+RULER_CURRENT_A = 1e-9
 #: Overviews are this much wider than what is cut.
 WIDER = 1.6
 LEAST_CONTRAST = 0.5
@@ -42,6 +44,13 @@ def run(handle: Handle) -> None:
 def site_voltage(recipe: Recipe) -> float:
     """Return the ion beam's voltage (V) that a site is looked at with."""
     return recipe.block.voltage if recipe.block is not None else OVERVIEW_ION_V
+
+
+def usual_points(recipe: Recipe, description: Description) -> tuple[tuple[float, float], ...]:
+    """Return voltages (V) and currents (A) of the ion beam that every run uses: of overviews, and of the ruler."""
+    voltage = site_voltage(recipe)
+    listed = description.currents(Beam.ION, voltage)
+    return tuple((voltage, nearest(listed, wanted)) for wanted in (OVERVIEW_ION_A, RULER_CURRENT_A))
 
 
 def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:

@@ -34,6 +34,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
     fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
     before: FrameRef | None = None
+    stood: Plane | None = None
     taken, skip = Asked(), False
     k = 0
     while k < images:
@@ -42,7 +43,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
             break
         _ready(handle, settings, k, images)
         refilled = last_made(fills) == k - 1
-        before = _slice(handle, settings, k, before, refilled=refilled)
+        before, stood = _slice(handle, settings, k, before, stood, refilled=refilled)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
             handle.recipe = amended(handle.recipe, taken.amended)
@@ -55,10 +56,13 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         handle.boundary("slice")
 
 
-def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None, *, refilled: bool) -> FrameRef:
-    """Cut, picture, plane, labels asked for, health, element map: one imaged slice.
+def _slice(
+    handle: Handle, settings: Slice, k: int, before: FrameRef | None, stood: Plane | None, *, refilled: bool
+) -> tuple[FrameRef, Plane]:
+    """Cut, picture, plane, labels asked for, health, element map: one imaged slice, and where its plane lies.
 
-    `before` is the slice before; where the pores were `refilled` since, it shows others and is no help to label this.
+    `before` and `stood` are the slice before and its plane; where the pores were `refilled` since, it shows others and
+    is no help to label this.
     """
     key, name = f"slice/{k:04d}", f"s{k:04d}"
     for number in range(settings.image.every):
@@ -74,11 +78,11 @@ def _slice(handle: Handle, settings: Slice, k: int, before: FrameRef | None, *, 
     if handle.planes.dose > planes.dose:
         risen = {"from": planes.dose, "to": handle.planes.dose}
         handle.value(f"{key}/dose", "measure", {"plane_m": plane.z_m}, lambda: risen)
-    _healthy(handle, key, ref, before, plane, planes.target)
+    _healthy(handle, key, ref, before, plane, stood, planes.target)
     if settings.eds is not None and settings.eds.due(k):
         handle.tell("element map", slice_k=k)
         handle.element_map(f"{key}/eds", name, settings.eds, settings.image, planes.target)
-    return ref
+    return ref, plane
 
 
 def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
@@ -113,15 +117,19 @@ def _ready(handle: Handle, settings: Slice, k: int, images: int) -> None:
     handle.value(f"slice/{k:04d}/ready", "measure", {"image": k}, compute)
 
 
-def _healthy(handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, target: float) -> None:
+def _healthy(
+    handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, stood: Plane | None, target: float
+) -> None:
     """Judge the newest frame against the one before; what can't be lived with holds the run."""
+    measured = plane.by == "ruler" and stood is not None and stood.by == "ruler"
+    advance = plane.z_m - stood.z_m if measured and stood is not None else None
 
     def compute() -> list[dict[str, Any]]:
         try:
             earlier = None if before is None else handle.load(before)
         except BadData:
             earlier = None  # damaged since, and set aside
-        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing)
+        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, advance_m=advance)
         return [asdict(one) for one in found]
 
     slicing = handle.recipe.slicing
