@@ -23,6 +23,8 @@ Vector = NDArray[np.float64]
 COLUMN_RAD = radians(52.0)
 #: Working distance at which the beams cross (physics.md 1.1), metres.
 COINCIDENCE_M = 4e-3
+#: The ion column's working distance there, metres.
+ION_DISTANCE_M = 16.5e-3
 
 _X, _Y, _Z = np.eye(3)
 

@@ -9,7 +9,7 @@ import numpy as np
 from instrument.process import HEAT_S
 from instrument.settings import Beam, Device, StagePosition
 from simulator import faults
-from simulator.beams import Sight, Standing
+from simulator.beams import ION_DISTANCE_M, Sight, Standing
 from simulator.condition import Condition, Drift
 from simulator.options import Options
 from simulator.randomness import rng
@@ -37,8 +37,9 @@ COLD_SOURCE, WARM_UP_S = 0.3, 150.0
 CRUCIBLE_S = 75 * 3600.0
 #: Ion charge on CBS that takes 1/e of its signal: our assumption (night.md 25: it ages), C.
 CBS_AGES_C = 3e-3
-#: The electron beam's share of `Options.aim`; its focus is off by this at every working point, metres.
-ELECTRON_AIM, FOCUS_OFF_M = 0.4, 3e-6
+#: The electron beam's share of `Options.aim`; its focus is off by this at every working point, metres. The ion beam's
+#: focus too, by the second, where its aim is (our own choice: apertures differ, and depth of focus is large).
+ELECTRON_AIM, FOCUS_OFF_M, ION_FOCUS_OFF_M = 0.4, 3e-6, 40e-6
 #: Currents deviate from their nominal values, at most (physics.md 1.1: clients accept 5 %).
 CURRENT_SPREAD, CURRENT_MOST = 0.012, 0.03
 #: Pressure: at rest, with one valve fully open (physics.md 1.5), Pa; how it falls after shutting, s.
@@ -104,6 +105,19 @@ def aim(
 def focus_off(options: Options, voltage_v: float, current_a: float) -> float:
     """Return by how much the electron beam's working distance reads wrong at a working point, metres."""
     return float(rng(options.seed, "focus", round(voltage_v), round(current_a * 1e13)).normal(0, FOCUS_OFF_M))
+
+
+def ion_focus(options: Options, voltage_v: float, current_a: float) -> float:
+    """Return the working distance at which the ion beam is sharp at a working point, metres: each aperture its own."""
+    draw = rng(options.seed, "ion focus", round(voltage_v), round(current_a * 1e13))
+    return ION_DISTANCE_M + float(draw.normal(0, ION_FOCUS_OFF_M)) * min(1.0, options.aim / 1e-6)
+
+
+def ion_defocus(options: Options, now: Condition) -> float:
+    """Return how far from the sample the ion beam is focused, metres."""
+    ion = now.ion
+    sharp = ion_focus(options, ion.voltage_v or 0.0, ion.current_a or 0.0)
+    return (ion.working_distance_m or ION_DISTANCE_M) - sharp
 
 
 def true_current(options: Options, beam: Beam, voltage_v: float, current_a: float) -> float:

@@ -17,6 +17,7 @@ from instrument.settings import (
     StageLimits,
     StagePosition,
 )
+from simulator.beams import ION_DISTANCE_M
 from simulator.faults import Struck
 from simulator.topside import Feature
 
@@ -117,7 +118,7 @@ def fresh(described: Description) -> Condition:
             lens=Lens.FIELD_FREE, source_on=True,
         ),
         ion=BeamSettings(
-            voltage_v=30e3, current_a=1e-9, species="Xenon", hfw_m=100e-6, working_distance_m=16.5e-3,
+            voltage_v=30e3, current_a=1e-9, species="Xenon", hfw_m=100e-6, working_distance_m=ION_DISTANCE_M,
             shift_x_m=0.0, shift_y_m=0.0, scan_rotation_rad=0.0, stigmator_x=0.0, stigmator_y=0.0, source_on=True,
         ),
         gases={name: GasState(heater_on=False, ready=False, duty=1.0, valve_open=False) for name in described.gases},

@@ -30,7 +30,7 @@ _TEXTURE, _TILE_M, _BLOB_PX = 0.35, 150e-9, 4.0
 
 def top_picture(
     block: Block, sight: Sight, scan: Scan, detector: DetectorSettings, *, current_a: float, voltage_v: float,
-    seed: int, key: tuple[Key, ...], shaded: bool = False,
+    defocus_m: float, seed: int, key: tuple[Key, ...], shaded: bool = False,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:  # fmt: skip
     """Return a picture (y, x) of the top surface. `shaded`: a device hangs in the beam's way (night.md 25)."""
     u = scan.centre_x_m + (np.arange(scan.width_px) - (scan.width_px - 1) / 2) * scan.pixel_m
@@ -53,7 +53,7 @@ def top_picture(
     signal = np.where(before, np.float32(VACUUM), np.maximum(signal, VACUUM)).astype(np.float32)
     if shaded:
         signal *= 0.3
-    sigma = spot_sigma(current_a, voltage_v) / pixel
+    sigma = spot_sigma(current_a, voltage_v, defocus_m) / pixel
     if sigma > 0.2:
         signal = ndimage.gaussian_filter(signal, sigma)
     return _counted(signal, scan, detector, current_a, rng(seed, "ion picture", *key))

@@ -335,6 +335,7 @@ class SimulatedMicroscope(Machine, Microscope):
             self.block, chamber.sight(self.options, now, job.beam, started + job.seconds / 2), job,
             self._current(job.beam), self.rates, now.ion.species or "Xenon", 0.0,
             (self.options.seed, now.patterns), self._cuts_since_break(started),
+            chamber.ion_defocus(self.options, now) if job.beam is Beam.ION else 0.0,
         )  # fmt: skip
 
     def _settle(self, away: float) -> None:

@@ -39,6 +39,8 @@ ROCKED_SHARE = 0.7
 #: with placement). Ends don't add up: what one cut takes too much the next finds gone (8.8: 30-60 % of 25 nm per cut,
 #: less than 20 % of 100 nm).
 DOSE_SPREAD, LINE_SPREAD_M, END_SPREAD_M = 0.04, 8e-9, 7.5e-9
+#: The ion beam's half-angle at 1 nA, and how it grows with the current: apertures are larger (our own choice).
+HALF_ANGLE_RAD, HALF_ANGLE_GROWS = 5e-3, 0.25
 #: A cut that advances no further is one of a series of slices, m.
 SLICE_M = 0.12e-6
 #: A cut's dose is never less than this share of what was asked for.
@@ -80,9 +82,10 @@ def true_rates(seed: int, spread: float = 0.2) -> TrueRates:
     return TrueRates({name: MILL_RATES[name] * factor for name, factor in each.items()}, 1 + spread * film)
 
 
-def spot_sigma(current_a: float, voltage_v: float) -> float:
-    """Return the standard deviation of the ion spot, metres (physics.md 1.1, 2.2)."""
-    return spot(current_a, voltage_v) / 2.355
+def spot_sigma(current_a: float, voltage_v: float, defocus_m: float = 0.0) -> float:
+    """Return the standard deviation of the ion spot, metres (physics.md 1.1, 2.2); a disc is half its radius wide."""
+    half_angle = HALF_ANGLE_RAD * (current_a / 1e-9) ** HALF_ANGLE_GROWS
+    return float(np.hypot(spot(current_a, voltage_v) / 2.355, half_angle * defocus_m / 2))
 
 
 def taper(current_a: float) -> float:

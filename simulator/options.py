@@ -27,8 +27,8 @@ class Options(BaseModel):
     coarser for big blocks
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
-    own offsets (the electron beam's are 0.4 of it); turned : how far the block is turned on its holder;
-    rates : how far true rates lie from the nominal ones, at most
+    own offsets (the electron beam's are 0.4 of it; with none the ion beam is in focus at every current, too);
+    turned : how far the block is turned on its holder; rates : how far true rates lie from the nominal ones, at most
     (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none;
     steady : a picture of the same thing has the same noise whenever it is taken, so that two runs can be compared
     fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many

@@ -17,16 +17,18 @@ from instrument import durable
 from instrument.process import mill_rate
 from instrument.settings import Beam, DetectorSettings, Device, EdsScan, Scan, Tune, Tuning
 from simulator import chamber, disturbances, electronimage, faults, ionimage, tuning
-from simulator.beams import COINCIDENCE_M, Sight
+from simulator.beams import COINCIDENCE_M, ION_DISTANCE_M, Sight
 from simulator.block import Block
 from simulator.condition import Condition
 from simulator.eds import element_counts, shadow_reach
-from simulator.milling import inside
+from simulator.milling import inside, spot_sigma
 from simulator.options import Options
 from simulator.writing import ALONG_FACE, ONTO_FACE
 
 #: Pictures of automatic focus and stigmator: size, coarsest pixels (m); frames summed where the signal is faint.
 _TUNE_PX, _TUNE_PIXEL_M, _STIGMATOR_PIXEL_M, _STIGMATOR_FRAMES = (256, 220), 25e-9, 6e-9, 16
+#: How far around the present one the ion beam's working distances are tried, metres: its depth of focus is large.
+_ION_SWEEP_M = 120e-6
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Pictures:
         """Take a picture with all its detectors."""
         sight = chamber.sight(self._options, now, scan.beam, started_s + seconds / 2)
         if scan.beam is Beam.ION:
-            pixels = self._ion(now, scan, sight, started_s)
+            pixels = self._ion(now, scan, sight, started_s, self._key(now, scan))
             self._wear(now, scan, sight, started_s)
             return Taken(pixels)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
@@ -100,11 +102,8 @@ class Pictures:
         sight = chamber.sight(self._options, now, scan.beam, time_s)
         if routine is Tune.CONTRAST:
             return self._contrast(now, scan, sight, time_s)
-        if scan.beam is Beam.ION:  # as set: our ion pictures are always sharp
-            ion = now.ion
-            if routine is Tune.STIGMATOR:
-                return Tuning(routine=routine, score=1.0, stigmator_x=ion.stigmator_x, stigmator_y=ion.stigmator_y)
-            return Tuning(routine=routine, score=1.0, working_distance_m=ion.working_distance_m)
+        if scan.beam is Beam.ION:
+            return self._ion_tuned(now, routine, scan, sight, time_s)
         pixel = min(scan.pixel_m, _STIGMATOR_PIXEL_M if routine is Tune.STIGMATOR else _TUNE_PIXEL_M)
         frames = _STIGMATOR_FRAMES if routine is Tune.STIGMATOR else scan.frame_integrations
         size = {"width_px": _TUNE_PX[0], "height_px": _TUNE_PX[1], "pixel_m": pixel}
@@ -148,6 +147,29 @@ class Pictures:
             return now.patterns, crc32(_rounded(scan).encode())
         return (now.counter,)
 
+    def _ion_tuned(self, now: Condition, routine: Tune, scan: Scan, sight: Sight, time_s: float) -> Tuning:
+        """Find the ion beam's focus, which mills a little; its stigmators are as they should be."""
+        ion, tried = now.ion, 0
+        if routine is Tune.STIGMATOR:
+            return Tuning(routine=routine, score=1.0, stigmator_x=ion.stigmator_x, stigmator_y=ion.stigmator_y)
+        sharp = spot_sigma(ion.current_a or 0.0, ion.voltage_v or 30e3)
+        small = scan.replace(
+            width_px=_TUNE_PX[0], height_px=_TUNE_PX[1], pixel_m=min(scan.pixel_m, max(_TUNE_PIXEL_M, sharp / 2)),
+            bits=8, detectors=scan.detectors[:1],
+        )  # fmt: skip
+
+        def take(distance: float) -> NDArray[Any]:
+            nonlocal tried
+            tried += 1
+            there = now.with_beam(Beam.ION, ion.replace(working_distance_m=distance))
+            picture: NDArray[Any] = self._ion(there, small, sight, time_s, (*self._key(now, small), tried))[0]
+            return picture
+
+        start = ion.working_distance_m or ION_DISTANCE_M
+        found, score = tuning.focus(take, start, _ION_SWEEP_M)
+        self._wear(now, small.replace(frame_integrations=tried), sight, time_s)
+        return Tuning(routine=routine, score=score, working_distance_m=found)
+
     def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:
         """Set one stigmator after the other where pictures are sharpest, twice."""
         x, y, score = now.electron.stigmator_x or 0.0, now.electron.stigmator_y or 0.0, 0.0
@@ -180,7 +202,7 @@ class Pictures:
             def take(trial: DetectorSettings) -> NDArray[np.uint16]:
                 if scan.beam is Beam.ION:
                     picture: NDArray[np.uint16] = self._ion(
-                        now, small.replace(detectors=(trial,), bits=8), sight, time_s
+                        now, small.replace(detectors=(trial,), bits=8), sight, time_s, self._key(now, small)
                     )[0]
                     return picture.astype(np.uint16) * np.uint16(257)
                 return self._electron(now, small, seen, trial, self._key(now, small), time_s).astype(np.uint16)
@@ -210,7 +232,7 @@ class Pictures:
             seed=self._options.seed, key=key,
         )  # fmt: skip
 
-    def _ion(self, now: Condition, scan: Scan, sight: Sight, time_s: float) -> NDArray[Any]:
+    def _ion(self, now: Condition, scan: Scan, sight: Sight, time_s: float, key: tuple[int, ...]) -> NDArray[Any]:
         settings, current = now.ion, self._current(now, Beam.ION, time_s)
         shaded = Device.CBS in now.inserted or Device.EDS in now.inserted
         if abs(float(sight.flight[1])) > ONTO_FACE and abs(float(sight.flight[2])) < ONTO_FACE:
@@ -218,7 +240,8 @@ class Pictures:
                 [
                     ionimage.top_picture(
                         self._block, sight, scan, one, current_a=current, voltage_v=settings.voltage_v or 30e3,
-                        seed=self._options.seed, key=(*self._key(now, scan), one.name), shaded=shaded,
+                        defocus_m=chamber.ion_defocus(self._options, now), seed=self._options.seed,
+                        key=(*key, one.name), shaded=shaded,
                     )
                     for one in scan.detectors
                 ]
@@ -229,7 +252,7 @@ class Pictures:
             [
                 electronimage.picture(
                     seen, scan, one, settings.replace(working_distance_m=None), current_a=current, focus_off_m=0.0,
-                    seed=self._options.seed, key=self._key(now, scan),
+                    seed=self._options.seed, key=key,
                 )
                 for one in secondary
             ]

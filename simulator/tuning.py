@@ -12,8 +12,8 @@ from instrument.settings import DetectorSettings
 
 Picture = Callable[[float], NDArray[np.generic]]
 
-#: Working distances are tried this far around the present one, metres (physics.md 1.6: 20-40 um, 20-40 steps), in
-#: rounds that narrow by `NARROWER`.
+#: Working distances are tried this far around the present one, metres (physics.md 1.6: 20-40 um, 20-40 steps) by
+#: electrons, in rounds that narrow by `NARROWER`.
 SWEEP_M, STEPS, NARROWER, ROUNDS = 40e-6, 13, 4.0, 3
 #: Stigmators are tried so far around the present setting, in so many steps.
 STIGMATOR_SWEEP, STIGMATOR_STEPS = 1.0, 9
@@ -31,12 +31,12 @@ def sharpness(picture: NDArray[np.generic]) -> float:
     return float((rise**2 + run**2).mean())
 
 
-def focus(picture: Picture, start_m: float) -> tuple[float, float]:
+def focus(picture: Picture, start_m: float, sweep_m: float = SWEEP_M) -> tuple[float, float]:
     """Return the working distance (m) at which pictures are sharpest, and a score 0..1.
 
-    `picture` takes one at a working distance.
+    `picture` takes one at a working distance; places are tried up to `sweep_m` from the start.
     """
-    middle, half = start_m, SWEEP_M
+    middle, half = start_m, sweep_m
     best = worst = 0.0
     for _ in range(ROUNDS):
         places = middle + np.linspace(-half, half, STEPS)

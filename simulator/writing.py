@@ -47,6 +47,7 @@ class Writer:
     block, sight, job : what is written where
     current_a : true current; rates : of this machine; species : of the ion beam; gas : precursor at the surface, 0..1
     key : seed and number of the pattern; cuts : made since the last break
+    defocus_m : how far from the sample the beam is focused
     """
 
     block: Block
@@ -58,6 +59,7 @@ class Writer:
     gas: float
     key: tuple[int, int]
     cuts: int
+    defocus_m: float = 0.0
 
     def __post_init__(self) -> None:
         weights = np.array([volume(p) for p in self.job.patterns])
@@ -227,7 +229,7 @@ class Writer:
 
     @property
     def _sigma(self) -> float:
-        return spot_sigma(self.job.current_a, self.job.voltage_v)
+        return spot_sigma(self.job.current_a, self.job.voltage_v, self.defocus_m)
 
     def _rate(self, name: str) -> float:
         return self.rates.rate(name, self.job.voltage_v, self.species)

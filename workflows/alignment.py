@@ -181,6 +181,11 @@ class Aligner:
         self.ensure(setup)
         return self._instrument.tune(Tune.CONTRAST, scan).detectors
 
+    def ion_focus(self, setup: Setup, scan: Scan) -> float | None:
+        """Return the working distance (m) at which the ion beam is sharp on a set-up, None where it can't be told."""
+        self.ensure(setup)
+        return self._instrument.tune(Tune.FOCUS, scan).working_distance_m
+
     def leave(self, source: str) -> None:
         """End the work: gas shut, devices out, beams blanked; the ion source on, or off."""
         self._instrument.make_safe()

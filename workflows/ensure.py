@@ -23,6 +23,7 @@ MOVED_RAD = 1e-7
 CURRENT_TOLERANCE = 0.05  # "species, kV and measured current equal the plan within 5 %" (night.md 11)
 _RELATIVE = 1e-6
 _SHIFT_M = 0.1e-9
+_DISTANCE_M = 0.5e-6  # lenses are set nearly; the ion beam's depth of focus is tens of microns
 
 
 class Adjustable(Protocol):
@@ -169,5 +170,7 @@ def _equal(name: str, wanted: object, now: object) -> bool:
         return wanted == now
     if name.startswith("shift"):
         return abs(wanted - now) <= _SHIFT_M
+    if name == "working_distance_m":
+        return abs(wanted - now) <= _DISTANCE_M
     relative = CURRENT_TOLERANCE if name == "current_a" else _RELATIVE
     return abs(wanted - now) <= max(1e-12 if name != "current_a" else 0.0, relative * abs(wanted))

@@ -158,13 +158,7 @@ class Handle:
         return Setup(
             pose=str(pose),
             stage=self.layout.stage(at),
-            ion=BeamSettings(
-                voltage_v=voltage,
-                current_a=current,
-                species=SPECIES,
-                scan_rotation_rad=at.ion_scan_rotation,
-                **({} if on_mark else self._shift(Beam.ION, voltage, current, at)),
-            ),
+            ion=self._beam(Beam.ION, voltage, current, at, on_mark=on_mark),
             retracted=tuple(self.description.devices),
             register_on_mark=on_mark,
         )
@@ -275,11 +269,7 @@ class Handle:
             dose_c=dose_times(dose_factor) * film_dose(surface, thickness, beam, density, voltage, growth), gases=gases,
         )  # fmt: skip
         at = self.layout.pose(pose)
-        settings = BeamSettings(
-            voltage_v=voltage, current_a=current, species=SPECIES if beam is Beam.ION else None,
-            scan_rotation_rad=at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation,
-            **({} if on_mark else self._shift(beam, voltage, current, at)),
-        )  # fmt: skip
+        settings = self._beam(beam, voltage, current, at, on_mark=on_mark)
         others = tuple(one for one in self.description.devices if one is not Device.NEEDLE)
         done = self.acts.pattern(
             key,
@@ -345,12 +335,7 @@ class Handle:
         at = self.layout.pose(pose)
         view = self.layout.view(at, beam)
         scan = look_scan(self.description, beam, view.field((0.0, 0.0, self.layout.trim)), field_m)
-        turned = at.ion_scan_rotation if beam is Beam.ION else at.electron_scan_rotation
-        species = SPECIES if beam is Beam.ION else None
-        settings = BeamSettings(
-            voltage_v=voltage, current_a=current, species=species, scan_rotation_rad=turned,
-            **self._shift(beam, voltage, current, at),
-        )  # fmt: skip
+        settings = self._beam(beam, voltage, current, at, on_mark=False)
         setup = Setup(
             pose=str(pose), stage=self.layout.stage(at), retracted=tuple(self.description.devices),
             ion=settings if beam is Beam.ION else None, electron=settings if beam is Beam.ELECTRON else None,
@@ -471,8 +456,16 @@ class Handle:
 
         self.acts.value(f"confirm/{what}", "answer", args, compute)
 
-    def _shift(self, beam: Beam, voltage: float, current: float, at: Pose) -> dict[str, float]:
-        """Return the beam shift where nothing is registered: what is known of where this current points."""
-        ion = beam is Beam.ION
-        u, v = self.aligner.pointing.shift(voltage, current, at.ion_scan_rotation) if ion else (0.0, 0.0)
-        return {"shift_x_m": u, "shift_y_m": v}
+    def _beam(self, beam: Beam, voltage: float, current: float, at: Pose, *, on_mark: bool) -> BeamSettings:
+        """Return a beam's settings in a pose: an ion current in its focus, shifted unless a mark is to place it."""
+        pointing = self.aligner.pointing
+        if beam is Beam.ELECTRON:
+            settings = BeamSettings(voltage_v=voltage, current_a=current, scan_rotation_rad=at.electron_scan_rotation)
+            u, v = 0.0, 0.0
+        else:
+            settings = BeamSettings(
+                voltage_v=voltage, current_a=current, species=SPECIES, scan_rotation_rad=at.ion_scan_rotation,
+                working_distance_m=pointing.focus(voltage, current),
+            )  # fmt: skip
+            u, v = pointing.shift(voltage, current, at.ion_scan_rotation)
+        return settings if on_mark else settings.replace(shift_x_m=u, shift_y_m=v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,9 @@ LEAST_LOST = 0.05
 RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
-#: A face that has come on by less than this share of the spacing was not cut; once, the next cuts make up for it. One
-#: that is more than this many spacings behind was not cut twice, and no further cut is worth its dose.
-NOT_CUT, BEHIND = 0.2, 1.6
+#: A face that has come less than this share of its way was not cut. It is measured over a way of so many sigmas of the
+#: ruler. Once, the next cuts make up for it; more than so many spacings behind, no further cut is worth its dose.
+NOT_CUT, TOLD, BEHIND = 0.2, 4.0, 1.6
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def gate(state: State, *, free_bytes: int, needed_bytes: float) -> list[Finding]
 
 
 def judge(
-    frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, advance_m: float | None = None
+    frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, come: float | None = None
 ) -> list[Finding]:
     """Return what is wrong with a slice's frame.
 
@@ -63,7 +64,7 @@ def judge(
     frame, before : the newest slice and the one before, None for the first
     off_m : measured minus wanted plane (m)
     spacing_m : between two images (m)
-    advance_m : measured plane minus that of the slice before (m), None where one of them was not measured
+    come : share of its way that the face has come, as measured; None where only pictures tell
     """
     found: list[Finding] = []
     first = frame.pixels[0]
@@ -77,7 +78,7 @@ def judge(
     if before is not None and before.pixels.shape == frame.pixels.shape:
         if np.array_equal(before.pixels, frame.pixels):
             found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
-        elif off_m < -0.8 * spacing_m and _stands(before, frame, advance_m, spacing_m):
+        elif off_m < -0.8 * spacing_m and _stands(before, frame, come):
             found.append(_not_cut(again=off_m < -BEHIND * spacing_m))
     if abs(off_m) > MOST_OFF * spacing_m:
         found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
@@ -90,10 +91,24 @@ def whole(frame: Frame) -> bool:
     return bool((frame.pixels[:, -rows:] != 0).any())
 
 
-def _stands(before: Frame, frame: Frame, advance_m: float | None, spacing_m: float) -> bool:
+def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float) -> float:
+    """Return which share of its way the face has come, 1 where the ruler is too coarse to tell.
+
+    Parameters
+    ----------
+    seen : target and measured z (m) of the planes before that the ruler has told, oldest first
+    target, z, sigma : of the newest (m)
+    """
+    for target_then, z_then in reversed(seen):
+        if target - target_then > TOLD * sigma:
+            return (z - z_then) / (target - target_then)
+    return 1.0
+
+
+def _stands(before: Frame, frame: Frame, come: float | None) -> bool:
     """Tell whether the face stands where it stood: by the ruler, else by pictures that are clean enough to tell."""
-    if advance_m is not None:
-        return advance_m < NOT_CUT * spacing_m
+    if come is not None:
+        return come < NOT_CUT
     return alike(before.pixels[0], frame.pixels[0]) > SAME_PLANE
 
 

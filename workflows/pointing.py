@@ -1,17 +1,20 @@
-"""Where each current of the ion beam points beside the one that found the site, and the shift that makes up for it."""
+"""Where each current of the ion beam points beside the one that found the site, what makes up for it, and its focus."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import cos, isclose, sin
 
 from instrument.guard_rules import CURRENT_ROOM  # microscopes set voltages and currents nearly
 
 
 class Pointing:
-    """What was measured, by voltage (V) and current (A): metres in a field that was not turned."""
+    """What was measured, by voltage (V) and current (A): metres in a field that was not turned, and focus (m)."""
 
     def __init__(self) -> None:
         self._off: dict[tuple[float, float], tuple[float, float]] = {}
+        self._focus: dict[tuple[float, float], float] = {}
+        self._by_hand: dict[tuple[float, float], float] = {}
 
     def add(self, voltage: float, current: float, off_m: tuple[float, float]) -> None:
         """Keep where a working point points."""
@@ -19,9 +22,19 @@ class Pointing:
 
     def of(self, voltage: float, current: float) -> tuple[float, float] | None:
         """Return where a working point points, None where that is not known."""
-        for (volts, amperes), off in self._off.items():
-            if isclose(volts, voltage, rel_tol=CURRENT_ROOM) and isclose(amperes, current, rel_tol=CURRENT_ROOM):
-                return off
+        point = _like(self._off, voltage, current)
+        return None if point is None else self._off[point]
+
+    def add_focus(self, voltage: float, current: float, distance_m: float, *, by_hand: bool = False) -> None:
+        """Keep the working distance (m) at which a working point is sharp; a person's counts before what was found."""
+        (self._by_hand if by_hand else self._focus)[voltage, current] = distance_m
+
+    def focus(self, voltage: float, current: float) -> float | None:
+        """Return the working distance (m) at which a working point is sharp, None where that is not known."""
+        for known in (self._by_hand, self._focus):
+            point = _like(known, voltage, current)
+            if point is not None:
+                return known[point]
         return None
 
     def shift(self, voltage: float, current: float, turned: float) -> tuple[float, float]:
@@ -31,3 +44,11 @@ class Pointing:
         """
         u, v = self.of(voltage, current) or (0.0, 0.0)
         return cos(turned) * u + sin(turned) * v, cos(turned) * v - sin(turned) * u
+
+
+def _like(known: Iterable[tuple[float, float]], voltage: float, current: float) -> tuple[float, float] | None:
+    """Return the known working point that is this one, as an instrument sets it."""
+    for point in known:
+        if all(isclose(one, other, rel_tol=CURRENT_ROOM) for one, other in zip(point, (voltage, current), strict=True)):
+            return point
+    return None

@@ -7,7 +7,7 @@ charges from `instrument.process`.
 from __future__ import annotations
 
 from instrument.geometry import PoseName, pose, rocking_pose
-from instrument.process import film_dose, mill_dose
+from instrument.process import TUNE_S, film_dose, mill_dose
 from instrument.settings import (
     Beam,
     BeamSettings,
@@ -52,7 +52,9 @@ class Reckoner:
             self.turn(PoseName.MILL)
             self.look(Beam.ION)
             self.look(Beam.ELECTRON)
+            self.microscope.spend(TUNE_S)
             for _ in ion_currents(self.recipe, self.microscope.description):
+                self.microscope.spend(TUNE_S)
                 self.look(Beam.ION)
 
     def adopt(self, slicing: Slice | None) -> None:

@@ -22,7 +22,7 @@ from instrument.durable import FileLock
 from instrument.errors import BadData, InstrumentError, NoRoom, Refused
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
-from instrument.settings import Description, StagePosition, State
+from instrument.settings import BeamSettings, Description, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
 from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
@@ -241,6 +241,10 @@ class Run:
             self.instrument, self.description, self.journal.note, budget, stood=self._stood(), focused=self._focused()
         )
         aligner.worn_m = worn(self.recipe, self.journal)
+        for event in self.journal.events(kind="taken back"):
+            ion = BeamSettings.model_validate(event.data.get("ion", {}))
+            if ion.voltage_v and ion.current_a and ion.working_distance_m:
+                aligner.pointing.add_focus(ion.voltage_v, ion.current_a, ion.working_distance_m, by_hand=True)
         earlier = [str(event.data["symptom"]) for event in self.journal.events(kind="mended")]
         points = site.usual_points(self.recipe, self.description)
         mender = Mender(self.instrument, aligner, self.journal.note, points, earlier)
@@ -393,12 +397,16 @@ class Run:
 
     def _take_back(self, left: State, differing: Callable[[State, State], list[Change]]) -> None:
         """See what somebody has changed since the run left the instrument, and adopt or restore it."""
-        found = differing(left, self.instrument.state())
+        now = self.instrument.state()
+        found = differing(left, now)
         if not found:
             return
         choice = self._choose(found)
         log.warning("changed since the run left it, %s: %s", choice, "; ".join(map(str, found)))
-        self.journal.note("taken back", {"choice": choice, "changes": [str(one) for one in found]})
+        data: dict[str, Any] = {"choice": choice, "changes": [str(one) for one in found]}
+        if choice == "adopt" and any("ion beam, working distance" in one.name for one in found):
+            data["ion"] = now.ion.settings.model_dump(mode="json", exclude_none=True)
+        self.journal.note("taken back", data)
         if choice == "restore":
             restore(self.instrument, left)
 

@@ -15,7 +15,9 @@ import pytest
 from instrument.geometry import Pose, PoseName
 from instrument.hydra import hydra
 from instrument.settings import Beam
-from simulator.chamber import aim
+from simulator.beams import ION_DISTANCE_M
+from simulator.chamber import aim, ion_focus
+from simulator.milling import spot_sigma
 from simulator.options import parse
 from workflows import tracking
 from workflows.alignment import Aligner
@@ -37,7 +39,10 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     with Journal(tmp_path / "RUN" / "journal.sqlite") as journal:
         act = journal.find("site/currents")
+        focused = [one.result["working_distance_m"] for one in journal.acts() if one.key.startswith("site/focus-")]
+        used = [one.setup["ion"]["working_distance_m"] for one in journal.acts() if one.key.startswith("site/points-")]
     assert act is not None
+    assert used == focused
     options = parse(URL)
     points = [(one["voltage_v"], one["current_a"]) for one in act.result]
     first = np.array(aim(options, Beam.ION, *points[0]))
@@ -45,6 +50,11 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
     for (volts, current), one in zip(points, act.result, strict=True):
         off = first - np.array(aim(options, Beam.ION, volts, current))
         assert one["off_m"] == pytest.approx(off, abs=0.3e-6), f"{current * 1e9:g} nA"
+    for (volts, current), found in zip(points, focused, strict=True):
+        spot, sharp = spot_sigma(current, volts), ion_focus(options, volts, current)
+        assert spot_sigma(current, volts, found - sharp) < 1.04 * spot, f"{current * 1e9:g} nA"
+    blurs = [spot_sigma(i, v, ion_focus(options, v, i) - ION_DISTANCE_M) / spot_sigma(i, v) for v, i in points]
+    assert max(blurs) > 1.1  # as they were found
     assert max(abs(one["off_m"][0]) for one in act.result) > 3e-6
 
 
@@ -55,8 +65,8 @@ def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
 
     def shift(beam: Beam, current: float, turned: float) -> tuple[float, float]:
         at = Pose(name=PoseName.MILL, r=0.0, t=0.0, ion_scan_rotation=turned)
-        found = Handle._shift(handle, beam, 30e3, current, at)
-        return found["shift_x_m"], found["shift_y_m"]
+        found = Handle._beam(handle, beam, 30e3, current, at, on_mark=False)
+        return found.shift_x_m or 0.0, found.shift_y_m or 0.0
 
     assert shift(Beam.ION, 1e-9, 0.0) == (3e-6, 1e-6)
     assert shift(Beam.ION, 1e-9, pi) == pytest.approx((-3e-6, -1e-6))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from instrument.frame import Frame
 from tests.workflows.frames import frame as frame_of
-from workflows.health import judge
+from workflows.health import judge, way_come
 from workflows.policy import POLICY, action
 
 
@@ -24,11 +24,9 @@ def frame(picture: NDArray[np.uint8]) -> Frame:
 
 
 def symptoms(
-    newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0, advance_m: float | None = None
+    newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0, come: float | None = None
 ) -> list[str]:
-    found = judge(
-        frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9, advance_m=advance_m
-    )
+    found = judge(frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9, come=come)
     return [one.symptom for one in found]
 
 
@@ -46,10 +44,17 @@ def test_what_holds_the_run() -> None:
 
 def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
     assert symptoms(face(1, 1), face(1, 2), off_m=-100e-9) == ["missed", "plane-off"]
-    assert symptoms(face(1), face(2), off_m=-100e-9, advance_m=5e-9) == ["missed", "plane-off"]  # the ruler tells it
-    assert symptoms(face(1), face(2), off_m=-200e-9, advance_m=5e-9) == ["nothing-milled", "plane-off"]
-    assert symptoms(face(1, 1), face(1, 2), off_m=-100e-9, advance_m=50e-9) == ["plane-off"]  # slow, but cut
+    assert symptoms(face(1), face(2), off_m=-100e-9, come=0.05) == ["missed", "plane-off"]  # the ruler tells it
+    assert symptoms(face(1), face(2), off_m=-200e-9, come=0.05) == ["nothing-milled", "plane-off"]
+    assert symptoms(face(1, 1), face(1, 2), off_m=-200e-9, come=0.5) == ["plane-off"]  # slow, but cut
     assert action("missed") == "note"
+
+
+def test_a_coarse_ruler_tells_over_a_longer_way() -> None:
+    seen = [(1.0e-6, 0.9e-6), (1.1e-6, 0.98e-6), (1.2e-6, 0.99e-6)]
+    assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9) == pytest.approx(0.0)
+    assert way_come(seen, 1.3e-6, 0.99e-6, 60e-9) == pytest.approx(0.3)  # since the first
+    assert way_come(seen, 1.3e-6, 0.99e-6, 80e-9) == way_come([], 1.3e-6, 0.99e-6, 5e-9) == 1.0
 
 
 def test_what_is_only_told() -> None:

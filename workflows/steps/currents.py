@@ -1,7 +1,8 @@
-"""Where each ion current points: every aperture points elsewhere, by microns, until there is a mark (night.md 13).
+"""Where each ion current points and is sharp: every aperture points elsewhere, by microns (night.md 13).
 
-A spot beside the work is looked at with every current that is used, and the pictures are compared with the one that
-placed the site. What they are off by is made up for by the beam's shift; one whose picture tells nothing is named.
+A spot beside the work is focused on and looked at with every current that is used, and the pictures are compared with
+the one that placed the site. What they are off by is made up for by the beam's shift until there is a mark, the focus
+is set with the current; one whose picture tells nothing is named.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from instrument.geometry import PoseName
-from instrument.settings import Beam
+from instrument.settings import Beam, Scan
 from instrument.units import show
 from workflows import tracking
 from workflows.alignment import look_scan
@@ -19,12 +20,14 @@ from workflows.steps.site import OVERVIEW_ION_A, site_voltage
 
 #: The pictures' width, and what lies between them and the nearest trench (m).
 FIELD_M, BESIDE_M = 30e-6, 10e-6
+#: Frames that are summed for a picture that focuses: ions are few.
+FRAMES = 4
 #: Pictures that are less alike than this, once laid over each other, tell nothing.
 LEAST_ALIKE = 0.2
 
 
 def align(handle: Handle) -> None:
-    """Measure where each current of the recipe points beside the one that found the edge, and keep it."""
+    """Measure the focus of each current of the recipe, and where it points beside the one that found the edge."""
     layout, recipe = handle.layout, handle.recipe
     block = recipe.block
     beside = layout.face[0] / 2 + (block.trench.width if block is not None else 0.0)
@@ -33,12 +36,13 @@ def align(handle: Handle) -> None:
     scan = look_scan(handle.description, Beam.ION, spot, FIELD_M)
     voltage = site_voltage(recipe)
     found_with = voltage, nearest(handle.description.currents(Beam.ION, voltage), OVERVIEW_ION_A)
-    handle.tell("where each current points")
+    handle.tell("where each current points and is sharp")
     pictures = {}
     for volts, current in (found_with, *(one for one in ion_currents(recipe, handle.description) if one != found_with)):
-        name = f"points-{volts / 1e3:g}kV-{show(current, 'current', 3).replace(' ', '')}"
+        name = f"{volts / 1e3:g}kV-{show(current, 'current', 3).replace(' ', '')}"
+        _focus(handle, f"site/focus-{name}", scan, volts, current)
         setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
-        pictures[volts, current] = handle.acts.frame(f"site/{name}", scan, setup, "looks", name)
+        pictures[volts, current] = handle.acts.frame(f"site/points-{name}", scan, setup, "looks", f"points-{name}")
 
     def compute() -> list[dict[str, Any]]:
         first = handle.load(pictures[found_with]).pixels[0]
@@ -56,3 +60,15 @@ def align(handle: Handle) -> None:
         if one["off_m"] is not None:
             u, v = one["off_m"]
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
+
+
+def _focus(handle: Handle, key: str, scan: Scan, volts: float, current: float) -> None:
+    """Focus a current on the spot, once, and keep the working distance for whatever it is used for."""
+    setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
+
+    def compute() -> dict[str, float | None]:
+        return {"working_distance_m": handle.aligner.ion_focus(setup, scan.replace(frame_integrations=FRAMES))}
+
+    found = handle.value(key, "measure", {"voltage_v": volts, "current_a": current}, compute)["working_distance_m"]
+    if found is not None:
+        handle.aligner.pointing.add_focus(volts, current, found)

@@ -13,7 +13,7 @@ from workflows.acts import Held
 from workflows.amendments import Asked, amended
 from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
-from workflows.health import gate, judge
+from workflows.health import gate, judge, way_come
 from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
@@ -34,7 +34,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
     fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
     before: FrameRef | None = None
-    stood: Plane | None = None
+    seen: list[tuple[float, float]] = []
     taken, skip = Asked(), False
     k = 0
     while k < images:
@@ -43,7 +43,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
             break
         _ready(handle, settings, k, images)
         refilled = last_made(fills) == k - 1
-        before, stood = _slice(handle, settings, k, before, stood, refilled=refilled)
+        before = _slice(handle, settings, k, before, seen, refilled=refilled)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
             handle.recipe = amended(handle.recipe, taken.amended)
@@ -57,12 +57,18 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
 
 
 def _slice(
-    handle: Handle, settings: Slice, k: int, before: FrameRef | None, stood: Plane | None, *, refilled: bool
-) -> tuple[FrameRef, Plane]:
-    """Cut, picture, plane, labels asked for, health, element map: one imaged slice, and where its plane lies.
+    handle: Handle,
+    settings: Slice,
+    k: int,
+    before: FrameRef | None,
+    seen: list[tuple[float, float]],
+    *,
+    refilled: bool,
+) -> FrameRef:
+    """Cut, picture, plane, labels asked for, health, element map: one imaged slice.
 
-    `before` and `stood` are the slice before and its plane; where the pores were `refilled` since, it shows others and
-    is no help to label this.
+    `before` is the slice before; where the pores were `refilled` since, it shows others and is no help to label this.
+    `seen` are the planes (target, z) that the ruler has told so far; this one is added.
     """
     key, name = f"slice/{k:04d}", f"s{k:04d}"
     for number in range(settings.image.every):
@@ -78,11 +84,14 @@ def _slice(
     if handle.planes.dose > planes.dose:
         risen = {"from": planes.dose, "to": handle.planes.dose}
         handle.value(f"{key}/dose", "measure", {"plane_m": plane.z_m}, lambda: risen)
-    _healthy(handle, key, ref, before, plane, stood, planes.target)
+    come = way_come(seen, planes.target, plane.z_m, plane.sigma_m) if plane.by == "ruler" else 1.0 if seen else None
+    if plane.by == "ruler":
+        seen.append((planes.target, plane.z_m))
+    _healthy(handle, key, ref, before, plane, planes.target, come)
     if settings.eds is not None and settings.eds.due(k):
         handle.tell("element map", slice_k=k)
         handle.element_map(f"{key}/eds", name, settings.eds, settings.image, planes.target)
-    return ref, plane
+    return ref
 
 
 def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
@@ -118,18 +127,16 @@ def _ready(handle: Handle, settings: Slice, k: int, images: int) -> None:
 
 
 def _healthy(
-    handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, stood: Plane | None, target: float
+    handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, target: float, come: float | None
 ) -> None:
     """Judge the newest frame against the one before; what can't be lived with holds the run."""
-    measured = plane.by == "ruler" and stood is not None and stood.by == "ruler"
-    advance = plane.z_m - stood.z_m if measured and stood is not None else None
 
     def compute() -> list[dict[str, Any]]:
         try:
             earlier = None if before is None else handle.load(before)
         except BadData:
             earlier = None  # damaged since, and set aside
-        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, advance_m=advance)
+        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=come)
         return [asdict(one) for one in found]
 
     slicing = handle.recipe.slicing
