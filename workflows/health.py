@@ -108,7 +108,7 @@ def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma
 def _stands(before: Frame, frame: Frame, come: float | None) -> bool:
     """Tell whether the face stands where it stood: by the ruler, else by pictures that are clean enough to tell."""
     if come is not None:
-        return come < NOT_CUT
+        return abs(come) < NOT_CUT  # no face goes back: such a plane was misread
     return alike(before.pixels[0], frame.pixels[0]) > SAME_PLANE
 
 

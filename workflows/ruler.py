@@ -31,6 +31,8 @@ _EDGE_PX = 0.5
 _ASIDE_M = 3e-6
 #: Of a groove's width and depth, what is compared: clear of its blurred sides; its upper part alone, deep in the cap.
 _ACROSS, _DOWN = 0.75, 0.5
+#: On a slope a groove's section is slanted, its sides upright: it is so much taller and wider at most.
+_TALLER, _WIDER = 3.0, 1.5
 #: At most so many dark spots on a side are held against those of the other.
 _MOST_SPOTS = 20
 
@@ -53,7 +55,7 @@ class Reading:
 class _Groove:
     """A dark box in the cap: column and row of its middle and their uncertainty in pixels; contrast, 0..1.
 
-    `spread` is that of its darkness over that of a box as wide as a groove.
+    `spread` is that of its darkness over that of a box as wide as a groove; it is `alone` with cap all around it.
     """
 
     column: float
@@ -61,6 +63,7 @@ class _Groove:
     sigma: float
     spread: float
     contrast: float
+    alone: bool
 
 
 def read_ruler(
@@ -115,10 +118,14 @@ def read_ruler(
         off, aside = abs(half - expected_half_m) / search_m, abs(reading.middle_m) / aside_m
         if level >= 1 or off > 1 or aside > 1:
             continue
-        # two grooves stand out, are as wide as they should be, lie level, are alike, and about where they should be
+        # two grooves stand out and alone, are as wide as they should be, lie level, are alike, and about where they
+        # should be
         alike = abs(np.log(one.contrast / other.contrast))
+        touching = (not one.alone) + (not other.alone)
         misshapen = abs(np.log(one.spread)) + abs(np.log(other.spread))
-        unlikely = level + alike + 2 * misshapen + 0.5 * aside + 2 * off - np.log(one.contrast * other.contrast)
+        unlikely = (
+            level + alike + touching + 2 * misshapen + 0.5 * aside + 2 * off - np.log(one.contrast * other.contrast)
+        )
         if likely is None or unlikely < likely[0]:
             likely = float(unlikely), reading
     return None if likely is None else likely[1]
@@ -158,9 +165,9 @@ def _grooves(band: Float, at_px: float, reach_px: float, size_px: tuple[float, f
 
 def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[float, float], cap: float) -> _Groove:
     """Return a groove with its middle to a fraction of a pixel: the centroid of what is darker than the cap."""
-    down, across = max(1, round(_DOWN * size_px[0] / 2)), round(size_px[1])
-    first, last = max(0, row - down), min(window.shape[0], row + down + 1)
+    across = round(size_px[1])
     start, end = max(0, column - across), min(window.shape[1], column + across + 1)
+    first, last, alone = _rows(window, row, column, size_px, cap)
     dark = np.clip(cap - window[first:last, start:end].mean(axis=0), 0.0, None)
     depth = float(dark[max(0, column - start - 1) : column - start + 2].mean())
     # noise of the cap's own grey left and right is no groove
@@ -169,4 +176,29 @@ def _measured(window: Float, row: int, column: int, low: int, size_px: tuple[flo
     centre = float((dark * columns).sum() / dark.sum())
     spread = float(np.sqrt((dark * (columns - centre) ** 2).sum() / dark.sum()))
     sigma = float(np.hypot(spread / np.sqrt((last - first) * size_px[1]), _EDGE_PX))
-    return _Groove(centre + low, float(row), sigma, spread / (size_px[1] / np.sqrt(12.0)), depth / cap)
+    taller = max(
+        1.0, (last - first) / size_px[0]
+    )  # a slanted one is as dark, over more rows than each column has of it
+    contrast = taller * depth / cap
+    return _Groove(centre + low, float(row), sigma, spread / (size_px[1] / np.sqrt(12.0)), contrast, alone)
+
+
+def _rows(window: Float, row: int, column: int, size_px: tuple[float, float], cap: float) -> tuple[int, int, bool]:
+    """Return the rows of a groove, and whether it stands alone in the cap: then all of its rows, else its upper part's.
+
+    Every column of a groove is as tall as the other, whatever it lies on: so all its rows tell its middle, and a part
+    of them a middle that is off where it lies on a slope.
+    """
+    from scipy import ndimage
+
+    tallest, widest = round(_TALLER * size_px[0]), round(_WIDER * size_px[1])
+    top, left = max(0, row - tallest), max(0, column - widest)
+    spots, _ = ndimage.label(window[top : row + tallest, left : column + widest] < 0.5 * (cap + window[row, column]))
+    own = spots[row - top, column - left]
+    if own:
+        down, across = ndimage.find_objects(spots)[own - 1]
+        touches = 0 in (down.start, across.start) or down.stop == spots.shape[0] or across.stop == spots.shape[1]
+        if not touches and down.stop - down.start <= tallest and across.stop - across.start <= widest:
+            return top + down.start, top + down.stop, True
+    half = max(1, round(_DOWN * size_px[0] / 2))
+    return max(0, row - half), min(window.shape[0], row + half + 1), False

@@ -47,6 +47,7 @@ def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
     assert symptoms(face(1), face(2), off_m=-100e-9, come=0.05) == ["missed", "plane-off"]  # the ruler tells it
     assert symptoms(face(1), face(2), off_m=-200e-9, come=0.05) == ["nothing-milled", "plane-off"]
     assert symptoms(face(1, 1), face(1, 2), off_m=-200e-9, come=0.5) == ["plane-off"]  # slow, but cut
+    assert symptoms(face(1), face(2), off_m=-200e-9, come=-2.0) == ["plane-off"]  # misread: no face goes back
     assert action("missed") == "note"
 
 

@@ -66,6 +66,23 @@ def test_it_is_read_on_an_uneven_top(half_m: float, swell_m: float, phase: float
     assert found.z_m == pytest.approx(half_m - 2e-6, abs=30e-9)
 
 
+@pytest.mark.parametrize("half_m", [6e-6, 6.4e-6, 9e-6])
+def test_a_groove_on_a_slope_is_measured_by_all_of_it(half_m: float) -> None:
+    """The left one lies on a slope and is slanted; a dark valley of the electrode beside it is as wide, and lower."""
+    face = drawn_face(half_m)
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]].astype(float)
+    y, x = y * PIXEL - 4e-6, (x - (SHAPE[1] - 1) / 2) * PIXEL
+    left = np.abs(x + half_m) < 1e-6
+    face[left & (y < -0.3e-6) & (y > -2e-6)] = 0.85
+    across = np.clip((0.28e-6 - np.abs(x + half_m)) / PIXEL + 0.5, 0, 1)
+    slanted = across * (np.abs(y + 1.2e-6 + 1.4 * (x + half_m)) < 0.3e-6)
+    valley = (np.abs(x + half_m - 0.25e-6) < 0.25e-6) & (y > -0.6e-6) & (y < 0.4e-6)
+    face = np.where(valley, 0.5, face - ndimage.gaussian_filter(0.3 * slanted, 1.0))
+    found = ruler_of(face, half_m - 0.1e-6)
+    assert found is not None
+    assert found.z_m == pytest.approx(half_m - 2e-6, abs=12e-9)
+
+
 def test_two_t_per_t_removed() -> None:
     first, second = ruler_of(drawn_face(6e-6), 6e-6), ruler_of(drawn_face(6.1e-6), 6e-6)
     assert first is not None
