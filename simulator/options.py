@@ -62,7 +62,7 @@ class Options(BaseModel):
     steady: bool = False
     fault: tuple[tuple[str, float], ...] = ()
     faults: float = Field(default=0.0, ge=0, le=1e4)
-    grain: float = Field(default=20.0, ge=1, le=600)
+    grain: float = Field(default=60.0, ge=1, le=600)
 
     def electrode(self) -> Electrode:
         """Return what the specimen is built from."""

@@ -17,6 +17,7 @@ from simulator import materials as m
 from simulator.acceptance import looks
 from simulator.acceptance.finding import Check, Finding, fails_visibly
 from simulator.acceptance.operator import ERRING, HEIGHT_M, STILL, WIDTH_M, Operator, Point
+from simulator.beams import ION_DISTANCE_M
 
 _UM, _NM = 1e6, 1e9
 
@@ -155,6 +156,22 @@ def focus() -> list[Finding]:
         fails_visibly("focusing after another working point", max(kept), max(lost), at_most=8, at_least=12,
                       unit="% less detail")
     ]  # fmt: skip
+
+
+def ion_focus() -> list[Finding]:
+    """Check how blurred marks are, and so what is milled, at currents that were not focused each (night.md 13)."""
+    operator, mark = _marked()
+    lost, kept = [], []
+    for current in (0.3e-9, 1e-9, 4e-9):
+        operator.ion(current)
+        operator.register(mark)
+        sharp = looks.detail(operator.ion_look(mark, 5e-6))
+        kept.append(100 * abs(1 - looks.detail(operator.ion_look(mark, 5e-6)) / sharp))
+        operator.machine.set_beam(Beam.ION, BeamSettings(working_distance_m=ION_DISTANCE_M))
+        lost.append(100 * (1 - looks.detail(operator.ion_look(mark, 5e-6)) / sharp))
+    return [
+        fails_visibly("focusing every ion current", max(kept), max(lost), at_most=8, at_least=12, unit="% less detail")
+    ]
 
 
 def contrast() -> list[Finding]:
@@ -437,6 +454,6 @@ def lost_plasma() -> list[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    registration, apertures, lead, suspicion, settling, focus, contrast, refill, lip, film_left, warm_up,
+    registration, apertures, lead, suspicion, settling, focus, ion_focus, contrast, refill, lip, film_left, warm_up,
     film_rate, budget, detector_left_in, slanted_film, over_tilt, another_hand, lost_plasma,
 )  # fmt: skip

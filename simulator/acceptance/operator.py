@@ -29,6 +29,7 @@ from instrument.settings import (
 )
 from simulator.acceptance import looks
 from simulator.beams import Sight, Standing, turned
+from simulator.chamber import ion_focus
 from simulator.microscope import SimulatedMicroscope
 from simulator.options import parse
 
@@ -77,8 +78,9 @@ class Operator:
         return Sight(beam, standing, scan_rotation=settings.scan_rotation_rad or 0.0)
 
     def ion(self, current: float, voltage: float = 30e3) -> None:
-        """Set the ion beam."""
-        self.machine.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current))
+        """Set the ion beam, in the focus that was found for it beforehand."""
+        sharp = ion_focus(self.machine.options, voltage, current)
+        self.machine.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=current, working_distance_m=sharp))
 
     def job(self, patterns: list[Pattern], dose: float, purpose: str = "mill", area: str = "face") -> PatternJob:
         """Return a job with the beam as it is."""
