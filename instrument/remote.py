@@ -58,6 +58,8 @@ _T = TypeVar("_T")
 _WAIT_S = 1.0
 #: Longest time that an action may take: a piece of a night's longest pattern, on the real clock (s).
 ACTION_S = 12 * 3600.0
+#: Longest time that making safe may take: beams and valves at once, a slow needle minutes.
+SAFE_S = 420.0
 
 
 class RemoteClock:
@@ -270,7 +272,7 @@ class RemoteMicroscope(Microscope):
 
     def make_safe(self) -> State:
         """Make safe, from any thread, at once."""
-        return State.model_validate(self._aside("make_safe"))
+        return State.model_validate(self._aside("make_safe", SAFE_S))
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -282,8 +284,8 @@ class RemoteMicroscope(Microscope):
         finally:
             self.seconds_in_calls += time.monotonic() - began
 
-    def _aside(self, method: str) -> Any:
-        line = Line(*self._where)
+    def _aside(self, method: str, timeout_s: float = 30.0) -> Any:
+        line = Line(*self._where, timeout_s=timeout_s)
         try:
             return line.call(method)
         finally:

@@ -11,8 +11,9 @@ doesn't know; 29 faults of a night (`simulator.faults`); a state and patterns th
 beside real ones.
 
 What it doesn't: secondary and side walls of the trenches seen by the beams other than as dark; damage, heating and
-shrinking of binder; picture distortion other than drift; charging that moves the beam other
-than in flares; a network of nanopores inside binder; the detector's shadow on anything but X-rays and ion pictures.
+shrinking of binder; ion pictures of the face out of focus; picture distortion other than drift; charging that moves
+the beam other than in flares; a network of nanopores inside binder; the detector's shadow on anything but X-rays and
+ion pictures.
 """
 
 from __future__ import annotations

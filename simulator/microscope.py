@@ -351,7 +351,7 @@ class SimulatedMicroscope(Machine, Microscope):
             passed = min(away, rest * job.seconds)
             reached = done + (job.to_fraction - done) * (passed / (rest * job.seconds) if rest > 0 else 1.0)
             writer = self._writer(running)
-            self._give(writer, done, reached, self._current(job.beam), passed)
+            self._give(writer, done, reached, self._current(job.beam) * self._arriving(job), passed)
             if self.options.pace is None:
                 self.clock.wait(passed)
             self._end_of(job, writer, reached)
@@ -388,6 +388,7 @@ class SimulatedMicroscope(Machine, Microscope):
             self._back_again()
             self._retract(Device.NEEDLE)
             self._save()
+            self.clock.stopped.clear()  # what was in hand has ended; a wait that follows is one
         finally:
             self._verb.release()
         return self.state()

@@ -148,10 +148,15 @@ class Pictures:
         return (now.counter,)
 
     def _ion_tuned(self, now: Condition, routine: Tune, scan: Scan, sight: Sight, time_s: float) -> Tuning:
-        """Find the ion beam's focus, which mills a little; its stigmators are as they should be."""
+        """Find the ion beam's focus, which mills a little.
+
+        Its stigmators are as they should be, and pictures onto the face are always sharp.
+        """
         ion, tried = now.ion, 0
         if routine is Tune.STIGMATOR:
             return Tuning(routine=routine, score=1.0, stigmator_x=ion.stigmator_x, stigmator_y=ion.stigmator_y)
+        if not _onto_top(sight):
+            return Tuning(routine=routine, score=1.0, working_distance_m=ion.working_distance_m)
         sharp = spot_sigma(ion.current_a or 0.0, ion.voltage_v or 30e3)
         small = scan.replace(
             width_px=_TUNE_PX[0], height_px=_TUNE_PX[1], pixel_m=min(scan.pixel_m, max(_TUNE_PIXEL_M, sharp / 2)),
@@ -167,7 +172,7 @@ class Pictures:
 
         start = ion.working_distance_m or ION_DISTANCE_M
         found, score = tuning.focus(take, start, _ION_SWEEP_M)
-        self._wear(now, small.replace(frame_integrations=tried), sight, time_s)
+        self._wear(now, small.replace(frame_integrations=min(255, tried * small.frame_integrations)), sight, time_s)
         return Tuning(routine=routine, score=score, working_distance_m=found)
 
     def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:
@@ -235,7 +240,7 @@ class Pictures:
     def _ion(self, now: Condition, scan: Scan, sight: Sight, time_s: float, key: tuple[int, ...]) -> NDArray[Any]:
         settings, current = now.ion, self._current(now, Beam.ION, time_s)
         shaded = Device.CBS in now.inserted or Device.EDS in now.inserted
-        if abs(float(sight.flight[1])) > ONTO_FACE and abs(float(sight.flight[2])) < ONTO_FACE:
+        if _onto_top(sight):
             return np.stack(
                 [
                     ionimage.top_picture(
@@ -301,6 +306,11 @@ class Pictures:
         durable.replace(temporary, path, sync=False)
         facts = {"z_m": seen.plane, "film_share": seen.film, "pixel_m": list(seen.step)}
         durable.atomic_write_bytes(self._truth / f"{uid}.json", json.dumps(facts).encode(), sync=False)
+
+
+def _onto_top(sight: Sight) -> bool:
+    """Tell whether a beam looks down on the block's top."""
+    return abs(float(sight.flight[1])) > ONTO_FACE and abs(float(sight.flight[2])) < ONTO_FACE
 
 
 def _rounded(scan: Scan | EdsScan) -> str:

@@ -186,15 +186,25 @@ class Acts:
         self._instrument.release_frame(spooled)
         return kept
 
-    def value(self, key: str, kind: str, args: Any, compute: Callable[[], Any], *, version: int = 1) -> Any:
+    def value(
+        self, key: str, kind: str, args: Any, compute: Callable[[], Any], *, version: int = 1, mended: bool = False
+    ) -> Any:
         """Return plain values that were worked out once: a measurement, a decision, an answer.
 
         `args` are what it depends on (such as the hashes of its frames); `compute` runs only while there is no outcome.
+        `mended`: it uses the instrument, and is tried again after what can be mended.
         """
         act = self._journal.intend(key, kind, args, replay_version=version, clock_s=self.clock_s)
         if act.has_outcome:
             return act.result
-        return self._done(key, compute()).result
+        while True:
+            try:
+                found = compute()
+            except InstrumentError as error:
+                if not mended or self._hopeless(key, error):
+                    raise
+            else:
+                return self._done(key, found).result
 
     # -- private ----------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,8 @@ SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
 UNBELIEVABLE_M_PER_S = 300e-9 / 60
 #: The focus is set again when the face has receded by this much, m.
 FOCUS_STEP_M = 50e-9
+#: An ion focus with a lower score, or farther from the one before (m), is none: there was nothing to focus on.
+LEAST_SHARP, FOCUS_REACH_M = 0.1, 200e-6
 #: How far a mark is looked for from afar, both in one picture (m).
 WIDE_SEARCH_M = 12e-6
 #: How far the cap's edge may be from where it should be (m).
@@ -182,9 +184,15 @@ class Aligner:
         return self._instrument.tune(Tune.CONTRAST, scan).detectors
 
     def ion_focus(self, setup: Setup, scan: Scan) -> float | None:
-        """Return the working distance (m) at which the ion beam is sharp on a set-up, None where it can't be told."""
-        self.ensure(setup)
-        return self._instrument.tune(Tune.FOCUS, scan).working_distance_m
+        """Focus the ion beam on a set-up; return its working distance (m), None where none is told: it is as it was."""
+        before = self.ensure(setup).ion.settings.working_distance_m or 0.0
+        found = self._instrument.tune(Tune.FOCUS, scan)
+        distance = found.working_distance_m
+        if distance is not None and found.score >= LEAST_SHARP and abs(distance - before) <= FOCUS_REACH_M:
+            return distance
+        log.warning("the ion beam could not be focused (score %.2f); it stays as it was", found.score)
+        self._instrument.set_beam(Beam.ION, BeamSettings(working_distance_m=before or None))
+        return None
 
     def leave(self, source: str) -> None:
         """End the work: gas shut, devices out, beams blanked; the ion source on, or off."""

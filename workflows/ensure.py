@@ -23,7 +23,7 @@ MOVED_RAD = 1e-7
 CURRENT_TOLERANCE = 0.05  # "species, kV and measured current equal the plan within 5 %" (night.md 11)
 _RELATIVE = 1e-6
 _SHIFT_M = 0.1e-9
-_DISTANCE_M = 0.5e-6  # lenses are set nearly; the ion beam's depth of focus is tens of microns
+_DISTANCE_M = 2e-6  # lenses are set nearly; the ion beam's depth of focus is tens of microns
 
 
 class Adjustable(Protocol):
@@ -162,6 +162,8 @@ def _differing(wanted: BeamSettings, now: BeamSettings) -> BeamSettings | None:
         for name, value in wanted.model_dump(exclude_none=True).items()
         if not _equal(name, value, getattr(now, name))
     }
+    if wanted.working_distance_m is not None and {"voltage_v", "current_a"} & set(change):
+        change["working_distance_m"] = wanted.working_distance_m  # a column may recall another one with its aperture
     return BeamSettings(**change) if change else None
 
 

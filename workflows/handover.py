@@ -78,6 +78,16 @@ def changes(left: State, now: State) -> list[Change]:
     return found
 
 
+def ion_focus_by_hand(left: State, now: State) -> BeamSettings | None:
+    """Return the ion beam's working point and working distance where a person has set the latter, else None."""
+    before, after = left.ion.settings, now.ion.settings
+    if _same(before.working_distance_m, after.working_distance_m):
+        return None
+    return BeamSettings(
+        voltage_v=after.voltage_v, current_a=after.current_a, working_distance_m=after.working_distance_m
+    )
+
+
 def restore(instrument: Microscope, left: State) -> None:
     """Set back what people set by eye and acts leave alone; all else is ensured before it is needed."""
     now = instrument.state()

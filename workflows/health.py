@@ -10,7 +10,6 @@ import numpy as np
 from instrument.frame import Frame
 from instrument.settings import State
 from workflows.policy import Action, action
-from workflows.tracking import SAME_PLANE, alike
 
 #: More of a picture than this at black or white is clipped too far to mean a phase.
 MOST_CLIPPED = 0.35
@@ -21,8 +20,8 @@ RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
 #: A face that has come less than this share of its way was not cut. It is measured over a way of so many sigmas of the
-#: ruler. Once, the next cuts make up for it; more than so many spacings behind, no further cut is worth its dose.
-NOT_CUT, TOLD, BEHIND = 0.2, 4.0, 1.6
+#: ruler. Once, the next cuts make up for it; over so many spacings, no further cut is worth its dose.
+NOT_CUT, TOLD, TWICE = 0.2, 4.0, 1.6
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def gate(state: State, *, free_bytes: int, needed_bytes: float) -> list[Finding]
 
 
 def judge(
-    frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, come: float | None = None
+    frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, come: tuple[float, float] = (1.0, 1.0)
 ) -> list[Finding]:
     """Return what is wrong with a slice's frame.
 
@@ -64,7 +63,7 @@ def judge(
     frame, before : the newest slice and the one before, None for the first
     off_m : measured minus wanted plane (m)
     spacing_m : between two images (m)
-    come : share of its way that the face has come, as measured; None where only pictures tell
+    come : share of its way that the face has come since the slice before, and over two: see `way_come`
     """
     found: list[Finding] = []
     first = frame.pixels[0]
@@ -75,11 +74,10 @@ def judge(
     clipped = float(((first == 0) | (first == top)).mean())
     if clipped > MOST_CLIPPED:
         found.append(_finding("saturated", f"{100 * clipped:.0f} % of the picture is clipped", "see contrast"))
-    if before is not None and before.pixels.shape == frame.pixels.shape:
-        if np.array_equal(before.pixels, frame.pixels):
-            found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
-        elif off_m < -0.8 * spacing_m and _stands(before, frame, come):
-            found.append(_not_cut(again=off_m < -BEHIND * spacing_m))
+    if before is not None and np.array_equal(before.pixels, frame.pixels):
+        found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
+    if off_m < -0.8 * spacing_m and abs(come[0]) < NOT_CUT:  # no face goes back: such a plane was misread
+        found.append(_not_cut(again=abs(come[1]) < NOT_CUT))
     if abs(off_m) > MOST_OFF * spacing_m:
         found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
     return found
@@ -91,8 +89,8 @@ def whole(frame: Frame) -> bool:
     return bool((frame.pixels[:, -rows:] != 0).any())
 
 
-def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float) -> float:
-    """Return which share of its way the face has come, 1 where the ruler is too coarse to tell.
+def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float, over: float = 0.0) -> float:
+    """Return which share of its way the face has come, over this much (m) at least; 1 where the ruler can't tell.
 
     Parameters
     ----------
@@ -100,16 +98,9 @@ def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma
     target, z, sigma : of the newest (m)
     """
     for target_then, z_then in reversed(seen):
-        if target - target_then > TOLD * sigma:
+        if target - target_then > max(over, TOLD * sigma):
             return (z - z_then) / (target - target_then)
     return 1.0
-
-
-def _stands(before: Frame, frame: Frame, come: float | None) -> bool:
-    """Tell whether the face stands where it stood: by the ruler, else by pictures that are clean enough to tell."""
-    if come is not None:
-        return abs(come) < NOT_CUT  # no face goes back: such a plane was misread
-    return alike(before.pixels[0], frame.pixels[0]) > SAME_PLANE
 
 
 def _not_cut(*, again: bool) -> Finding:

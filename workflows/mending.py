@@ -1,8 +1,8 @@
 """What a run mends by itself before it does an act again: so often, and no more, before a person is asked.
 
 Before anything is mended the instrument is made safe: a source may die with the gas flowing. Nothing is done again on
-suspicion: after mending the act is settled by the ledger as after any interruption, all alignment is forgotten, and the
-first beam needs source, current and fiducial as after a restart.
+suspicion: after mending the act is settled by the ledger as after any interruption, what a mark or a picture told is
+forgotten, and the first beam needs source, current and fiducial as after a restart.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from instrument.errors import InstrumentError
+from instrument.errors import DeviceFault, InstrumentError
 from instrument.microscope import Microscope
 from instrument.process import LIT_BELOW_PA
 from instrument.settings import Beam, BeamSettings, Recovery
 from workflows.alignment import Aligner
+from workflows.pointing import same_point
 from workflows.policy import action, symptom_of
 
 log = logging.getLogger(__name__)
 
 #: For one act, and for one symptom in a run, so often.
 PER_ACT, PER_RUN = 3, 12
+#: Currents are set again of the ion beam alone: electron apertures are no matter of a run.
+OF_IONS = ("current-off", "current-as-asked")
 #: Before an act is tried again, s; after a source was lit, until its current is steady (physics.md 7: 5 to 10 min), s.
 RETRY_S, WARM_UP_S = 60.0, 600.0
 
@@ -56,14 +59,16 @@ class Mender:
     def mend(self, key: str, error: InstrumentError) -> bool:
         """Do what mends an error of an act; False where a person must look: nothing was done then."""
         symptom = symptom_of(error)
-        what = "hold" if _of_electrons(error) else action(symptom)
+        what = action(symptom)
+        if symptom in OF_IONS and _of_electrons(error):
+            return False
         if what not in ("retry", "recover") or self._tried[key] >= PER_ACT or self._count[symptom] >= PER_RUN:
             return False
         self._tried[key] += 1
         self._count[symptom] += 1
         log.warning("%s: %s; %s (%d of %d)", key, error.message, what, self._tried[key], PER_ACT)
         try:
-            self._instrument.make_safe()
+            self._safe()
             done = self._recover(symptom, again=self._tried[key] > 1) if what == "recover" else self._wait()
         except InstrumentError as failed:
             log.error("%s could not be mended: %s", symptom, failed.message)
@@ -74,6 +79,15 @@ class Mender:
         return True
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _safe(self) -> None:
+        """Make safe; where a needle does not move, once more after a while."""
+        try:
+            self._instrument.make_safe()
+        except DeviceFault as error:
+            log.warning("making safe: %s; once more", error.message)
+            self._wait()
+            self._instrument.make_safe()
 
     def _wait(self) -> str:
         self._instrument.clock.wait(RETRY_S)
@@ -90,7 +104,8 @@ class Mender:
     def _set_again(self) -> str:
         """Choose another aperture; the act's own set-up chooses the right one again."""
         now = self._instrument.state().ion.settings
-        others = [one for one in self._points if one != (now.voltage_v, now.current_a)]
+        here = (now.voltage_v or 0.0, now.current_a or 0.0)
+        others = [one for one in self._points if not same_point(one, here)]
         if not others:
             return self._light()
         voltage, current = others[0]
@@ -108,5 +123,5 @@ class Mender:
 
 
 def _of_electrons(error: InstrumentError) -> bool:
-    """Tell whether an error is of the electron beam: what is mended here is the ion source."""
+    """Tell whether an error is of the electron beam."""
     return Beam.ELECTRON in str(error.evidence.get("beam", error.evidence.get("field", "")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import cos, isclose, sin
 
-from instrument.guard_rules import CURRENT_ROOM  # microscopes set voltages and currents nearly
+from instrument.guard_rules import CURRENT_ROOM
 
 
 class Pointing:
@@ -22,7 +22,7 @@ class Pointing:
 
     def of(self, voltage: float, current: float) -> tuple[float, float] | None:
         """Return where a working point points, None where that is not known."""
-        point = _like(self._off, voltage, current)
+        point = _among(self._off, voltage, current)
         return None if point is None else self._off[point]
 
     def add_focus(self, voltage: float, current: float, distance_m: float, *, by_hand: bool = False) -> None:
@@ -32,7 +32,7 @@ class Pointing:
     def focus(self, voltage: float, current: float) -> float | None:
         """Return the working distance (m) at which a working point is sharp, None where that is not known."""
         for known in (self._by_hand, self._focus):
-            point = _like(known, voltage, current)
+            point = _among(known, voltage, current)
             if point is not None:
                 return known[point]
         return None
@@ -46,9 +46,11 @@ class Pointing:
         return cos(turned) * u + sin(turned) * v, cos(turned) * v - sin(turned) * u
 
 
-def _like(known: Iterable[tuple[float, float]], voltage: float, current: float) -> tuple[float, float] | None:
-    """Return the known working point that is this one, as an instrument sets it."""
-    for point in known:
-        if all(isclose(one, other, rel_tol=CURRENT_ROOM) for one, other in zip(point, (voltage, current), strict=True)):
-            return point
-    return None
+def same_point(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Tell whether two voltages (V) and currents (A) are one working point, as microscopes set them nearly."""
+    return all(isclose(a, b, rel_tol=CURRENT_ROOM) for a, b in zip(one, other, strict=True))
+
+
+def _among(known: Iterable[tuple[float, float]], voltage: float, current: float) -> tuple[float, float] | None:
+    """Return the known working point that is this one, None for none; the newest goes first."""
+    return next((point for point in reversed(list(known)) if same_point(point, (voltage, current))), None)

@@ -33,7 +33,7 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
-from workflows.handover import Change, Choice, a_hand, changes, restore
+from workflows.handover import Change, Choice, a_hand, changes, ion_focus_by_hand, restore
 from workflows.health import whole
 from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.mending import Mender
@@ -404,8 +404,9 @@ class Run:
         choice = self._choose(found)
         log.warning("changed since the run left it, %s: %s", choice, "; ".join(map(str, found)))
         data: dict[str, Any] = {"choice": choice, "changes": [str(one) for one in found]}
-        if choice == "adopt" and any("ion beam, working distance" in one.name for one in found):
-            data["ion"] = now.ion.settings.model_dump(mode="json", exclude_none=True)
+        focused = ion_focus_by_hand(left, now) if choice == "adopt" else None
+        if focused is not None:
+            data["ion"] = focused.model_dump(mode="json", exclude_none=True)
         self.journal.note("taken back", data)
         if choice == "restore":
             restore(self.instrument, left)

@@ -23,8 +23,6 @@ LEAST_SCORE = 0.45
 _LEAST_PX = 64
 #: What varies by less than this share of the picture's own variance is taken for flat.
 _FLAT = 1e-3
-#: Two pictures with a higher correlation show the same plane: nothing was milled between them.
-SAME_PLANE = 0.995
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ def alike_when_moved(first: NDArray[np.generic], second: NDArray[np.generic], by
 
 
 def alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
-    """Return the correlation (-1..1) of two pictures of one shape, noise smoothed away: near 1, nothing was milled."""
+    """Return the correlation (-1..1) of two pictures of one shape, noise smoothed away."""
     from scipy import ndimage
 
     a, b = (ndimage.uniform_filter(image.astype(np.float32), 5)[::3, ::3].ravel() for image in (first, second))

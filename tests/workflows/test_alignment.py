@@ -28,7 +28,7 @@ from instrument.settings import (
 )
 from tests.workflows.frames import still
 from tests.workflows.test_tracking import drawn_mark, drawn_marks
-from workflows.alignment import Aligner
+from workflows.alignment import Aligner, look_scan
 from workflows.layout import Layout
 from workflows.recipe import load
 from workflows.recipe_rules import LOOK_PX
@@ -226,6 +226,26 @@ def test_a_focus_that_was_noted_is_gone_on_with() -> None:
     assert scope.tunes == 1
     again.ensure(setup.replace(pose="mill"))  # of another pose nothing was noted
     assert scope.tunes == 2
+
+
+@pytest.mark.parametrize(
+    ("score", "found", "kept"), [(0.8, 16.53e-3, True), (0.05, 16.53e-3, False), (0.8, 16.9e-3, False)]
+)
+def test_an_ion_focus_that_can_not_be_believed_is_set_back(score: float, found: float, kept: bool) -> None:
+    scope = Scope()
+    aligner, layout, _ = aligner_on(scope)
+    setup = milling(layout)
+    was = setup.replace(ion=BeamSettings(voltage_v=30e3, current_a=1e-9, working_distance_m=16.5e-3))
+
+    def tuned(routine: Tune, scan: Scan) -> Tuning:
+        del scan
+        scope.set_beam(Beam.ION, BeamSettings(working_distance_m=found))
+        return Tuning(routine=routine, score=score, working_distance_m=found)
+
+    scope.tune = tuned  # type: ignore[method-assign]
+    scan = look_scan(hydra(), Beam.ION, (0.0, 0.0), 30e-6)
+    assert aligner.ion_focus(was, scan) == (found if kept else None)
+    assert scope.now.ion.settings.working_distance_m == (found if kept else 16.5e-3)
 
 
 def test_a_wrong_current_holds() -> None:

@@ -95,6 +95,26 @@ def test_only_the_axis_that_changes_moves() -> None:
     assert table.calls == ["stage ['r']"]
 
 
+def test_a_focus_is_set_with_every_change_of_current_and_kept_nearly() -> None:
+    table = Table()
+    sent: list[BeamSettings] = []
+    plain = table.set_beam
+
+    def seen(beam: Beam, settings: BeamSettings) -> BeamSettings:
+        sent.append(settings)
+        return plain(beam, settings)
+
+    table.set_beam = seen  # type: ignore[method-assign]
+    ensurer = Ensurer(table)
+    ion = BeamSettings(voltage_v=30e3, current_a=4e-9, working_distance_m=16.52e-3)
+    ensurer.ensure(MILL.replace(ion=ion))
+    ensurer.ensure(MILL.replace(ion=ion.replace(working_distance_m=16.521e-3)))  # depth of focus is larger
+    count = len(sent)
+    ensurer.ensure(MILL.replace(ion=ion.replace(current_a=1e-9)))
+    assert len(sent) == count + 1
+    assert sent[-1] == BeamSettings(current_a=1e-9, working_distance_m=16.52e-3)
+
+
 def test_a_small_step_is_made_and_a_foreign_hand_is_seen() -> None:
     table = Table()
     ensurer = Ensurer(table)

@@ -9,7 +9,7 @@ import pytest
 from instrument.settings import Beam, BeamSettings, Device, State
 from tests.workflows.frames import still
 from workflows.cli import run_command
-from workflows.handover import a_hand, changes, restore
+from workflows.handover import a_hand, changes, ion_focus_by_hand, restore
 from workflows.happenings import happenings
 from workflows.journal import Journal
 from workflows.store import RunFolder
@@ -42,6 +42,13 @@ def test_every_hand_is_seen() -> None:
         "electron beam, working distance: 4 mm -> 4.02 mm", "electron beam, stigmator x: 0.1 -> 0.3",
         "electron source: on -> off", "CBS: out -> in",
     ]  # fmt: skip
+
+
+def test_an_ion_focus_that_a_person_has_set_is_known_with_its_current() -> None:
+    assert ion_focus_by_hand(LEFT, LEFT) is None
+    set_by_eye = BeamSettings(voltage_v=30e3, current_a=1e-9, working_distance_m=16.53e-3)
+    now = LEFT.replace(ion=LEFT.ion.replace(settings=set_by_eye.replace(shift_x_m=1e-6)))
+    assert ion_focus_by_hand(LEFT, now) == set_by_eye
 
 
 class Scope:

@@ -24,10 +24,13 @@ def frame(picture: NDArray[np.uint8]) -> Frame:
 
 
 def symptoms(
-    newest: NDArray[np.uint8], before: NDArray[np.uint8] | None, off_m: float = 0.0, come: float | None = None
+    newest: NDArray[np.uint8],
+    before: NDArray[np.uint8] | None,
+    off_m: float = 0.0,
+    come: tuple[float, float] = (1.0, 1.0),
 ) -> list[str]:
-    found = judge(frame(newest), None if before is None else frame(before), off_m=off_m, spacing_m=100e-9, come=come)
-    return [one.symptom for one in found]
+    earlier = None if before is None else frame(before)
+    return [one.symptom for one in judge(frame(newest), earlier, off_m=off_m, spacing_m=100e-9, come=come)]
 
 
 def test_a_good_slice_has_no_findings() -> None:
@@ -38,22 +41,22 @@ def test_a_good_slice_has_no_findings() -> None:
 def test_what_holds_the_run() -> None:
     assert symptoms(np.full((120, 160), 90, np.uint8), None) == ["blank"]
     assert "identical" in symptoms(face(1), face(1))
-    assert "nothing-milled" in symptoms(face(1, 1), face(1, 2), off_m=-200e-9)
     assert all(action(name) == "hold" for name in ("blank", "identical", "nothing-milled"))
 
 
 def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
-    assert symptoms(face(1, 1), face(1, 2), off_m=-100e-9) == ["missed", "plane-off"]
-    assert symptoms(face(1), face(2), off_m=-100e-9, come=0.05) == ["missed", "plane-off"]  # the ruler tells it
-    assert symptoms(face(1), face(2), off_m=-200e-9, come=0.05) == ["nothing-milled", "plane-off"]
-    assert symptoms(face(1, 1), face(1, 2), off_m=-200e-9, come=0.5) == ["plane-off"]  # slow, but cut
-    assert symptoms(face(1), face(2), off_m=-200e-9, come=-2.0) == ["plane-off"]  # misread: no face goes back
+    assert symptoms(face(1), face(2), off_m=-100e-9, come=(0.05, 0.5)) == ["missed", "plane-off"]
+    assert symptoms(face(1), face(2), off_m=-170e-9, come=(0.05, 0.5)) == ["missed", "plane-off"]  # behind already
+    assert symptoms(face(1), face(2), off_m=-200e-9, come=(0.05, 0.02)) == ["nothing-milled", "plane-off"]
+    assert symptoms(face(1), face(2), off_m=-200e-9, come=(0.5, 0.5)) == ["plane-off"]  # slow, but cut
+    assert symptoms(face(1), face(2), off_m=-200e-9, come=(-2.0, -0.5)) == ["plane-off"]  # misread
     assert action("missed") == "note"
 
 
 def test_a_coarse_ruler_tells_over_a_longer_way() -> None:
     seen = [(1.0e-6, 0.9e-6), (1.1e-6, 0.98e-6), (1.2e-6, 0.99e-6)]
     assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9) == pytest.approx(0.0)
+    assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9, 160e-9) == pytest.approx(0.05)  # over two slices
     assert way_come(seen, 1.3e-6, 0.99e-6, 60e-9) == pytest.approx(0.3)  # since the first
     assert way_come(seen, 1.3e-6, 0.99e-6, 80e-9) == way_come([], 1.3e-6, 0.99e-6, 5e-9) == 1.0
 

@@ -113,14 +113,35 @@ def test_a_current_of_overviews_is_set_again_by_another() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        SourceOff("off", beam="electron"), CurrentOff("5 % off", beam="electron"),
-        Refused("5 % off", rule="current-as-asked", field="electron beam"),
+        CurrentOff("5 % off", beam="electron"), Refused("5 % off", rule="current-as-asked", field="electron beam"),
     ],
 )  # fmt: skip
-def test_the_ion_source_is_not_lit_for_the_electron_beam(error: InstrumentError) -> None:
+def test_no_ion_current_is_set_for_the_electron_beam(error: InstrumentError) -> None:
     scope = Scope()
     assert not mender(scope)[0].mend("a", error)
     assert scope.calls == []
+
+
+def test_either_source_is_lit_again() -> None:
+    scope = Scope(pressure=2e-2)
+    assert mender(scope)[0].mend("a", SourceOff("off", beam="electron"))
+    assert scope.calls == ["safe", "pump", "relight-source"]
+
+
+def test_a_needle_that_does_not_move_is_tried_again_before_anything_is_mended() -> None:
+    scope = Scope()
+    safe, tried = scope.make_safe, []
+
+    def stuck() -> State:
+        tried.append(1)
+        if len(tried) == 1:
+            msg = "the needle has not moved"
+            raise DeviceFault(msg)
+        return safe()
+
+    scope.make_safe = stuck  # type: ignore[method-assign]
+    assert mender(scope)[0].mend("a", DeviceFault("the needle has not moved"))
+    assert (len(tried), scope.clock.waited) == (2, 2 * RETRY_S)
 
 
 @pytest.mark.parametrize(

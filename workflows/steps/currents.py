@@ -1,8 +1,9 @@
 """Where each ion current points and is sharp: every aperture points elsewhere, by microns (night.md 13).
 
-A spot beside the work is focused on and looked at with every current that is used, and the pictures are compared with
+Every current that is used is focused on a spot beside the work, and looks at another one: that picture is compared with
 the one that placed the site. What they are off by is made up for by the beam's shift until there is a mark, the focus
-is set with the current; one whose picture tells nothing is named.
+is set with the current; one whose picture tells nothing is left as it was set. The smallest comes first, for
+focusing digs; a current that would dig a pit is left as it is: its spot is microns wide.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 from instrument.geometry import PoseName
+from instrument.process import TUNE_S, mill_rate
 from instrument.settings import Beam, Scan
 from instrument.units import show
 from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.handle import Handle
-from workflows.limits import ion_currents, nearest
-from workflows.steps.site import OVERVIEW_ION_A, site_voltage
+from workflows.limits import ion_currents
+from workflows.steps.site import usual_points
 
 #: The pictures' width, and what lies between them and the nearest trench (m).
 FIELD_M, BESIDE_M = 30e-6, 10e-6
+#: No focusing digs deeper than this (m).
+DUG_M = 1e-6
 #: Frames that are summed for a picture that focuses: ions are few.
 FRAMES = 4
 #: Pictures that are less alike than this, once laid over each other, tell nothing.
@@ -30,19 +34,22 @@ def align(handle: Handle) -> None:
     """Measure the focus of each current of the recipe, and where it points beside the one that found the edge."""
     layout, recipe = handle.layout, handle.recipe
     block = recipe.block
-    beside = layout.face[0] / 2 + (block.trench.width if block is not None else 0.0)
+    beside = layout.face[0] / 2 + (block.trench.width if block is not None else 0.0) + BESIDE_M + FIELD_M / 2
     view = handle.view(PoseName.MILL, Beam.ION)
-    spot = view.field((beside + BESIDE_M + FIELD_M / 2, 0.0, layout.starts + FIELD_M / 2))
-    scan = look_scan(handle.description, Beam.ION, spot, FIELD_M)
-    voltage = site_voltage(recipe)
-    found_with = voltage, nearest(handle.description.currents(Beam.ION, voltage), OVERVIEW_ION_A)
+    looks, digs = (
+        look_scan(handle.description, Beam.ION, view.field((beside, 0.0, layout.starts + z)), FIELD_M)
+        for z in (FIELD_M / 2, 1.5 * FIELD_M)
+    )
+    usual = usual_points(recipe, handle.description)
+    found_with = usual[0]
+    others = {*usual[1:], *ion_currents(recipe, handle.description)} - {found_with}
     handle.tell("where each current points and is sharp")
     pictures = {}
-    for volts, current in (found_with, *(one for one in ion_currents(recipe, handle.description) if one != found_with)):
+    for volts, current in (found_with, *sorted(others, key=lambda one: one[::-1])):
         name = f"{volts / 1e3:g}kV-{show(current, 'current', 3).replace(' ', '')}"
-        _focus(handle, f"site/focus-{name}", scan, volts, current)
+        _focus(handle, name, digs, volts, current)
         setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
-        pictures[volts, current] = handle.acts.frame(f"site/points-{name}", scan, setup, "looks", f"points-{name}")
+        pictures[volts, current] = handle.acts.frame(f"site/points-{name}", looks, setup, "looks", f"points-{name}")
 
     def compute() -> list[dict[str, Any]]:
         first = handle.load(pictures[found_with]).pixels[0]
@@ -51,7 +58,7 @@ def align(handle: Handle) -> None:
             pixels = handle.load(ref).pixels[0]
             down, right = tracking.moved(first, pixels)
             told = tracking.alike_when_moved(first, pixels, (down, right)) >= LEAST_ALIKE
-            off = (right * scan.pixel_m, down * scan.pixel_m) if told else None
+            off = (right * looks.pixel_m, down * looks.pixel_m) if told else None
             measured.append({"voltage_v": volts, "current_a": current, "off_m": off})
         return measured
 
@@ -62,13 +69,17 @@ def align(handle: Handle) -> None:
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
 
 
-def _focus(handle: Handle, key: str, scan: Scan, volts: float, current: float) -> None:
-    """Focus a current on the spot, once, and keep the working distance for whatever it is used for."""
+def _focus(handle: Handle, name: str, scan: Scan, volts: float, current: float) -> None:
+    """Focus a current, once, and keep the working distance for whatever it is used for."""
+    width, height = scan.width_px * scan.pixel_m, scan.height_px * scan.pixel_m
+    if current * TUNE_S * mill_rate("electrode", volts) / (width * height) > DUG_M:
+        return
     setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
 
-    def compute() -> dict[str, float | None]:
+    def compute() -> dict[str, Any]:
         return {"working_distance_m": handle.aligner.ion_focus(setup, scan.replace(frame_integrations=FRAMES))}
 
-    found = handle.value(key, "measure", {"voltage_v": volts, "current_a": current}, compute)["working_distance_m"]
+    args = {"voltage_v": volts, "current_a": current}
+    found = handle.acts.value(f"site/focus-{name}", "measure", args, compute, mended=True)["working_distance_m"]
     if found is not None:
         handle.aligner.pointing.add_focus(volts, current, found)

@@ -13,7 +13,7 @@ from workflows.acts import Held
 from workflows.amendments import Asked, amended
 from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
-from workflows.health import gate, judge, way_come
+from workflows.health import TWICE, gate, judge, way_come
 from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
@@ -84,10 +84,9 @@ def _slice(
     if handle.planes.dose > planes.dose:
         risen = {"from": planes.dose, "to": handle.planes.dose}
         handle.value(f"{key}/dose", "measure", {"plane_m": plane.z_m}, lambda: risen)
-    come = way_come(seen, planes.target, plane.z_m, plane.sigma_m) if plane.by == "ruler" else 1.0 if seen else None
+    _healthy(handle, key, ref, before, plane, planes.target, seen)
     if plane.by == "ruler":
         seen.append((planes.target, plane.z_m))
-    _healthy(handle, key, ref, before, plane, planes.target, come)
     if settings.eds is not None and settings.eds.due(k):
         handle.tell("element map", slice_k=k)
         handle.element_map(f"{key}/eds", name, settings.eds, settings.image, planes.target)
@@ -127,22 +126,33 @@ def _ready(handle: Handle, settings: Slice, k: int, images: int) -> None:
 
 
 def _healthy(
-    handle: Handle, key: str, ref: FrameRef, before: FrameRef | None, plane: Plane, target: float, come: float | None
+    handle: Handle,
+    key: str,
+    ref: FrameRef,
+    before: FrameRef | None,
+    plane: Plane,
+    target: float,
+    seen: list[tuple[float, float]],
 ) -> None:
-    """Judge the newest frame against the one before; what can't be lived with holds the run."""
+    """Judge the newest frame against the one before; what can't be lived with holds the run, once: a person looks."""
+    judged = False
 
     def compute() -> list[dict[str, Any]]:
+        nonlocal judged
+        judged = True
         try:
             earlier = None if before is None else handle.load(before)
         except BadData:
             earlier = None  # damaged since, and set aside
+        one, two = (way_come(seen, target, plane.z_m, plane.sigma_m, over) for over in (0.0, TWICE * spacing))
+        come = (one, two) if plane.by == "ruler" else (1.0, 1.0)
         found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=come)
         return [asdict(one) for one in found]
 
     slicing = handle.recipe.slicing
     spacing = slicing.spacing if slicing is not None else 100e-9
     for one in handle.value(f"{key}/health", "measure", {"frame": ref.sha256}, compute):
-        if one["action"] == "hold":
+        if one["action"] == "hold" and judged:
             msg = f"{ref.name}: {one['what']}; {one['remedy']}"
             raise Held(msg, key=key, symptom=one["symptom"])
 
