@@ -130,6 +130,10 @@ class Aligner:
         self._focus.clear()
         self._ensurer.forget()
 
+    def focus_anew(self) -> None:
+        """Have the electron beam focused before the next picture of the face."""
+        self._focus.clear()
+
     def ensure(self, setup: Setup) -> State:
         """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails."""
         self.shut_gas(but=tuple(setup.gases_open))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,9 @@ LEAST_LOST = 0.05
 RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
+#: A picture with less than this share of the detail that is usual is blurred; usual is the median of so many before,
+#: and of no fewer than three. After so many in a row, each focused anew, it is the sample that is like this.
+BLURRED, USUAL_OF, LEAST_USUAL, ALL_LIKE_THIS = 0.78, 40, 3, 3
 #: A face that has come less than this share of its way was not cut. It is measured over a way of so many sigmas of the
 #: ruler. Once, the next cuts make up for it; over so many spacings, no further cut is worth its dose.
 NOT_CUT, TOLD, TWICE = 0.2, 4.0, 1.6
@@ -81,6 +84,26 @@ def judge(
     if abs(off_m) > MOST_OFF * spacing_m:
         found.append(_finding("plane-off", f"the plane is {off_m * 1e9:+.0f} nm off", "the next cuts correct it"))
     return found
+
+
+@dataclass
+class Sharpness:
+    """The detail of a run's pictures so far: tells one that is blurred, whose successor wants a focus of its own."""
+
+    usual: list[float] = field(default_factory=list)
+    in_a_row: int = 0
+
+    def blurred(self, detail: float) -> bool:
+        """Take the newest picture's detail (`tracking.detail`); tell whether it is blurred."""
+        if len(self.usual) < LEAST_USUAL or detail >= BLURRED * float(np.median(self.usual[-USUAL_OF:])):
+            self.usual.append(detail)
+            self.in_a_row = 0
+            return False
+        self.in_a_row += 1
+        if self.in_a_row > ALL_LIKE_THIS:
+            self.usual, self.in_a_row = [detail], 0
+            return False
+        return True
 
 
 def whole(frame: Frame) -> bool:

@@ -23,6 +23,8 @@ LEAST_SCORE = 0.45
 _LEAST_PX = 64
 #: What varies by less than this share of the picture's own variance is taken for flat.
 _FLAT = 1e-3
+#: So many pixels of a picture's middle tell its detail.
+_DETAIL_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,22 @@ def moved(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[floa
         for at, part, size in ((row, dy, a.shape[0]), (column, dx, a.shape[1]))
     )
     return float(down), float(right)
+
+
+def detail(image: NDArray[np.generic]) -> float:
+    """Return how much of a picture's structure is as fine as a pixel, over what is twice as coarse; noise is taken off.
+
+    Blur lowers it, contrast and brightness don't. Of large pictures the middle is enough.
+    """
+    from scipy import ndimage
+
+    rows, columns = (slice(max(0, (size - _DETAIL_PX) // 2), (size + _DETAIL_PX) // 2) for size in image.shape)
+    picture = image[rows, columns].astype(np.float32)
+    soft = ndimage.gaussian_filter(picture, 1.0)
+    fine, coarse = picture - soft, soft - ndimage.gaussian_filter(soft, 3**0.5)
+    noise = 1.4826 * float(np.median(np.abs(fine)))  # edges are few: what most pixels have is noise
+    structure = max(0.0, float(fine.var()) - noise**2)
+    return float(np.sqrt(structure / max(float(coarse.var()), 1e-9)))
 
 
 def alike_when_moved(first: NDArray[np.generic], second: NDArray[np.generic], by: tuple[float, float]) -> float:

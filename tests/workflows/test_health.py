@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from instrument.frame import Frame
 from tests.workflows.frames import frame as frame_of
-from workflows.health import judge, way_come
+from workflows.health import Sharpness, judge, way_come
 from workflows.policy import POLICY, action
 
 
@@ -73,3 +73,11 @@ def test_what_is_only_told() -> None:
 def test_the_unknown_holds(symptom: str) -> None:
     assert symptom not in POLICY
     assert action(symptom) == "hold"
+
+
+def test_a_blurred_picture_is_seen_and_what_stays_so_is_the_sample() -> None:
+    sharpness = Sharpness()
+    assert not any(sharpness.blurred(one) for one in (0.9, 0.95, 0.85, 0.9))
+    assert [sharpness.blurred(0.6) for _ in range(4)] == [True, True, True, False]
+    assert not sharpness.blurred(0.58)
+    assert not any(sharpness.blurred(one) for one in (0.6, 0.62, 0.9))  # sharper is never blurred

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workflows import tracking
+from workflows.health import BLURRED
 
 PIXEL = 25e-9
 
@@ -83,6 +84,22 @@ def test_drift_is_measured_below_a_pixel() -> None:
     noisy = [one + 0.02 * np.random.default_rng(k).standard_normal(one.shape) for k, one in enumerate((picture, moved))]
     assert tracking.drift_between(*noisy, 60e-9) == pytest.approx(0.5 * 60e-9, abs=6e-9)
     assert tracking.drift_between(picture, picture, 60e-9) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0, 6.0])
+def test_detail_falls_with_blur_and_not_with_contrast(noise: float) -> None:
+    rng = np.random.default_rng(4)
+    cells = np.kron(rng.integers(40, 200, (30, 40)), np.ones((20, 20)))
+
+    def seen(sigma_px: float, gain: float = 1.0) -> float:
+        picture = gain * (ndimage.gaussian_filter(cells, sigma_px) + noise * rng.standard_normal(cells.shape)) + 10
+        return tracking.detail(np.clip(picture, 0, 255).astype(np.uint8))
+
+    sharp = seen(0.6)
+    assert seen(0.6, 0.7) == pytest.approx(sharp, rel=0.05)
+    assert seen(1.0) < BLURRED * sharp
+    assert seen(2.0) < seen(1.0)
+    assert tracking.detail(np.full((40, 40), 7, np.uint8)) == 0.0
 
 
 def test_the_same_plane_again_is_seen() -> None:

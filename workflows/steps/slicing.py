@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -13,12 +14,15 @@ from workflows.acts import Held
 from workflows.amendments import Asked, amended
 from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
-from workflows.health import TWICE, gate, judge, way_come
+from workflows.health import TWICE, Sharpness, gate, judge, way_come
 from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
 from workflows.refill import Fill, decide, last_made
 from workflows.steps.infiltrate import fill
+from workflows.tracking import detail
+
+log = logging.getLogger(__name__)
 
 
 def run(handle: Handle, settings: Slice, images: int) -> None:
@@ -35,6 +39,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
     fills = [Fill(0)] if any(step.infiltrate is not None for step in handle.recipe.steps) else []
     before: FrameRef | None = None
     seen: list[tuple[float, float]] = []
+    sharpness = Sharpness()
     taken, skip = Asked(), False
     k = 0
     while k < images:
@@ -44,6 +49,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         _ready(handle, settings, k, images)
         refilled = last_made(fills) == k - 1
         before = _slice(handle, settings, k, before, seen, refilled=refilled)
+        _in_focus(handle, f"slice/{k:04d}", before, sharpness)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
             handle.recipe = amended(handle.recipe, taken.amended)
@@ -155,6 +161,24 @@ def _healthy(
         if one["action"] == "hold" and judged:
             msg = f"{ref.name}: {one['what']}; {one['remedy']}"
             raise Held(msg, key=key, symptom=one["symptom"])
+
+
+def _in_focus(handle: Handle, key: str, ref: FrameRef, sharpness: Sharpness) -> None:
+    """See whether a picture is as sharp as those before; where it is not, the beam is focused before the next."""
+    looked = False
+
+    def compute() -> dict[str, float | None]:
+        nonlocal looked
+        looked = True
+        try:
+            return {"detail": detail(handle.load(ref).pixels[0])}
+        except BadData:
+            return {"detail": None}  # damaged since, and set aside
+
+    found = handle.value(f"{key}/detail", "measure", {"frame": ref.sha256}, compute)["detail"]
+    if found is not None and sharpness.blurred(found) and looked:
+        log.warning("%s is blurred: the beam is focused anew", ref.name)
+        handle.aligner.focus_anew()
 
 
 def _refill(
