@@ -27,8 +27,9 @@ from simulator.writing import ALONG_FACE, ONTO_FACE
 
 #: Pictures of automatic focus and stigmator: size, coarsest pixels (m); frames summed where the signal is faint.
 _TUNE_PX, _TUNE_PIXEL_M, _STIGMATOR_PIXEL_M, _STIGMATOR_FRAMES = (256, 220), 25e-9, 6e-9, 16
-#: How far around the present one the ion beam's working distances are tried, metres: its depth of focus is large.
-_ION_SWEEP_M = 120e-6
+#: How far around the present one the ion beam's working distances are tried, metres: its depth of focus is large; the
+#: dwell of its pictures, s, and how many are summed: ions are few.
+_ION_SWEEP_M, _ION_DWELL_S, _ION_FRAMES = 120e-6, 100e-9, 4
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ class Pictures:
         sharp = spot_sigma(ion.current_a or 0.0, ion.voltage_v or 30e3)
         small = scan.replace(
             width_px=_TUNE_PX[0], height_px=_TUNE_PX[1], pixel_m=min(scan.pixel_m, max(_TUNE_PIXEL_M, sharp / 2)),
-            bits=8, detectors=scan.detectors[:1],
+            bits=8, detectors=scan.detectors[:1], dwell_s=_ION_DWELL_S, line_integrations=1,
+            frame_integrations=_ION_FRAMES,
         )  # fmt: skip
 
         def take(distance: float) -> NDArray[Any]:
@@ -172,7 +174,7 @@ class Pictures:
 
         start = ion.working_distance_m or ION_DISTANCE_M
         found, score = tuning.focus(take, start, _ION_SWEEP_M)
-        self._wear(now, small.replace(frame_integrations=min(255, tried * small.frame_integrations)), sight, time_s)
+        self._wear(now, small.replace(frame_integrations=tried * _ION_FRAMES), sight, time_s)
         return Tuning(routine=routine, score=score, working_distance_m=found)
 
     def _stigmator(self, now: Condition, take: Callable[..., NDArray[Any]]) -> Tuning:

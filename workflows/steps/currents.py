@@ -24,8 +24,6 @@ from workflows.steps.site import usual_points
 FIELD_M, BESIDE_M = 30e-6, 10e-6
 #: No focusing digs deeper than this (m).
 DUG_M = 1e-6
-#: Frames that are summed for a picture that focuses: ions are few.
-FRAMES = 4
 #: Pictures that are less alike than this, once laid over each other, tell nothing.
 LEAST_ALIKE = 0.2
 
@@ -77,7 +75,7 @@ def _focus(handle: Handle, name: str, scan: Scan, volts: float, current: float) 
     setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
 
     def compute() -> dict[str, Any]:
-        return {"working_distance_m": handle.aligner.ion_focus(setup, scan.replace(frame_integrations=FRAMES))}
+        return {"working_distance_m": handle.aligner.ion_focus(setup, scan)}
 
     args = {"voltage_v": volts, "current_a": current}
     found = handle.acts.value(f"site/focus-{name}", "measure", args, compute, mended=True)["working_distance_m"]
