@@ -19,9 +19,10 @@ LEAST_LOST = 0.05
 RESERVE, RESERVE_BYTES = 1.2, 200e6
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
-#: A picture with less than this share of the detail that is usual is blurred; usual is the median of so many before,
-#: and of no fewer than three. After so many in a row, each focused anew, it is the sample that is like this.
-BLURRED, USUAL_OF, LEAST_USUAL, ALL_LIKE_THIS = 0.78, 40, 3, 3
+#: A picture with less than this share of the detail that is usual is blurred; usual is the upper quartile of all before
+#: (a focus that drifts slowly takes the median with it), and of no fewer than three. After so many in a row, each
+#: focused anew, it is the sample that is like this.
+BLURRED, LEAST_USUAL, ALL_LIKE_THIS = 0.78, 3, 3
 #: A face that has come less than this share of its way was not cut. It is measured over a way of so many sigmas of the
 #: ruler. Once, the next cuts make up for it; over so many spacings, no further cut is worth its dose.
 NOT_CUT, TOLD, TWICE = 0.2, 4.0, 1.6
@@ -95,7 +96,7 @@ class Sharpness:
 
     def blurred(self, detail: float) -> bool:
         """Take the newest picture's detail (`tracking.detail`); tell whether it is blurred."""
-        if len(self.usual) < LEAST_USUAL or detail >= BLURRED * float(np.median(self.usual[-USUAL_OF:])):
+        if len(self.usual) < LEAST_USUAL or detail >= BLURRED * float(np.quantile(self.usual, 0.75)):
             self.usual.append(detail)
             self.in_a_row = 0
             return False

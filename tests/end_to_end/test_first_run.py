@@ -146,6 +146,21 @@ def test_films_that_grow_slowly_are_found_out_and_given_more(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_focus_that_drifts_is_seen_and_found_again(tmp_path: Path) -> None:
+    out = tmp_path / "RUN"
+    ended = kintsugi("run", SMALL, "--model", "none", "--fault", "focus-drift@10790s", "--out", out)  # within slice 5
+    assert ended.returncode == 0, ended.stderr
+    folder = RunFolder.open(out)
+    end_server(folder)
+    rows = folder.read_summary()["slices"]
+    assert [row["name"] for row in rows if any("blurred" in one for one in row["health"])] == ["s0005"]
+    with Journal(folder.journal, read_only=True) as journal:
+        detail = [act.result["detail"] for act in journal.acts("slice/") if act.key.endswith("/detail")]
+    assert detail[4] < 0.78 * min(detail[:4])
+    assert min(detail[5:]) > 0.95 * min(detail[:4])
+
+
+@pytest.mark.slow
 def test_a_cap_that_can_not_be_believed_is_a_person_s_to_judge(tmp_path: Path) -> None:
     recipe, out = tmp_path / "poor.yaml", tmp_path / "RUN"
     recipe.write_text(SMALL.read_text().replace("simulator:11?", "simulator:7?rates=50%&"))

@@ -33,6 +33,7 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
     cut = settings.cut
     handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor)
     handle.telling.slice_n = images
+    handle.value("slice/focus", "measure", {}, handle.aligner.focus_anew)  # hours may have gone by since the block
     for number in range(cut.warm_up):
         handle.tell(f"warm-up cut {number + 1}")
         _cut(handle, f"slice/warm-up-{number + 1}", settings, number)
