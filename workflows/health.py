@@ -95,16 +95,21 @@ class Sharpness:
     in_a_row: int = 0
 
     def blurred(self, detail: float) -> bool:
-        """Take the newest picture's detail (`tracking.detail`); tell whether it is blurred."""
-        if len(self.usual) < LEAST_USUAL or detail >= BLURRED * float(np.quantile(self.usual, 0.75)):
+        """Tell by its detail (`tracking.detail`) whether the newest picture is blurred."""
+        return self._poor(detail) and self.in_a_row < ALL_LIKE_THIS
+
+    def take(self, detail: float) -> None:
+        """Take the newest picture's detail into account for those that follow."""
+        if not self._poor(detail):
             self.usual.append(detail)
             self.in_a_row = 0
-            return False
-        self.in_a_row += 1
-        if self.in_a_row > ALL_LIKE_THIS:
+        elif self.in_a_row < ALL_LIKE_THIS:
+            self.in_a_row += 1
+        else:
             self.usual, self.in_a_row = [detail], 0
-            return False
-        return True
+
+    def _poor(self, detail: float) -> bool:
+        return len(self.usual) >= LEAST_USUAL and detail < BLURRED * float(np.quantile(self.usual, 0.75))
 
 
 def whole(frame: Frame) -> bool:

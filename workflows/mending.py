@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 #: For one act, and for one symptom in a run, so often.
 PER_ACT, PER_RUN = 3, 12
-#: Currents are set again of the ion beam alone: electron apertures are no matter of a run.
-OF_IONS = ("current-off", "current-as-asked")
 #: Before an act is tried again, s; after a source was lit, until its current is steady (physics.md 7: 5 to 10 min), s.
 RETRY_S, WARM_UP_S = 60.0, 600.0
 
@@ -60,8 +58,6 @@ class Mender:
         """Do what mends an error of an act; False where a person must look: nothing was done then."""
         symptom = symptom_of(error)
         what = action(symptom)
-        if symptom in OF_IONS and _of_electrons(error):
-            return False
         if what not in ("retry", "recover") or self._tried[key] >= PER_ACT or self._count[symptom] >= PER_RUN:
             return False
         self._tried[key] += 1
@@ -120,8 +116,3 @@ class Mender:
         self._instrument.recover(Recovery.RELIGHT_SOURCE)
         self._instrument.clock.wait(WARM_UP_S)
         return done
-
-
-def _of_electrons(error: InstrumentError) -> bool:
-    """Tell whether an error is of the electron beam."""
-    return Beam.ELECTRON in str(error.evidence.get("beam", error.evidence.get("field", "")))

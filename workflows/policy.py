@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from instrument.errors import InstrumentError, Refused
+from instrument.settings import Beam
 
 Action = Literal["note", "retry", "recover", "hold", "stop"]
+
+#: What an error of the electron beam's current is looked up by, whoever has found it.
+ELECTRON_CURRENT = "electron-current-off"
 
 #: note: kept in journal and report; retry: done again where harmless; recover: mended first, then done again (what
 #: mends it is in `mending`); hold: a person looks, blanked and safe until then; stop: ended safe.
@@ -33,6 +37,8 @@ POLICY: dict[str, Action] = {
     "unsafe": "stop",
     # of the guard, by the rule that refused
     "current-as-asked": "recover",
+    # of the electron beam, whose apertures are no matter of a run
+    ELECTRON_CURRENT: "hold",
     "vacuum-recovered": "recover",
     "stage-needs-devices-out": "retry",
     "refused": "hold",
@@ -41,11 +47,16 @@ POLICY: dict[str, Action] = {
 
 def symptom_of(error: InstrumentError) -> str:
     """Return what is looked up for an error: the guard's rule where the table has it, else the error's symptom."""
-    if isinstance(error, Refused) and error.rule in POLICY:
-        return error.rule
-    return error.symptom
+    symptom = error.rule if isinstance(error, Refused) and error.rule in POLICY else error.symptom
+    if symptom in ("current-off", "current-as-asked") and _of_electrons(error):
+        return ELECTRON_CURRENT
+    return symptom
 
 
 def action(symptom: str) -> Action:
     """Return what is done about a symptom; what is not in the table holds the run."""
     return POLICY.get(symptom, "hold")
+
+
+def _of_electrons(error: InstrumentError) -> bool:
+    return Beam.ELECTRON in str(error.evidence.get("beam", error.evidence.get("field", "")))

@@ -12,7 +12,6 @@ from statistics import fmean, median
 from typing import Any
 
 from workflows.happenings import adopted, happenings
-from workflows.health import Sharpness
 from workflows.journal import Act, Journal
 from workflows.store import RunFolder
 
@@ -66,7 +65,6 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
     """Return a row for every imaged slice: where it lies, what its labels say, what came before it."""
     rows: list[dict[str, Any]] = []
     after_fill: float | None = None
-    sharpness = Sharpness()
     zero = ruler_zero(journal)
     refilled = {int(row["after_slice"]) for row in fill_rows(journal)}
     marked = {int(event.data["slice"]): event.data for event in journal.events(kind="mark")}
@@ -88,8 +86,7 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
         health = journal.find(f"slice/{k:04d}/health")
         found = [one["what"] for one in (health.result if health is not None and health.has_outcome else [])]
         seen = journal.find(f"slice/{k:04d}/detail")
-        detail = seen.result["detail"] if seen is not None and seen.has_outcome else None
-        if detail is not None and sharpness.blurred(detail):
+        if seen is not None and seen.has_outcome and seen.result["blurred"]:
             found.append("the picture is blurred; the next was focused anew")
         rows.append({
             "name": f"s{k:04d}",

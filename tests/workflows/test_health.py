@@ -77,7 +77,13 @@ def test_the_unknown_holds(symptom: str) -> None:
 
 def test_a_blurred_picture_is_seen_and_what_stays_so_is_the_sample() -> None:
     sharpness = Sharpness()
-    assert not any(sharpness.blurred(one) for one in (0.9, 0.95, 0.85, 0.9))
-    assert [sharpness.blurred(0.6) for _ in range(4)] == [True, True, True, False]
-    assert not sharpness.blurred(0.58)
-    assert not any(sharpness.blurred(one) for one in (0.6, 0.62, 0.9))  # sharper is never blurred
+
+    def blurred(detail: float) -> bool:
+        told = sharpness.blurred(detail)
+        sharpness.take(detail)
+        return told
+
+    assert not any(blurred(one) for one in (0.9, 0.95, 0.85, 0.9))
+    assert [blurred(0.6) for _ in range(4)] == [True, True, True, False]
+    assert not blurred(0.58)
+    assert not any(blurred(one) for one in (0.6, 0.62, 0.9))  # sharper is never blurred

@@ -18,7 +18,7 @@ from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.handle import Handle
 from workflows.limits import ion_currents
-from workflows.steps.site import usual_points
+from workflows.steps.site import overview_point, ruler_point
 
 #: The pictures' width, and what lies between them and the nearest trench (m).
 FIELD_M, BESIDE_M = 30e-6, 10e-6
@@ -38,9 +38,8 @@ def align(handle: Handle) -> None:
         look_scan(handle.description, Beam.ION, view.field((beside, 0.0, layout.starts + z)), FIELD_M)
         for z in (FIELD_M / 2, 1.5 * FIELD_M)
     )
-    usual = usual_points(recipe, handle.description)
-    found_with = usual[0]
-    others = {*usual[1:], *ion_currents(recipe, handle.description)} - {found_with}
+    found_with = overview_point(recipe, handle.description)
+    others = {ruler_point(recipe, handle.description), *ion_currents(recipe, handle.description)} - {found_with}
     handle.tell("where each current points and is sharp")
     pictures = {}
     for volts, current in (found_with, *sorted(others, key=lambda one: one[::-1])):

@@ -7,9 +7,9 @@ from instrument.process import mill_dose
 from instrument.settings import Beam
 from workflows.handle import Handle
 from workflows.layout import RULER_WIDTH_M
-from workflows.limits import current_of_film, film_area, nearest
+from workflows.limits import current_of_film, film_area
 from workflows.recipe import Protect
-from workflows.steps.site import RULER_CURRENT_A, overview, site_voltage
+from workflows.steps.site import overview, ruler_point
 
 
 def run(handle: Handle, settings: Protect) -> None:
@@ -38,8 +38,7 @@ def _ruler(handle: Handle) -> None:
     layout, ruler, recipe = handle.layout, handle.layout.ruler, handle.recipe
     if ruler is None:
         return
-    voltage = site_voltage(recipe)
-    current = nearest(handle.description.currents(Beam.ION, voltage), RULER_CURRENT_A)
+    voltage, current = ruler_point(recipe, handle.description)
     view, depth = handle.view(PoseName.MILL, Beam.ION), ruler.bottom - ruler.top
     lines = [
         layout.line(

@@ -47,21 +47,32 @@ def site_voltage(recipe: Recipe) -> float:
 
 
 def usual_points(recipe: Recipe, description: Description) -> tuple[tuple[float, float], ...]:
-    """Return voltages (V) and currents (A) of the ion beam that every run uses: of overviews, and of the ruler."""
+    """Return voltages (V) and currents (A) of the ion beam that every run uses."""
+    return overview_point(recipe, description), ruler_point(recipe, description)
+
+
+def overview_point(recipe: Recipe, description: Description) -> tuple[float, float]:
+    """Return voltage (V) and current (A) of the ion beam's overviews."""
+    return _point(recipe, description, OVERVIEW_ION_A)
+
+
+def ruler_point(recipe: Recipe, description: Description) -> tuple[float, float]:
+    """Return voltage (V) and current (A) that the ruler is milled with."""
+    return _point(recipe, description, RULER_CURRENT_A)
+
+
+def _point(recipe: Recipe, description: Description, wanted: float) -> tuple[float, float]:
     voltage = site_voltage(recipe)
-    listed = description.currents(Beam.ION, voltage)
-    return tuple((voltage, nearest(listed, wanted)) for wanted in (OVERVIEW_ION_A, RULER_CURRENT_A))
+    return voltage, nearest(description.currents(Beam.ION, voltage), wanted)
 
 
 def overview(handle: Handle, key: str, name: str, beam: Beam) -> Any:
     """Take an overview by one beam in the milling pose; returns its FrameRef."""
     recipe: Recipe = handle.recipe
-    voltage = site_voltage(recipe)
     slicing = recipe.slicing
     wide = WIDER * max(handle.layout.face[0], handle.layout.cap[2] - handle.layout.cap[0])
     if beam is Beam.ION:
-        listed = handle.description.currents(Beam.ION, voltage)
-        current = nearest(listed, OVERVIEW_ION_A)
+        voltage, current = overview_point(recipe, handle.description)
         return handle.overview(key, name, beam, PoseName.MILL, wide, voltage=voltage, current=current)
     volts = slicing.image.voltage if slicing is not None else OVERVIEW_ELECTRON_V
     amperes = slicing.image.current if slicing is not None else OVERVIEW_ELECTRON_A

@@ -152,8 +152,7 @@ def _healthy(
         except BadData:
             earlier = None  # damaged since, and set aside
         one, two = (way_come(seen, target, plane.z_m, plane.sigma_m, over) for over in (0.0, TWICE * spacing))
-        come = (one, two) if plane.by == "ruler" else (1.0, 1.0)
-        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=come)
+        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=(one, two))
         return [asdict(one) for one in found]
 
     slicing = handle.recipe.slicing
@@ -166,20 +165,21 @@ def _healthy(
 
 def _in_focus(handle: Handle, key: str, ref: FrameRef, sharpness: Sharpness) -> None:
     """See whether a picture is as sharp as those before; where it is not, the beam is focused before the next."""
-    looked = False
 
-    def compute() -> dict[str, float | None]:
-        nonlocal looked
-        looked = True
+    def compute() -> dict[str, Any]:
         try:
-            return {"detail": detail(handle.load(ref).pixels[0])}
+            seen = detail(handle.load(ref).pixels[0])
         except BadData:
-            return {"detail": None}  # damaged since, and set aside
+            return {"detail": None, "blurred": False}  # damaged since, and set aside
+        blurred = sharpness.blurred(seen)
+        if blurred:
+            log.warning("%s is blurred: the beam is focused anew", ref.name)
+            handle.aligner.focus_anew()
+        return {"detail": seen, "blurred": blurred}
 
     found = handle.value(f"{key}/detail", "measure", {"frame": ref.sha256}, compute)["detail"]
-    if found is not None and sharpness.blurred(found) and looked:
-        log.warning("%s is blurred: the beam is focused anew", ref.name)
-        handle.aligner.focus_anew()
+    if found is not None:
+        sharpness.take(found)
 
 
 def _refill(
