@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import acos, cos
 from typing import Any
@@ -15,8 +17,8 @@ from instrument.settings import BeamSettings, DetectorSettings, EdsScan, Scan
 from simulator import materials as m
 from simulator.beams import COINCIDENCE_M, Sight
 from simulator.block import FACE_REACH_M, Block
-from simulator.face import FaceScene, sample_face, truth
-from simulator.imaging import render
+from simulator.face import FaceScene, roughen, sample_face, truth
+from simulator.imaging import Lit, dose_of, kind_of, light, render
 from simulator.ionimage import texture
 from simulator.randomness import rng
 from simulator.topside import relief
@@ -36,6 +38,8 @@ _WALLS_OVER_M = 3e-6
 #: No wall of a curtain is steeper than about this, m/m: single streaks of 5-10 % (physics.md 2.3).
 STEEPEST = 0.5
 _LEVELS = 8
+#: What a column that nobody has set lands with, volts.
+USUAL_V = 5e3
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,12 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
         plane = block.middle_z(rows_in, columns_in)
     flip = (bool(x[0] > x[-1]), bool(y[0] > y[-1]))
     x, y = (x[::-1] if flip[0] else x), (y[::-1] if flip[1] else y)
-    face = block.at(block.maps.face, x, y)
-    film = block.at(block.film, x, y)
-    rough = walls(block.at(block.maps.relief, x, y), float(x[1] - x[0]) if x.size > 1 else block.pixel)
     view = (float(sight.flight[0]), float(sight.flight[1]), facing)
-    scene = sample_face(block.volume, face, film, x, y, view, relief_m=rough)
+    with ThreadPoolExecutor(1) as pool:
+        rough = pool.submit(_rough, block, x, y)
+        face = block.at(block.maps.face, x, y)
+        scene = sample_face(block.volume, face, block.at(block.film, x, y), x, y, view)
+        roughen(scene, rough.result())
     beside = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
     scene = _with(scene, scene.material != beside, beside)
     scene = _beyond_the_top(block, scene, x, y, view, plane)
@@ -91,6 +96,11 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     focus = np.interp(y, (y[0], y[-1]), COINCIDENCE_M - heights)
     covered = float(np.mean((scene.film_m > 20e-9) & (scene.material != m.VACUUM)))
     return Seen(scene, x, focus, acos(min(1.0, facing)), flip, plane, covered, scene.pixel_m)
+
+
+def _rough(block: Block, x: Floats, y: Floats) -> Float32:
+    """Return the relief of the block's face as a picture sees it, metres."""
+    return walls(block.at(block.maps.relief, x, y), float(x[1] - x[0]) if x.size > 1 else block.pixel)
 
 
 def walls(relief_m: Float32, pixel_m: float) -> Float32:
@@ -118,18 +128,21 @@ def picture(
     gain: float = 1.0,
     seed: int,
     key: tuple[int, ...],
+    lit: Mapping[str, Lit] | None = None,
 ) -> NDArray[Any]:
-    """Return one detector's picture (y, x). `gain` : of the detector and the emission, over the nominal one."""
+    """Return one detector's picture (y, x).
+
+    `gain` : of the detector and the emission, over the nominal one; `lit` : from `lights`, where there are others.
+    """
     gain *= float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
-    dwell = scan.dwell_s * scan.line_integrations * scan.frame_integrations
     if seen is None:
         return _nothing(scan, detector, seed, key)
     pixels = render(
         seen.scene,
         detector.name,
         current_a=current_a,
-        dwell_s=dwell,
-        voltage_v=settings.voltage_v or 5e3,
+        dwell_s=frame_dwell(scan),
+        voltage_v=settings.voltage_v or USUAL_V,
         contrast=detector.contrast,
         brightness=detector.brightness,
         tilt_rad=seen.tilt,
@@ -140,8 +153,23 @@ def picture(
         key=key,
         bits=scan.bits,
         gain=gain,
+        lit=None if lit is None else lit[kind_of(detector.name)],
     )
     return _flipped(pixels, seen.flip)
+
+
+def frame_dwell(scan: Scan) -> float:
+    """Return how long the beam stays on each pixel in all, seconds."""
+    return scan.dwell_s * scan.line_integrations * scan.frame_integrations
+
+
+def lights(seen: Seen, scan: Scan, settings: BeamSettings, current_a: float) -> dict[str, Lit]:
+    """Return what all pictures of a scan share, by kind of detector: pictures in other focus too, or of other grain."""
+    dose, voltage = dose_of(seen.scene, current_a, frame_dwell(scan)), settings.voltage_v or USUAL_V
+    names = {kind_of(one.name): one.name for one in scan.detectors}
+    return {
+        kind: light(seen.scene, name, dose=dose, voltage_v=voltage, tilt_rad=seen.tilt) for kind, name in names.items()
+    }
 
 
 def defocus(seen: Seen, scan: Scan, settings: BeamSettings, focus_off_m: float) -> float | NDArray[np.float64]:

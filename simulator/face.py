@@ -108,24 +108,19 @@ def sample_face(
         raise ValueError(msg)
     grid = _Grid(volume, np.asarray(x_m, float), np.asarray(y_m, float))
     layer = grid.layers(face)
-    material = grid.at(layer, grid.rows, grid.columns)
-    pore = material == m.PORE
+    material = grid.on_image(layer)
+    pores = np.flatnonzero(material == m.PORE)
     pixel = (_step(y_m), _step(x_m))
     with ThreadPoolExecutor(1) as beside:  # distances to walls take nearly as long as all the rest
-        half_width = beside.submit(_half_widths, pore, pixel)
-        film = np.where(pore | (material == m.VACUUM), 0, np.broadcast_to(film_m, shape)).astype(np.float32)
-        back, depth, seen = _backs(grid, face, pore, view)
-        back[~pore] = material[~pore]
+        half_width = beside.submit(_half_widths, material, pores, pixel)
+        film = np.where(material == m.VACUUM, 0, np.broadcast_to(film_m, shape)).astype(np.float32)
+        film.reshape(-1)[pores] = 0
+        back, depth, grain = material.copy(), np.zeros(shape, np.float32), grid.grain(layer)
+        back.reshape(-1)[pores], depth.reshape(-1)[pores], grain.reshape(-1)[pores] = _backs(grid, face, pores, view)
         half_below = grid.below(face, material, HALF_DEPTH_M)
         tenth_below = grid.below(face, material, TENTH_DEPTH_M)
-        grain = np.where(pore, seen, grid.grain(layer))
-        slope = _slopes(depth, pore, pixel)
-        if relief_m is not None:
-            rise = np.asarray(relief_m, np.float32)
-            for axis in (0, 1):
-                tilt = np.gradient(rise, pixel[axis], axis=axis) if rise.shape[axis] > 1 else 0
-                slope[axis] += np.where(pore, 0, tilt)
-        return FaceScene(
+        slope = _slopes(depth, pores, pixel)
+        scene = FaceScene(
             material,
             film,
             back,
@@ -133,12 +128,26 @@ def sample_face(
             half_width.result(),
             half_below,
             tenth_below,
-            grain.astype(np.float32),
+            grain,
             slope,
             pixel,
             np.asarray(y_m, float),
             volume.binder_share(np.asarray(y_m, float)),
         )
+    if relief_m is not None:
+        roughen(scene, relief_m)
+    return scene
+
+
+def roughen(scene: FaceScene, relief_m: NDArray[np.floating]) -> None:
+    """Tilt the solids of a scene as curtains and roughness do, metres, (y, x), that change nothing else."""
+    rise = np.asarray(relief_m, np.float32)
+    pores = np.flatnonzero(scene.material == m.PORE)
+    for axis in (0, 1):
+        if rise.shape[axis] > 1:
+            tilt = np.gradient(rise, scene.pixel_m[axis], axis=axis)
+            tilt.reshape(-1)[pores] = 0
+            scene.slope[axis] += tilt
 
 
 class _Grid:
@@ -151,6 +160,10 @@ class _Grid:
         x0, y0, self.z0 = volume.origin
         self.rows = np.floor((y_m - y0) / volume.voxel + 0.5).astype(np.int32)[:, None]
         self.columns = np.floor((x_m - x0) / volume.voxel + 0.5).astype(np.int32)[None, :]
+        inside = (self.rows >= 0) & (self.rows < self.height) & (self.columns >= 0) & (self.columns < self.width)
+        self._outside = None if inside.all() else ~inside
+        row, column = np.clip(self.rows, 0, self.height - 1), np.clip(self.columns, 0, self.width - 1)
+        self._in_layer = row.astype(np.intp) * self.width + column
         self.row_place = ((y_m - y0) / volume.voxel + 0.5).astype(np.float32)
         self.column_place = ((x_m - x0) / volume.voxel + 0.5).astype(np.float32)
 
@@ -160,22 +173,24 @@ class _Grid:
         held: NDArray[np.int32] = np.clip(layer, 0, self.depth).astype(np.int32)
         return held
 
-    def at(self, layer: NDArray[np.int32], row: NDArray[np.int32], column: NDArray[np.int32]) -> Bytes:
-        """Return the material of voxels; VACUUM outside the array, PORE behind it."""
-        inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
-        held = np.minimum(layer, self.depth - 1)
-        place = (held.astype(np.intp) * self.height + np.clip(row, 0, self.height - 1)) * self.width
-        place = place + np.clip(column, 0, self.width - 1)
-        found: Bytes = self.flat.take(place)
-        found = np.where(layer >= self.depth, np.uint8(m.PORE), found)
-        return np.where(inside, found, np.uint8(m.VACUUM))
+    def on_image(self, layer: NDArray[np.int32]) -> Bytes:
+        """Return the material at a layer of every pixel; VACUUM outside the array, PORE behind it."""
+        held = np.minimum(layer, self.depth - 1).astype(np.intp)
+        held *= self.height * self.width
+        held += self._in_layer
+        found: Bytes = self.flat.take(held)
+        if int(layer.max(initial=0)) >= self.depth:
+            found[layer >= self.depth] = m.PORE
+        if self._outside is not None:
+            found[self._outside] = m.VACUUM
+        return found
 
     def below(self, face: Float32, material: Bytes, depths: dict[int, float]) -> Bytes:
         """Return the material at each pixel's own depth below the face."""
         table = np.zeros(256, np.float32)
         for code, depth in depths.items():
             table[code] = depth
-        return self.at(self.layers(face + table[material]), self.rows, self.columns)
+        return self.on_image(self.layers(face + table.take(material)))
 
     def grain(self, layer: NDArray[np.int32]) -> Float32:
         """Return the grain contrast at the face."""
@@ -183,17 +198,15 @@ class _Grid:
 
 
 def _backs(
-    grid: _Grid, face: Float32, pore: NDArray[np.bool_], view: tuple[float, float, float]
+    grid: _Grid, face: Float32, pores: NDArray[np.intp], view: tuple[float, float, float]
 ) -> tuple[Bytes, Float32, Float32]:
-    """March along the view from every pore pixel to the first solid: its material, depth and grain contrast."""
-    back = np.zeros(pore.shape, np.uint8)
-    depth = np.where(pore, np.float32(PORE_REACH_M), np.float32(0))
-    grain = np.zeros(pore.shape, np.float32)
-    left = np.flatnonzero(pore)
-    if left.size == 0:
-        return back, depth, grain
-    row, column = np.unravel_index(left, pore.shape)
-    layer = (face.ravel()[left] - np.float32(grid.z0)) / np.float32(grid.volume.layer) + np.float32(0.5)
+    """March along the view from pore pixels (flat) to the first solid: its material, depth and grain contrast."""
+    back = np.zeros(pores.size, np.uint8)
+    depth = np.full(pores.size, np.float32(PORE_REACH_M))
+    grain = np.zeros(pores.size, np.float32)
+    left = np.arange(pores.size)
+    row, column = np.unravel_index(pores, face.shape)
+    layer = (face[row, column] - np.float32(grid.z0)) / np.float32(grid.volume.layer) + np.float32(0.5)
     y, x = grid.row_place[row], grid.column_place[column]
     ratio = grid.volume.layer / grid.volume.voxel / view[2]
     dy, dx = np.float32(view[1] * ratio), np.float32(view[0] * ratio)
@@ -201,46 +214,67 @@ def _backs(
         layer, y, x = layer + np.float32(1), y + dy, x + dx
         k, j, i = layer.astype(np.int32), y.astype(np.int32), x.astype(np.int32)
         inside = (k < grid.depth) & (j >= 0) & (j < grid.height) & (i >= 0) & (i < grid.width)
-        found = grid.at(np.clip(k, 0, grid.depth), j, i)
-        hit = inside & (found != m.PORE) & (found != m.VACUUM)
+        if not inside.all():
+            left, layer, y, x, k, j, i = (each[inside] for each in (left, layer, y, x, k, j, i))
+        found = grid.flat.take((np.maximum(k, 0).astype(np.intp) * grid.height + j) * grid.width + i)
+        hit = (found != m.PORE) & (found != m.VACUUM)
         if hit.any():
             where = left[hit]
-            back.flat[where] = found[hit]
-            depth.flat[where] = step * grid.volume.layer
-            grain.flat[where] = grid.volume.grain_at(k[hit], j[hit], i[hit])
-        going = inside & ~hit
-        left, layer, y, x = left[going], layer[going], y[going], x[going]
+            back[where] = found[hit]
+            depth[where] = step * grid.volume.layer
+            grain[where] = grid.volume.grain_at(k[hit], j[hit], i[hit])
+            going = ~hit
+            left, layer, y, x = left[going], layer[going], y[going], x[going]
         if left.size == 0:
             break
     return back, depth, grain
 
 
-def _half_widths(pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:
+def _half_widths(material: Bytes, pores: NDArray[np.intp], pixel: tuple[float, float]) -> Float32:
     """Return the half width of the pore around each pixel: mostly the widest distance to its wall near by.
 
     What a detector sees of a back is the mean over all directions: off the middle one wall is near, the other far.
     """
-    if not pore.any():
-        return np.zeros(pore.shape, np.float32)
-    distance = ndimage.distance_transform_edt(pore, sampling=pixel).astype(np.float32)
+    half = np.zeros(material.shape, np.float32)
+    if pores.size == 0:
+        return half
+    distance = _to_wall(material == m.PORE, pores, pixel)
+    everywhere = np.zeros(material.shape, np.float32)
+    everywhere.reshape(-1)[pores] = distance
     wide = distance
     for reach_m in (0.3e-6, 0.8e-6):
         size = tuple(max(1, 2 * round(reach_m / p) + 1) for p in pixel)
-        grown = ndimage.maximum_filter(distance, size)
-        wide = np.where(distance > 0, np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m))), 0)
-    half: Float32 = (0.25 * distance + 0.75 * wide).astype(np.float32)
+        grown = ndimage.maximum_filter(everywhere, size).take(pores)
+        wide = np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m)))
+    half.reshape(-1)[pores] = 0.25 * distance + 0.75 * wide
     return half
 
 
-def _slopes(depth: Float32, pore: NDArray[np.bool_], pixel: tuple[float, float]) -> Float32:
+def _to_wall(pore: NDArray[np.bool_], pores: NDArray[np.intp], pixel: tuple[float, float]) -> Float32:
+    """Return the distance of pore pixels (flat) to the nearest one that is none.
+
+    What `distance_transform_edt` does, for them alone.
+    """
+    nearest = ndimage.distance_transform_edt(pore, sampling=pixel, return_distances=False, return_indices=True)
+    square = np.zeros(pores.size)
+    for place, own, edge in zip(nearest, np.unravel_index(pores, pore.shape), pixel, strict=True):
+        square += ((place.take(pores) - own) * edge) ** 2
+    return np.sqrt(square).astype(np.float32)
+
+
+def _slopes(depth: Float32, pores: NDArray[np.intp], pixel: tuple[float, float]) -> Float32:
     """Return the tilt of pore backs from their depths, tangents limited to 60 degrees, flat at solids."""
     out = np.zeros((2, *depth.shape), np.float32)
-    if not pore.any() or min(depth.shape) < 2:
+    if pores.size == 0 or min(depth.shape) < 2:
         return out
-    soft = ndimage.uniform_filter(depth, 3)
+    soft = ndimage.uniform_filter(depth, 3).reshape(-1)
+    at, stride = np.unravel_index(pores, depth.shape), (depth.shape[1], 1)
     for axis in (0, 1):
-        tilt = np.clip(np.gradient(soft, pixel[axis], axis=axis), -1.7, 1.7)
-        out[axis] = np.where(pore, tilt, 0)
+        after = np.where(at[axis] < depth.shape[axis] - 1, stride[axis], 0)
+        before = np.where(at[axis] > 0, stride[axis], 0)
+        apart = np.where(after == before, np.float32(2.0 * pixel[axis]), np.float32(pixel[axis]))
+        rise = soft.take(pores + after) - soft.take(pores - before)
+        out[axis].reshape(-1)[pores] = np.clip(rise / apart, -1.7, 1.7)
     return out
 
 

@@ -7,6 +7,7 @@ Cooper et al. 2022 and the Monte Carlo numbers given there.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +92,50 @@ _TRAIL, _TRAIL_M = 0.05, 0.6e-6
 _CONTAMINATION = 0.02
 #: Mains hum moves lines by this at most, metres; below this dwell the scintillator lags, by this (section 4.5), s.
 _HUM_M, _LAG_BELOW_S, _LAG_S, _MAINS_HZ = 2e-9, 100e-9, 60e-9, 50.0
+_DRAWN_ROWS = 32
 CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
+
+
+@dataclass(frozen=True)
+class Lit:
+    """What the pictures of a scene share, whichever of some detectors takes them; arrays (y, x), float32.
+
+    solid : yield that leaves solids, films on them included; behind : yield of a pore's back, by pixel of `pores`
+    pores : flat indices of the pixels in pores; texture, lift : factors of what is seen and of its slope
+    charged : factors of charging, in their order
+    """
+
+    solid: Float32
+    pores: NDArray[np.intp]
+    behind: Float32
+    texture: Float32
+    lift: Float32
+    charged: tuple[Float32, ...]
+
+
+def light(scene: FaceScene, detector: str, *, dose: float, voltage_v: float = 5e3, tilt_rad: float = 0.0) -> Lit:
+    """Return what pictures of a scene share by `kind_of` detector; see `render`. `dose` : of the picture, C/m2."""
+    with ThreadPoolExecutor(1) as beside:
+        charged = beside.submit(_charged, scene, dose)
+        secondary = kind_of(detector) == "secondary"
+        table = _secondary(tilt_rad) if secondary else yields(tilt_rad)
+        solid, film, at = _solid(scene, table, voltage_v)
+        pores = np.flatnonzero(scene.material == m.PORE)
+        behind = table.take(scene.back.take(pores))
+        shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m.take(pores) * np.float32(-1 / _SHED_REACH_M))
+        behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
+        texture = _texture(scene, film, at)
+        return Lit(solid, pores, behind, texture, _lift(scene, pores, secondary=secondary), charged.result())
+
+
+def kind_of(detector: str) -> Literal["backscattered", "secondary"]:
+    """Return which electrons a detector is lit by: detectors of one kind share their `Lit`."""
+    return "secondary" if detector == "ETD" else "backscattered"
+
+
+def dose_of(scene: FaceScene, current_a: float, dwell_s: float) -> float:
+    """Return the dose of a picture, C/m2."""
+    return current_a * dwell_s / (scene.pixel_m[0] * scene.pixel_m[1])
 
 
 def render(
@@ -111,6 +155,7 @@ def render(
     key: tuple[Key, ...] = (),
     bits: int = 8,
     gain: float = 1.0,
+    lit: Lit | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return the image of a face by one detector, (y, x) on the scene's grid.
 
@@ -129,6 +174,7 @@ def render(
     seed, key : of the noise
     bits : 8 or 16, the latter on the same scale x 257
     gain : true gain of the detector over its nominal one
+    lit : by `light`, with the same dose, voltage and tilt, where another picture has it already
 
     Raises
     ------
@@ -138,10 +184,14 @@ def render(
         msg = f"there is no {bits}-bit detector {detector!r}: choose from {', '.join(_RESPONSES)} with 8 or 16 bits"
         raise ValueError(msg)
     response = _RESPONSES[detector]
-    signal = _signal(scene, detector, response, tilt_rad, voltage_v)
+    if lit is None:
+        dose = dose_of(scene, current_a, dwell_s)
+        lit = light(scene, detector, dose=dose, voltage_v=voltage_v, tilt_rad=tilt_rad)
+    signal = _signal(scene, detector, response, tilt_rad, lit)
     if scans_before > 0:
         signal *= np.float32((1 - _CONTAMINATION) ** min(scans_before, 20))
-    signal = _charged(signal, scene, current_a * dwell_s / (scene.pixel_m[0] * scene.pixel_m[1]))
+    for factor in lit.charged:
+        signal *= factor
     signal = _blurred(signal, scene, defocus_m, stigmation_m)
     draw = rng(seed, "image", detector, *key)
     electrons = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
@@ -152,7 +202,9 @@ def render(
     grey += np.float32(response.black + 510 * (brightness - 0.5))
     rows = grey.shape[0]
     grey += (0.45 * draw.standard_normal((rows, 1))).astype(np.float32)
-    grey += np.float32(0.7) * draw.standard_normal(grey.shape, dtype=np.float32)
+    noise = draw.standard_normal(grey.shape, dtype=np.float32)
+    noise *= np.float32(0.7)
+    grey += noise
     top = 255 if bits == 8 else 65535
     if bits == 16:
         grey *= np.float32(257)
@@ -178,62 +230,114 @@ def yields(tilt_rad: float = 0.0) -> Float32:
     return out.astype(np.float32)
 
 
-def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: float, voltage_v: float) -> Float32:
-    """Return the yield that reaches the detector, before blur."""
-    table = yields(tilt_rad)
-    pore = scene.material == m.PORE
-    if detector == "ETD":
-        table = _table(_SECONDARY_YIELD) * np.float32(1 / max(math.cos(tilt_rad), 0.2))
-        table[m.VACUUM] = 0.03
+def _secondary(tilt_rad: float) -> Float32:
+    """Return the secondary yield by material, float32 (256,), at a tilt of the surface, radians."""
+    table = _table(_SECONDARY_YIELD) * np.float32(1 / max(math.cos(tilt_rad), 0.2))
+    table[m.VACUUM] = 0.03
+    return np.asarray(table, np.float32)
+
+
+def _solid(scene: FaceScene, table: Float32, voltage_v: float) -> tuple[Float32, Float32, NDArray[np.intp]]:
+    """Return the yield that leaves solids, before blur; how opaque films are, and at which pixels (flat) they lie."""
+    upper, lower = _layered(table)
+    signal = upper.take(_pair(scene.material, scene.half_below))
+    signal += lower.take(_pair(scene.material, scene.tenth_below))
     deep = (voltage_v / 5e3) ** 1.67  # electrons go deeper at higher voltage (Kanaya-Okayama, section 4.1)
-    own = table[scene.material]
-    half, tenth = table[scene.half_below], table[scene.tenth_below]
-    half = np.where(scene.half_below == m.PORE, 0.6 * own, half)
-    tenth = np.where(scene.tenth_below == m.PORE, 0.6 * own, tenth)
-    signal = 0.5 * own + 0.3 * half + 0.2 * tenth
-    signal = np.where((scene.material == m.VACUUM) | (scene.material == m.CAP), own, signal).astype(np.float32)
-    film = 1 - np.exp(scene.film_m * np.float32(-1 / (25e-9 * deep)))
-    signal += film * (table[m.PT] - signal)
-    seen = _visible(scene, response, tilt_rad)
-    behind = table[scene.back]
-    shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m * np.float32(-1 / _SHED_REACH_M))
-    behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
-    signal = np.where(pore, behind * seen, signal)
-    crystal = (scene.back == m.NMC) | (scene.back == m.AL)
-    signal *= 1 + np.float32(_CHANNELLING) * scene.grain * crystal * (1 - film)
-    signal *= 1 + np.float32(_BINDER_TEXTURE) * scene.grain * (scene.back == m.CBD) * (1 - film)
-    signal *= 1 + np.float32(_PLATINUM_TEXTURE) * scene.grain * (scene.back == m.PT)
+    at = np.flatnonzero(scene.film_m)
+    film = 1 - np.exp(scene.film_m.take(at) * np.float32(-1 / (25e-9 * deep)))
+    flat = signal.reshape(-1)
+    flat[at] += film * (table[m.PT] - flat[at])
+    return signal, film, at
+
+
+def _pair(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Return one number for two materials."""
+    pair = above.astype(np.uint16)
+    pair <<= 8
+    pair |= below
+    return pair
+
+
+def _layered(table: Float32) -> tuple[Float32, Float32]:
+    """Return what surface and half depth give together, and what nine tenths of the depth adds, by `_pair`.
+
+    Under vacuum or cap nothing counts; from over a pore less comes back.
+    """
+    code = np.arange(256)
+    own = table[:, None]
+    below = np.where(code == m.PORE, 0.6 * own, table)
+    alone = np.isin(code, (m.VACUUM, m.CAP))[:, None]
+    upper = np.where(alone, own, 0.5 * own + 0.3 * below)
+    return upper.reshape(-1), np.where(alone, np.float32(0), 0.2 * below).reshape(-1)
+
+
+def _texture(scene: FaceScene, film: Float32, at: NDArray[np.intp]) -> Float32:
+    """Return the factor of crystals, binder and nodules on what is seen; films cover those below them."""
+    strength = _table(
+        {m.NMC: _CHANNELLING, m.AL: _CHANNELLING, m.CBD: _BINDER_TEXTURE, m.PT: _PLATINUM_TEXTURE}
+    ).take(scene.back)  # fmt: skip
+    strength *= scene.grain
+    flat = strength.reshape(-1)
+    flat[at] *= np.where(scene.back.take(at) == m.PT, np.float32(1), 1 - film)
+    strength += 1
+    return strength
+
+
+def _lift(scene: FaceScene, pores: NDArray[np.intp], *, secondary: bool) -> Float32:
+    """Return the factor of slopes: steep ones give more, those that face away less."""
+    along_y, along_x = scene.slope
+    lift = along_y**2
+    lift += along_x**2
+    np.sqrt(lift, out=lift)
+    np.square(lift, out=lift)
+    lift += 1
+    np.sqrt(lift, out=lift)
+    lift -= 1
+    lift *= np.float32(0.8)
+    lift -= np.float32(0.35) * along_y
+    lift -= np.float32(0.15) * along_x
+    if secondary:
+        lift *= np.float32(1.5)
+    lift.reshape(-1)[pores] *= np.float32(0.5)
+    lift += 1
+    held: Float32 = np.clip(lift, 0.3, 2.0, out=lift)
+    return held
+
+
+def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: float, lit: Lit) -> Float32:
+    """Return the yield that reaches the detector, before blur."""
+    signal = lit.solid.copy()
+    signal.reshape(-1)[lit.pores] = lit.behind * _visible(scene, lit.pores, response, tilt_rad)
+    signal *= lit.texture
     if detector == "TLD":
-        signal *= _table(_TLD_OVER, 1.0)[scene.back]
-    steep = np.sqrt(scene.slope[0] ** 2 + scene.slope[1] ** 2)
-    lift = 0.8 * (np.sqrt(1 + steep**2) - 1) - 0.35 * scene.slope[0] - 0.15 * scene.slope[1]
-    if detector == "ETD":
-        lift = 1.5 * lift
-    signal *= np.clip(1 + lift * np.where(pore, 0.5, 1.0), 0.3, 2.0).astype(np.float32)
-    return np.asarray(signal, np.float32)
+        signal *= _table(_TLD_OVER, 1.0).take(scene.back)
+    signal *= lit.lift
+    return signal
 
 
-def _visible(scene: FaceScene, response: _Response, tilt_rad: float) -> Float32:
-    """Return the share of a detector's angles that sees a pore's back past its mouth (section 4.2)."""
-    depth = np.maximum(scene.depth_m, np.float32(1e-9))
-    mouth = scene.half_width_m * np.float32(max(math.cos(tilt_rad), 0.2))
+def _visible(scene: FaceScene, pores: NDArray[np.intp], response: _Response, tilt_rad: float) -> Float32:
+    """Return the share of a detector's angles that sees a pore's back past its mouth, by pore (section 4.2)."""
+    depth = np.maximum(scene.depth_m.take(pores), np.float32(1e-9))
+    mouth = scene.half_width_m.take(pores) * np.float32(max(math.cos(tilt_rad), 0.2))
     angle = np.arctan2(mouth, depth)
     share = (angle - np.float32(response.low_rad)) / np.float32(response.high_rad - response.low_rad)
     seen: Float32 = np.clip(share, 0, 1).astype(np.float32)
     return seen
 
 
-def _charged(signal: Float32, scene: FaceScene, dose: float) -> Float32:
-    """Darken the centres of oxide grains where the dose (C/m2) is high, and trail behind binder along the lines.
+def _charged(scene: FaceScene, dose: float) -> tuple[Float32, ...]:
+    """Return how the centres of oxide grains darken where the dose (C/m2) is high, and trails behind binder.
 
     Platinum nearby carries the charge away (section 4.3).
     """
+    factors = []
     strength = _CHARGED * dose / (dose + _CHARGING_DOSE)
     oxide = scene.material == m.NMC
     if strength > 0.005 and oxide.any():
         size = [_GRAIN_M / pixel for pixel in scene.pixel_m]
         centre = ndimage.gaussian_filter(np.abs(scene.grain), [0.5 * one for one in size], truncate=2)
-        signal = signal * np.where(oxide, 1 - np.float32(strength) * np.minimum(2 * centre, 1), 1).astype(np.float32)
+        dark = 1 - np.float32(strength) * np.minimum(2 * centre, 1)
+        factors.append(np.where(oxide, dark, 1).astype(np.float32))
     binder = (scene.material == m.CBD).astype(np.float32)
     keep = math.exp(-scene.pixel_m[1] / _TRAIL_M)
     if keep > 0.05 and binder.any():
@@ -241,8 +345,8 @@ def _charged(signal: Float32, scene: FaceScene, dose: float) -> Float32:
         grounded = 1 - ndimage.uniform_filter(
             (scene.material == m.PT).astype(np.float32), [max(1, round(1.5e-6 / p)) for p in scene.pixel_m]
         )
-        signal = signal * (1 + np.float32(_TRAIL) * trail * grounded * (1 - binder))
-    return np.asarray(signal, np.float32)
+        factors.append(np.asarray(1 + np.float32(_TRAIL) * trail * grounded * (1 - binder), np.float32))
+    return tuple(factors)
 
 
 def _wobbled(signal: Float32, pixel_m: float, dwell_s: float) -> Float32:
@@ -307,7 +411,9 @@ def _noisy(signal: Float32, electrons: float, draw: np.random.Generator) -> Floa
     if float(counts.mean()) > 60:
         counts += np.sqrt(counts + np.float32(1)) * draw.standard_normal(counts.shape, dtype=np.float32)
     else:
-        counts = draw.poisson(counts).astype(np.float32)
+        for start in range(0, len(counts), _DRAWN_ROWS):  # Poisson draws hold the interpreter: others have their turn
+            rows = slice(start, start + _DRAWN_ROWS)
+            counts[rows] = draw.poisson(counts[rows])
     counts /= np.float32(electrons)
     jitter = (0.15 * draw.standard_normal((counts.shape[0], 1))).astype(np.float32)
     if counts.shape[1] > 2:
