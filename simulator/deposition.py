@@ -9,6 +9,7 @@ activation by the beam is: depth is counted in widths of the narrowest passage o
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,8 @@ ROUGHNESS_M = 20e-9
 
 _CELL_M = 110e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
 _MARGIN_M = 1.0e-6
+_TOGETHER = 2  # parts that are worked out side by side
+_WALL_WITHIN_M = 2.5e-6  # of the middle of a usual pore
 _NOWHERE_M = -1e-6  # level where nothing grows
 _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wall
 
@@ -218,30 +221,31 @@ class _Cells:
 
     def filled(self, level: Float32, accessible: Bools) -> NDArray[np.int64]:
         """Return flat voxel indices where the level set, interpolated to the voxels, is 0 or more."""
-        _, rows, columns = self.volume.labels.shape
-        found = []
-        z_cells = level.shape[0]
         wanted = ndimage.maximum_filter(level.max(axis=(1, 2)), 3) >= 0
-        for voxel in range(z_cells * self.step[0]):
-            place = (voxel + 0.5) / self.step[0] - 0.5
-            low = min(max(0, math.floor(place)), z_cells - 1)
-            high = min(low + 1, z_cells - 1)
-            own = voxel // self.step[0]
-            if not wanted[own]:
-                continue
-            share = np.float32(min(max(0.0, place - low), 1.0))
-            plane = _finer(level[low] + share * (level[high] - level[low]), self.step[1], self.step[2])
-            layer = self.start[0] + voxel
-            at = (
-                layer,
-                slice(self.start[1], self.start[1] + plane.shape[0]),
-                slice(self.start[2], self.start[2] + plane.shape[1]),
-            )
-            inside = accessible[own].repeat(self.step[1], 0).repeat(self.step[2], 1)
-            row, column = np.nonzero((plane >= 0) & inside & (self.volume.labels[at] == m.PORE))
-            whole = layer + self.volume.first_layer
-            found.append(((whole * rows) + row + self.start[1]) * columns + column + self.start[2])
+        voxels = np.flatnonzero(np.repeat(wanted, self.step[0]))
+        with ThreadPoolExecutor(_TOGETHER) as pool:
+            found = list(pool.map(lambda voxel: self._filled_at(int(voxel), level, accessible), voxels))
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
+
+    def _filled_at(self, voxel: int, level: Float32, accessible: Bools) -> NDArray[np.intp]:
+        """Return what is filled of one layer of voxels."""
+        _, rows, columns = self.volume.labels.shape
+        own, place = voxel // self.step[0], (voxel + 0.5) / self.step[0] - 0.5
+        low = min(max(0, math.floor(place)), level.shape[0] - 1)
+        high = min(low + 1, level.shape[0] - 1)
+        share = np.float32(min(max(0.0, place - low), 1.0))
+        plane = _finer(level[low] + share * (level[high] - level[low]), self.step[1], self.step[2])
+        layer = self.start[0] + voxel
+        at = (
+            layer,
+            slice(self.start[1], self.start[1] + plane.shape[0]),
+            slice(self.start[2], self.start[2] + plane.shape[1]),
+        )
+        inside = accessible[own].repeat(self.step[1], 0).repeat(self.step[2], 1)
+        row, column = np.nonzero((plane >= 0) & inside & (self.volume.labels[at] == m.PORE))
+        whole = layer + self.volume.first_layer
+        found: NDArray[np.intp] = ((whole * rows) + row + self.start[1]) * columns + column + self.start[2]
+        return found
 
     def on_map(self, columns: Bools, x: NDArray[np.float64], y: NDArray[np.float64]) -> Float32:
         """Return a mask of cell columns on the caller's maps, 0 or 1, False beyond the cells."""
@@ -268,7 +272,7 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     half_cell = np.float32(0.5 * cells.size[1])
     front = cells.depth < _front(cells.size[0])
     any_pore = (cells.pore > 0) & ~front
-    wall = np.maximum(_to_wall((cells.pore >= 0.5) | front, cells.size) - half_cell, 0)
+    wall = np.maximum(_to_wall((cells.pore >= 0.5) | front, any_pore, cells.size) - half_cell, 0)
     own = np.where(any_pore, np.maximum(2 * wall, 2 * half_cell * cells.pore), 0).astype(np.float32)
     mouth = any_pore[cells.first] & ~front[cells.first] & (cells.laid > 0)
     seeds = np.zeros_like(own)
@@ -299,13 +303,34 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     return np.where(any_pore, level, beside), accessible, mouth
 
 
-def _to_wall(open_: Bools, size: tuple[float, float, float]) -> Float32:
-    """Return the distance of open cells to the nearest cell that is not, 0 there, in the unit of `size`.
+def _to_wall(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
+    """Return the distance of wanted cells to the nearest that is not open, else 0, in the unit of `size`.
 
-    What `distance_transform_edt` does, less its index arrays in double precision: most cells are solid.
+    Parts are worked out side by side, each with what lies around it: a wall that is nearer than the part's edge is
+    the nearest of all. Where one is not, the whole is looked at.
     """
+    count, around = open_.shape[2], math.ceil(_WALL_WITHIN_M / size[2])
+    edges = [round(share * count / _TOGETHER) for share in range(_TOGETHER + 1)]
+
+    def part(first: int, last: int) -> Float32 | None:
+        low, high = max(0, first - around), min(count, last + around)
+        own = np.s_[:, :, first - low : last - low]
+        asked = np.zeros_like(open_[:, :, low:high])
+        asked[own] = wanted[:, :, first:last]
+        wall = _nearest(open_[:, :, low:high], asked, size)[own]
+        whole = (low == 0 and high == count) or float(wall.max(initial=0.0)) < around * size[2]
+        return wall if whole else None
+
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        parts = list(pool.map(part, edges[:-1], edges[1:]))
+    known = [one for one in parts if one is not None]
+    return np.concatenate(known, axis=2) if len(known) == len(parts) else _nearest(open_, wanted, size)
+
+
+def _nearest(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
+    """Do what `distance_transform_edt` does, for some cells only and without its index arrays in double precision."""
     nearest = ndimage.distance_transform_edt(open_, sampling=size, return_distances=False, return_indices=True)
-    here = np.nonzero(open_)
+    here = np.nonzero(wanted & open_)
     square = np.zeros(here[0].size, np.float32)
     for axis, edge in enumerate(size):
         square += ((nearest[axis][here] - here[axis]) * np.float32(edge)) ** 2

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
-_Part = tuple[slice, ...]
+_Arrays = list[NDArray[Any]]
+_Plane = tuple[slice | int, ...]
+_Step = Callable[[_Arrays, _Arrays, _Plane, _Plane, int], None]
 
 _ROUNDS = 2
 _LEAST = 0.8  # of a step that a ball's reach shrinks by: between city-block and straight distances
-_SWEEPS = ((0, False), (1, False), (1, True), (2, False), (2, True), (0, True))  # axis, backward
+_SWEEPS = ((0, (False,)), (1, (False, True)), (2, (False, True)), (0, (True,)))  # axis, backward or not
 _TOGETHER = 2  # parts of the other axes that are swept at a time: their lines don't meet
 
 
@@ -32,13 +36,12 @@ def passages(seeds: Float32, own: Float32) -> Float32:
     """
     reached = np.minimum(seeds, own)
 
-    def sweep(part: _Part, axis: int, backward: bool) -> None:
-        mine, way = reached[part], own[part]
-        for here, before in _pairs(own.shape[axis], backward):
-            at, there = _plane(axis, here), _plane(axis, before)
-            np.maximum(mine[at], np.minimum(mine[there], way[at]), out=mine[at])
+    def step(changed: _Arrays, fixed: _Arrays, at: _Plane, there: _Plane, axis: int) -> None:
+        del axis
+        (mine,), (way,) = changed, fixed
+        np.maximum(mine[at], np.minimum(mine[there], way[at]), out=mine[at])
 
-    _swept(own.shape, sweep)
+    _swept([reached], [own], step)
     return reached
 
 
@@ -54,30 +57,42 @@ def spread(width: Float32, size: tuple[float, float, float]) -> Float32:
     """
     best = width.copy()
     reach = 0.5 * width
-    solid = width <= 0
 
-    def sweep(part: _Part, axis: int, backward: bool) -> None:
-        step, slack = np.float32(_LEAST * size[axis]), np.float32(-0.6 * size[axis])
-        mine, far, closed = best[part], reach[part], solid[part]
-        for here, before in _pairs(width.shape[axis], backward):
-            at, there = _plane(axis, here), _plane(axis, before)
-            left = far[there] - step
-            better = (left >= slack) & (mine[there] > mine[at]) & ~closed[at]
-            np.copyto(mine[at], mine[there], where=better)
-            np.copyto(far[at], left, where=better)
+    def step(changed: _Arrays, fixed: _Arrays, at: _Plane, there: _Plane, axis: int) -> None:
+        (mine, far), (closed,) = changed, fixed
+        left = far[there] - np.float32(_LEAST * size[axis])
+        better = (left >= np.float32(-0.6 * size[axis])) & (mine[there] > mine[at]) & ~closed[at]
+        np.copyto(mine[at], mine[there], where=better)
+        np.copyto(far[at], left, where=better)
 
-    _swept(width.shape, sweep)
+    _swept([best, reach], [width <= 0], step)
     return best
 
 
-def _swept(shape: tuple[int, ...], sweep: Callable[[_Part, int, bool], None]) -> None:
+def _swept(changed: _Arrays, fixed: _Arrays, step: _Step) -> None:
     """Sweep along every axis, both ways; lines along an axis are independent, so halves are swept side by side."""
     with ThreadPoolExecutor(_TOGETHER) as pool:
-        for axis, backward in _SWEEPS * _ROUNDS:
+        for axis, ways in _SWEEPS * _ROUNDS:
             across = 1 if axis == 0 else 0
-            edges = np.linspace(0, shape[across], _TOGETHER + 1).astype(int)
+            edges = np.linspace(0, changed[0].shape[across], _TOGETHER + 1).astype(int)
             parts = [(slice(None),) * across + (slice(int(a), int(b)),) for a, b in pairwise(edges)]
-            list(pool.map(lambda part, axis=axis, backward=backward: sweep(part, axis, backward), parts))
+            mine, still = ([[one[part] for one in each] for part in parts] for each in (changed, fixed))
+            list(pool.map(partial(_along, step, axis, ways), mine, still))
+
+
+def _along(step: _Step, axis: int, ways: tuple[bool, ...], changed: _Arrays, fixed: _Arrays) -> None:
+    """Sweep some arrays along an axis; along the last one they are turned first, for its planes lie scattered."""
+    turned = axis == 2
+    mine, still = (
+        [np.ascontiguousarray(np.moveaxis(one, 2, 0)) for one in each] if turned else each for each in (changed, fixed)
+    )
+    along = 0 if turned else axis
+    for backward in ways:
+        for here, before in _pairs(mine[0].shape[along], backward):
+            step(mine, still, _plane(along, here), _plane(along, before), axis)
+    if turned:
+        for one, own in zip(changed, mine, strict=True):
+            one[...] = np.moveaxis(own, 0, 2)
 
 
 def _pairs(count: int, backward: bool) -> Iterator[tuple[int, int]]:
@@ -88,5 +103,5 @@ def _pairs(count: int, backward: bool) -> Iterator[tuple[int, int]]:
         yield from ((place, place - 1) for place in range(1, count))
 
 
-def _plane(axis: int, place: int) -> tuple[slice | int, ...]:
+def _plane(axis: int, place: int) -> _Plane:
     return (slice(None),) * axis + (place,)
