@@ -8,6 +8,7 @@ removes what its dose is worth, wherever its line stands, and a repeated cut rem
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,11 +240,16 @@ def curtain(material: Bytes, table: Float32, pixel_m: float, slant: float) -> Fl
 
 def sheared(field: Float32, slant: float) -> Float32:
     """Shift each row by its distance from the first times `slant`, so that slanted paths become columns."""
-    rows, columns = field.shape
-    if abs(slant) < 1e-6:
-        return field
-    shift = np.rint(np.arange(rows) * slant).astype(int)[:, None]
-    return np.take_along_axis(field, np.clip(np.arange(columns)[None, :] + shift, 0, columns - 1), axis=1)
+    return field if abs(slant) < 1e-6 else field.take(_shear(field.shape, slant))
+
+
+@lru_cache(maxsize=4)
+def _shear(shape: tuple[int, ...], slant: float) -> NDArray[np.intp]:
+    """Return from where (flat) each place is taken: what one cut asks for several times."""
+    rows, columns = shape
+    row, shift = np.arange(rows)[:, None], np.rint(np.arange(rows) * slant).astype(np.intp)[:, None]
+    flat: NDArray[np.intp] = row * columns + np.clip(np.arange(columns)[None, :] + shift, 0, columns - 1)
+    return flat
 
 
 #: The cut that loses its foot after a break, metres: the published one.

@@ -7,6 +7,7 @@ let in no farther than `REACH_M` ahead of the face, so layers that are made late
 from __future__ import annotations
 
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ class Slab:
         self.electrode = electrode
         self._model = model_of(electrode)
         self.texture: Float32 = self._texture()
+        self._beside = ThreadPoolExecutor(1, "layers")
+        self._expected: tuple[tuple[int, int], Future[Volume]] | None = None
         self._held: tuple[int, NDArray[np.uint8]] = (0, np.empty((0, 0, 0), np.uint8))
 
     @property
@@ -68,7 +71,7 @@ class Slab:
     def make(self, first: int, last: int, features: tuple[Feature, ...]) -> tuple[Volume, Top]:
         """Return layers `first` to `last` with what stands on them."""
         electrode = self.electrode
-        volume = build(electrode, first, last, model=self._model)
+        volume = self._built(first, last)
         reach = margin(electrode.voxel_m, electrode.layer_m)
         low, high = max(0, first - reach), min(electrode.shape[0], last + reach)
         rows = min(electrode.shape[1], math.ceil((SEARCHED_M + electrode.above_m) / electrode.voxel_m))
@@ -93,6 +96,7 @@ class Slab:
             return self.make(first, first + self.length, features)
         drop = first - volume.first_layer
         fresh, fresh_top = self.make(last, first + self.length, features)
+        self._expect(first + self.length)
         labels, keep = volume.labels, max(0, volume.labels.shape[0] - drop)
         for start in range(0, keep, drop):  # in place and piece by piece: no second slab is ever held
             piece = slice(start, min(keep, start + drop))
@@ -102,6 +106,20 @@ class Slab:
         origin = (x, y, self.electrode.origin_m[2] + first * self.electrode.layer_m)
         whole = Volume(labels, origin, volume.voxel, volume.layer, volume.electrode, volume.grain, first)
         return whole, top.joined(whole, fresh_top, drop)
+
+    def _built(self, first: int, last: int) -> Volume:
+        """Return layers with nothing on them, those that were expected from what has been made meanwhile."""
+        expected, self._expected = self._expected, None
+        if expected is not None and expected[0] == (first, last):
+            return expected[1].result()
+        return build(self.electrode, first, last, model=self._model)
+
+    def _expect(self, first: int) -> None:
+        """Have the layers made that the next move asks for, while the beam still cuts those before."""
+        last = min(first + self._stride, self.electrode.shape[0])
+        if last > first:
+            made = self._beside.submit(build, self.electrode, first, last, model=self._model)
+            self._expected = ((first, last), made)
 
     def _head(self, first: int, last: int, rows: int) -> NDArray[np.uint8]:
         """Return the uppermost rows of layers, as built."""

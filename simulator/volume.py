@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from simulator.model import Labels, Model
 from simulator.specimen import model_of
 from simulator.textures import Float32
 
-_SLAB = 8
+#: Layers that are made at a time, and how many such pieces side by side.
+_SLAB, _TOGETHER = 8, 2
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,14 @@ def build(electrode: Electrode, first: int = 0, last: int | None = None, *, mode
         raise ValueError(msg)
     model = model or model_of(electrode)
     labels = np.empty((last - first, rows, columns), np.uint8)
-    for start in range(first, last, _SLAB):
+
+    def make(start: int) -> None:
         stop = min(last, start + _SLAB)
         axes = (np.arange(start, stop), np.arange(rows), np.arange(columns))
         labels[start - first : stop - first] = model.voxels(axes)
+
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        list(pool.map(make, range(first, last, _SLAB)))
     x, y, z = electrode.origin_m
     origin = (x, y, z + first * electrode.layer_m)
     return Volume(labels, origin, electrode.voxel_m, electrode.layer_m, electrode, model.grain, first)
