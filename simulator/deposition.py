@@ -299,8 +299,21 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     plug = np.where(depth <= solid, 2 * half_cell, tail - 0.25 * half_cell)
     level = np.full(width.shape, np.float32(_NOWHERE_M))
     level[at] = np.where(2 * grown >= throat, np.maximum(plug, np.float32(_NOWHERE_M)), ring)
-    beside = ndimage.maximum_filter(level, 3)
-    return np.where(any_pore, level, beside), accessible, mouth
+    return np.where(any_pore, level, _highest_beside(level)), accessible, mouth
+
+
+def _highest_beside(level: Float32) -> Float32:
+    """Return the highest level of each cell and those around it; halves of the rows side by side."""
+    out, rows = np.empty_like(level), level.shape[1]
+    edges = [round(share * rows / _TOGETHER) for share in range(_TOGETHER + 1)]
+
+    def part(first: int, last: int) -> None:
+        low = max(0, first - 1)
+        out[:, first:last] = ndimage.maximum_filter(level[:, low : last + 1], 3)[:, first - low : last - low]
+
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        list(pool.map(part, edges[:-1], edges[1:]))
+    return out
 
 
 def _to_wall(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:

@@ -65,7 +65,7 @@ def amended(recipe: Recipe, changes: Iterable[tuple[str, str]]) -> Recipe:
 
 def asked(journal: Journal, since: int) -> Asked:
     """Return what people have asked for after event number `since`."""
-    events = [event for event in journal.events(since) if event.kind in ("amended", "do")]
+    events = journal.events(since, kind=("amended", "do"))
     return Asked(
         upto=max((event.seq for event in events), default=since),
         amended=tuple((event.data["path"], event.data["value"]) for event in events if event.kind == "amended"),

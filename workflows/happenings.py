@@ -27,7 +27,7 @@ def adopted(journal: Journal) -> dict[str, Any] | None:
 
 def happenings(journal: Journal) -> list[str]:
     """Return a sentence for everything that a person should read in the morning, in order, each with its time (UTC)."""
-    events = [event for event in journal.events() if event.kind in KINDS]
+    events = journal.events(kind=tuple(KINDS))
     told = [f"{event.wall[11:16]} {sentence}" for event in events if (sentence := _sentence(event))]
     first = [
         f"nothing in its picture told where {current} points, so it was placed unseen" for current in _lost(journal)

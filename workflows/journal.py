@@ -321,14 +321,14 @@ class Journal:
             row = db.execute("SELECT seq, at, wall, kind, data FROM events WHERE seq = ?", (cursor.lastrowid,))
             return _event(row.fetchone())
 
-    def events(self, since: int = 0, *, kind: str | None = None) -> list[Event]:
-        """Return the events after number `since`, in order."""
+    def events(self, since: int = 0, *, kind: str | tuple[str, ...] | None = None) -> list[Event]:
+        """Return the events after number `since`, in order: all, or those of a kind or of some."""
+        kinds = (kind,) if isinstance(kind, str) else kind
+        query = "SELECT seq, at, wall, kind, data FROM events WHERE seq > ?"
+        if kinds is not None:
+            query += f" AND kind IN ({', '.join('?' * len(kinds))})"
         with self._lock:
-            rows = self._db.execute(
-                "SELECT seq, at, wall, kind, data FROM events WHERE seq > ? AND (? IS NULL OR kind = ?) ORDER BY seq",
-                (since, kind, kind),
-            )
-            return [_event(row) for row in rows]
+            return [_event(row) for row in self._db.execute(f"{query} ORDER BY seq", (since, *(kinds or ())))]
 
     def meta(self, key: str, default: Any = None) -> Any:
         """Return a value of the run's own table (run_id, instrument, armed_until, ...)."""

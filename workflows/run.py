@@ -276,7 +276,7 @@ class Run:
         ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
             return []
-        since = max((event.seq for event in self.journal.events() if event.kind in ("mended", "taken back")), default=0)
+        since = max((event.seq for event in self.journal.events(kind=("mended", "taken back"))), default=0)
         return [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
 
     def _load(self, ref: FrameRef) -> Frame:
