@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simulator import deposition
 from simulator import materials as m
 from simulator.deposition import Infill, electron_film_rate, film_rate, infiltrate
 from simulator.electrode import Electrode
@@ -205,3 +206,22 @@ def test_what_does_not_fit_is_refused() -> None:
         infiltrate(volume, AXIS[:-1], AXIS, flat, flat)
     with pytest.raises(ValueError, match="doesn't point into the sample"):
         infiltrate(volume, AXIS, AXIS, flat, flat, beam=(0.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("width_m", [0.5e-6, 4e-6, 9e-6])
+def test_halves_worked_out_side_by_side_give_what_the_whole_gives(
+    width_m: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill() -> Infill:
+        volume = block()
+        slot(volume, width_m)
+        z, y, x = grid(volume)
+        volume.labels[np.hypot(x - 2e-6, y - 1e-6) + 0 * z < 0.4e-6] = m.PORE
+        return lay(volume, 1e-6)
+
+    halves = fill()
+    monkeypatch.setattr(deposition, "_TOGETHER", 1)
+    whole = fill()
+    assert halves.index.size > 1000
+    np.testing.assert_array_equal(halves.index, whole.index)
+    np.testing.assert_array_equal(halves.film_m, whole.film_m)

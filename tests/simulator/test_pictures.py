@@ -17,6 +17,10 @@ from scipy.signal import fftconvolve
 from instrument.process import mill_dose
 from instrument.settings import Beam, BeamSettings, DetectorSettings, Device, Scan, Tune
 from simulator import materials as m
+from simulator.electrode import Electrode
+from simulator.face import sample_face
+from simulator.imaging import dose_of, light, render
+from simulator.volume import build
 from tests.simulator.bench import SMALL, Bench
 
 #: What makes a face stand upright at 60 nA (physics.md 2.2).
@@ -218,3 +222,19 @@ def test_platinum_fills_what_is_open_to_the_face_and_shows_after_the_clean(bench
     assert (classes == m.TRUTH_PT_PORE).sum() > 200
     bright = np.median(clean.pixels[0][classes == m.TRUTH_PT_PORE])
     assert bright > 1.3 * np.median(clean.pixels[0][classes == m.TRUTH_ACTIVE])
+
+
+def test_detectors_that_share_their_light_show_what_each_shows_alone() -> None:
+    volume = build(Electrode(seed=2, width_m=6e-6, height_m=5e-6, depth_m=9e-6, above_m=0.5e-6, coating_m=4e-6))
+    x, y = np.arange(-2.5e-6, 2.5e-6, 25e-9), np.arange(-0.3e-6, 4.2e-6, 25e-9)
+    film = np.where(x > 1e-6, 30e-9, 0.0) * np.ones((y.size, 1))
+    scene = sample_face(volume, np.full((y.size, x.size), 0.4e-6), film, x, y)
+    assert (scene.material == m.PORE).any()
+    shared = light(scene, "CBS", dose=dose_of(scene, 1.6e-9, 3e-6), tilt_rad=0.2)
+    for name in ("CBS", "TLD"):
+        for defocus in (0.0, 4e-6):
+            alone = render(scene, name, tilt_rad=0.2, defocus_m=defocus, seed=1)
+            np.testing.assert_array_equal(
+                render(scene, name, tilt_rad=0.2, defocus_m=defocus, seed=1, lit=shared), alone
+            )
+    assert (render(scene, "TLD", tilt_rad=0.2, seed=1) != render(scene, "CBS", tilt_rad=0.2, seed=1)).mean() > 0.5

@@ -42,7 +42,10 @@ def test_a_slab_holds_less_than_the_block_and_follows_the_face() -> None:
     assert start < 5e-6 < start + held * block.volume.layer - 7.9e-6
 
 
-@pytest.mark.parametrize("planes", [(5e-6,), (2e-6, 3e-6, 4e-6, 5e-6), (0.7e-6, 4.9e-6, 5e-6), (1e-6, 15.5e-6)])
+@pytest.mark.parametrize(
+    "planes",
+    [(5e-6,), (2e-6, 3e-6, 4e-6, 5e-6), (4.1e-6, 5.7e-6, 7.3e-6, 8.9e-6), (0.7e-6, 4.9e-6, 5e-6), (1e-6, 15.5e-6)],
+)
 def test_layers_are_the_same_whenever_they_are_made(planes: tuple[float, ...]) -> None:
     block = moved_on(LONG, *planes)
     volume, top = block.volume, block.top

@@ -108,6 +108,8 @@ def test_events_and_meta(journal: Journal) -> None:
     assert [event.kind for event in journal.events()] == ["state", "note"]
     assert [event.data for event in journal.events(first.seq)] == ["stigmator looked off"]
     assert [event.at for event in journal.events(kind="state")] == [1.0]
+    assert [event.kind for event in journal.events(kind=("note", "state"))] == ["state", "note"]
+    assert journal.events(kind=("nothing",)) == journal.events(kind=()) == []
     journal.set_meta("armed_until", "2026-01-01T08:00:00+00:00")
     journal.set_meta("armed_until", None)
     assert journal.meta("armed_until", "x") is None
