@@ -31,6 +31,7 @@ Bytes = NDArray[np.uint8]
 SOURCES = (
     "dataset.py",
     "deposition.py",
+    "distances.py",
     "electrode.py",
     "face.py",
     "imaging.py",
@@ -39,6 +40,7 @@ SOURCES = (
     "packing.py",
     "particles.py",
     "randomness.py",
+    "sidebyside.py",
     "specimen.py",
     "textures.py",
     "volume.py",

@@ -9,7 +9,6 @@ activation by the beam is: depth is counted in widths of the narrowest passage o
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,9 @@ from scipy import ndimage
 
 from instrument.process import ELECTRON_FILM_YIELD, FILM_HALF_DENSITY, FILM_SPUTTER_EXPONENT, FILM_YIELD, MILL_RATES
 from simulator import materials as m
+from simulator.distances import to_wall
 from simulator.randomness import rng
+from simulator.sidebyside import parts, side_by_side
 from simulator.volume import Volume
 from simulator.widths import passages, spread
 
@@ -46,8 +47,7 @@ ROUGHNESS_M = 20e-9
 
 _CELL_M = 110e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
 _MARGIN_M = 1.0e-6
-_TOGETHER = 2  # parts that are worked out side by side
-_WALL_WITHIN_M = 2.5e-6  # of the middle of a usual pore
+_WALL_WITHIN_M = 2.5e-6  # no farther from a wall is the middle of a usual pore
 _NOWHERE_M = -1e-6  # level where nothing grows
 _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wall
 
@@ -223,8 +223,7 @@ class _Cells:
         """Return flat voxel indices where the level set, interpolated to the voxels, is 0 or more."""
         wanted = ndimage.maximum_filter(level.max(axis=(1, 2)), 3) >= 0
         voxels = np.flatnonzero(np.repeat(wanted, self.step[0]))
-        with ThreadPoolExecutor(_TOGETHER) as pool:
-            found = list(pool.map(lambda voxel: self._filled_at(int(voxel), level, accessible), voxels))
+        found = side_by_side(lambda voxel: self._filled_at(int(voxel), level, accessible), voxels)
         return np.concatenate(found).astype(np.int64) if found else np.empty(0, np.int64)
 
     def _filled_at(self, voxel: int, level: Float32, accessible: Bools) -> NDArray[np.intp]:
@@ -272,7 +271,7 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     half_cell = np.float32(0.5 * cells.size[1])
     front = cells.depth < _front(cells.size[0])
     any_pore = (cells.pore > 0) & ~front
-    wall = np.maximum(_to_wall((cells.pore >= 0.5) | front, any_pore, cells.size) - half_cell, 0)
+    wall = np.maximum(_walls((cells.pore >= 0.5) | front, any_pore, cells.size) - half_cell, 0)
     own = np.where(any_pore, np.maximum(2 * wall, 2 * half_cell * cells.pore), 0).astype(np.float32)
     mouth = any_pore[cells.first] & ~front[cells.first] & (cells.laid > 0)
     seeds = np.zeros_like(own)
@@ -299,56 +298,41 @@ def _grown(cells: _Cells, beam: tuple[float, float, float]) -> tuple[Float32, Bo
     plug = np.where(depth <= solid, 2 * half_cell, tail - 0.25 * half_cell)
     level = np.full(width.shape, np.float32(_NOWHERE_M))
     level[at] = np.where(2 * grown >= throat, np.maximum(plug, np.float32(_NOWHERE_M)), ring)
-    return np.where(any_pore, level, _highest_beside(level)), accessible, mouth
+    return np.where(any_pore, level, _highest_near(level)), accessible, mouth
 
 
-def _highest_beside(level: Float32) -> Float32:
-    """Return the highest level of each cell and those around it; halves of the rows side by side."""
-    out, rows = np.empty_like(level), level.shape[1]
-    edges = [round(share * rows / _TOGETHER) for share in range(_TOGETHER + 1)]
+def _highest_near(level: Float32) -> Float32:
+    """Return the highest level of each cell and those around it."""
+    out = np.empty_like(level)
 
     def part(first: int, last: int) -> None:
         low = max(0, first - 1)
         out[:, first:last] = ndimage.maximum_filter(level[:, low : last + 1], 3)[:, first - low : last - low]
 
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        list(pool.map(part, edges[:-1], edges[1:]))
+    side_by_side(part, *zip(*parts(level.shape[1]), strict=True))
     return out
 
 
-def _to_wall(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
+def _walls(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
     """Return the distance of wanted cells to the nearest that is not open, else 0, in the unit of `size`.
 
-    Parts are worked out side by side, each with what lies around it: a wall that is nearer than the part's edge is
-    the nearest of all. Where one is not, the whole is looked at.
+    Parts are worked out with what lies around them: a wall that is nearer than that reaches is the nearest of all.
+    Where one is not, the whole is looked at.
     """
     count, around = open_.shape[2], math.ceil(_WALL_WITHIN_M / size[2])
-    edges = [round(share * count / _TOGETHER) for share in range(_TOGETHER + 1)]
-
-    def part(first: int, last: int) -> Float32 | None:
-        low, high = max(0, first - around), min(count, last + around)
-        own = np.s_[:, :, first - low : last - low]
-        asked = np.zeros_like(open_[:, :, low:high])
-        asked[own] = wanted[:, :, first:last]
-        wall = _nearest(open_[:, :, low:high], asked, size)[own]
-        whole = (low == 0 and high == count) or float(wall.max(initial=0.0)) < around * size[2]
-        return wall if whole else None
-
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        parts = list(pool.map(part, edges[:-1], edges[1:]))
-    known = [one for one in parts if one is not None]
-    return np.concatenate(known, axis=2) if len(known) == len(parts) else _nearest(open_, wanted, size)
-
-
-def _nearest(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
-    """Do what `distance_transform_edt` does, for some cells only and without its index arrays in double precision."""
-    nearest = ndimage.distance_transform_edt(open_, sampling=size, return_distances=False, return_indices=True)
-    here = np.nonzero(wanted & open_)
-    square = np.zeros(here[0].size, np.float32)
-    for axis, edge in enumerate(size):
-        square += ((nearest[axis][here] - here[axis]) * np.float32(edge)) ** 2
     wall = np.zeros(open_.shape, np.float32)
-    wall[here] = np.sqrt(square)
+
+    def part(first: int, last: int, reach: int) -> bool:
+        low, high = max(0, first - reach), min(count, last + reach)
+        window, here = open_[:, :, low:high], np.nonzero((wanted & open_)[:, :, first:last])
+        found = to_wall(window, (here[0], here[1], here[2] + first - low), size, np.float32)
+        wall[:, :, first:last][here] = found
+        known = not window.all() and float(found.max(initial=0.0)) < reach * size[2]
+        return known or (low == 0 and high == count)
+
+    first, last = zip(*parts(count), strict=True)
+    if not all(side_by_side(part, first, last, [around] * len(first))):
+        part(0, count, count)
     return wall
 
 

@@ -18,7 +18,7 @@ from simulator import materials as m
 from simulator.beams import COINCIDENCE_M, Sight
 from simulator.block import FACE_REACH_M, Block
 from simulator.face import FaceScene, roughen, sample_face, truth
-from simulator.imaging import Lit, dose_of, kind_of, light, render
+from simulator.imaging import Electrons, Emission, dose_of, electrons_of, emission, render
 from simulator.ionimage import texture
 from simulator.randomness import rng
 from simulator.topside import relief
@@ -87,7 +87,7 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
         rough = pool.submit(_rough, block, x, y)
         face = block.at(block.maps.face, x, y)
         scene = sample_face(block.volume, face, block.at(block.film, x, y), x, y, view)
-        roughen(scene, rough.result())
+        scene = roughen(scene, rough.result())
     beside = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
     scene = _with(scene, scene.material != beside, beside)
     scene = _beyond_the_top(block, scene, x, y, view, plane)
@@ -128,11 +128,12 @@ def picture(
     gain: float = 1.0,
     seed: int,
     key: tuple[int, ...],
-    lit: Mapping[str, Lit] | None = None,
+    sent: Mapping[Electrons, Emission] | None = None,
 ) -> NDArray[Any]:
     """Return one detector's picture (y, x).
 
-    `gain` : of the detector and the emission, over the nominal one; `lit` : from `lights`, where there are others.
+    `gain` : of the detector and the emission, over the nominal one; `sent` : `emissions` of the scan, where
+    they are known already.
     """
     gain *= float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
     if seen is None:
@@ -153,7 +154,7 @@ def picture(
         key=key,
         bits=scan.bits,
         gain=gain,
-        lit=None if lit is None else lit[kind_of(detector.name)],
+        sent=None if sent is None else sent[electrons_of(detector.name)],
     )
     return _flipped(pixels, seen.flip)
 
@@ -163,12 +164,12 @@ def frame_dwell(scan: Scan) -> float:
     return scan.dwell_s * scan.line_integrations * scan.frame_integrations
 
 
-def lights(seen: Seen, scan: Scan, settings: BeamSettings, current_a: float) -> dict[str, Lit]:
-    """Return what all pictures of a scan share, by kind of detector: pictures in other focus too, or of other grain."""
+def emissions(seen: Seen, scan: Scan, settings: BeamSettings, current_a: float) -> dict[Electrons, Emission]:
+    """Return what a scan's detectors take their parts of; it is the same in another focus."""
     dose, voltage = dose_of(seen.scene, current_a, frame_dwell(scan)), settings.voltage_v or USUAL_V
-    names = {kind_of(one.name): one.name for one in scan.detectors}
     return {
-        kind: light(seen.scene, name, dose=dose, voltage_v=voltage, tilt_rad=seen.tilt) for kind, name in names.items()
+        electrons: emission(seen.scene, electrons, dose=dose, voltage_v=voltage, tilt_rad=seen.tilt)
+        for electrons in sorted({electrons_of(one.name) for one in scan.detectors})
     }
 
 

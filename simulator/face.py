@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from simulator import materials as m
+from simulator.distances import to_wall
 from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
@@ -31,8 +32,8 @@ class FaceScene:
 
     material : at the face, codes of simulator.materials, uint8
     film_m : platinum film on it, metres, float32; none over open pores
-    back : first solid behind an open pore along the view, PORE where none is within 15 um; elsewhere = material
-    depth_m : how deep below the face that solid lies (0 at solids, 15 um where none), float32
+    back : first solid behind an open pore along the view, PORE where none is within PORE_REACH_M; elsewhere = material
+    depth_m : how deep below the face that solid lies (0 at solids, PORE_REACH_M where none), float32
     half_width_m : half width of the pore that a pixel lies in, in the plane of the face, float32
     half_below, tenth_below : material at the depths above which half and 90 % of the backscattered electrons turn
     grain : channelling contrast of the solid that is seen, -1..1, float32
@@ -114,9 +115,12 @@ def sample_face(
     with ThreadPoolExecutor(1) as beside:  # distances to walls take nearly as long as all the rest
         half_width = beside.submit(_half_widths, material, pores, pixel)
         film = np.where(material == m.VACUUM, 0, np.broadcast_to(film_m, shape)).astype(np.float32)
-        film.reshape(-1)[pores] = 0
+        film.put(pores, 0)
         back, depth, grain = material.copy(), np.zeros(shape, np.float32), grid.grain(layer)
-        back.reshape(-1)[pores], depth.reshape(-1)[pores], grain.reshape(-1)[pores] = _backs(grid, face, pores, view)
+        seen, how_deep, its_grain = _backs(grid, face, pores, view)
+        back.put(pores, seen)
+        depth.put(pores, how_deep)
+        grain.put(pores, its_grain)
         half_below = grid.below(face, material, HALF_DEPTH_M)
         tenth_below = grid.below(face, material, TENTH_DEPTH_M)
         slope = _slopes(depth, pores, pixel)
@@ -134,20 +138,20 @@ def sample_face(
             np.asarray(y_m, float),
             volume.binder_share(np.asarray(y_m, float)),
         )
-    if relief_m is not None:
-        roughen(scene, relief_m)
-    return scene
+    return scene if relief_m is None else roughen(scene, relief_m)
 
 
-def roughen(scene: FaceScene, relief_m: NDArray[np.floating]) -> None:
-    """Tilt the solids of a scene as curtains and roughness do, metres, (y, x), that change nothing else."""
+def roughen(scene: FaceScene, relief_m: NDArray[np.floating]) -> FaceScene:
+    """Return a scene whose solids are tilted by curtains and roughness on them, metres, (y, x); no plane changes."""
     rise = np.asarray(relief_m, np.float32)
+    slope = scene.slope.copy()
     pores = np.flatnonzero(scene.material == m.PORE)
     for axis in (0, 1):
         if rise.shape[axis] > 1:
             tilt = np.gradient(rise, scene.pixel_m[axis], axis=axis)
-            tilt.reshape(-1)[pores] = 0
-            scene.slope[axis] += tilt
+            tilt.put(pores, 0)
+            slope[axis] += tilt
+    return replace(scene, slope=slope)
 
 
 class _Grid:
@@ -238,32 +242,23 @@ def _half_widths(material: Bytes, pores: NDArray[np.intp], pixel: tuple[float, f
     half = np.zeros(material.shape, np.float32)
     if pores.size == 0:
         return half
-    distance = _to_wall(material == m.PORE, pores, pixel)
+    distance = to_wall(material == m.PORE, np.unravel_index(pores, material.shape), pixel).astype(np.float32)
     everywhere = np.zeros(material.shape, np.float32)
-    everywhere.reshape(-1)[pores] = distance
+    everywhere.put(pores, distance)
     wide = distance
     for reach_m in (0.3e-6, 0.8e-6):
         size = tuple(max(1, 2 * round(reach_m / p) + 1) for p in pixel)
         grown = ndimage.maximum_filter(everywhere, size).take(pores)
         wide = np.maximum(wide, np.minimum(grown, distance + np.float32(reach_m)))
-    half.reshape(-1)[pores] = 0.25 * distance + 0.75 * wide
+    half.put(pores, 0.25 * distance + 0.75 * wide)
     return half
 
 
-def _to_wall(pore: NDArray[np.bool_], pores: NDArray[np.intp], pixel: tuple[float, float]) -> Float32:
-    """Return the distance of pore pixels (flat) to the nearest one that is none.
-
-    What `distance_transform_edt` does, for them alone.
-    """
-    nearest = ndimage.distance_transform_edt(pore, sampling=pixel, return_distances=False, return_indices=True)
-    square = np.zeros(pores.size)
-    for place, own, edge in zip(nearest, np.unravel_index(pores, pore.shape), pixel, strict=True):
-        square += ((place.take(pores) - own) * edge) ** 2
-    return np.sqrt(square).astype(np.float32)
-
-
 def _slopes(depth: Float32, pores: NDArray[np.intp], pixel: tuple[float, float]) -> Float32:
-    """Return the tilt of pore backs from their depths, tangents limited to 60 degrees, flat at solids."""
+    """Return the tilt of pore backs from their depths, tangents limited to 60 degrees, flat at solids.
+
+    What `np.gradient` gives, for pores (flat) alone: at the picture's edges there is a step on one side only.
+    """
     out = np.zeros((2, *depth.shape), np.float32)
     if pores.size == 0 or min(depth.shape) < 2:
         return out
@@ -274,7 +269,7 @@ def _slopes(depth: Float32, pores: NDArray[np.intp], pixel: tuple[float, float])
         before = np.where(at[axis] > 0, stride[axis], 0)
         apart = np.where(after == before, np.float32(2.0 * pixel[axis]), np.float32(pixel[axis]))
         rise = soft.take(pores + after) - soft.take(pores - before)
-        out[axis].reshape(-1)[pores] = np.clip(rise / apart, -1.7, 1.7)
+        out[axis].put(pores, np.clip(rise / apart, -1.7, 1.7))
     return out
 
 

@@ -23,6 +23,7 @@ from simulator.randomness import Key, rng
 __all__ = ["DETECTORS", "FaceScene", "render", "sample_face", "truth"]
 
 Detector = Literal["CBS", "TLD", "ETD"]
+Electrons = Literal["backscattered", "secondary"]
 DETECTORS: tuple[Detector, ...] = ("CBS", "TLD", "ETD")
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 
@@ -92,19 +93,20 @@ _TRAIL, _TRAIL_M = 0.05, 0.6e-6
 _CONTAMINATION = 0.02
 #: Mains hum moves lines by this at most, metres; below this dwell the scintillator lags, by this (section 4.5), s.
 _HUM_M, _LAG_BELOW_S, _LAG_S, _MAINS_HZ = 2e-9, 100e-9, 60e-9, 50.0
-_DRAWN_ROWS = 32
 CONTRAST_STEP = 0.15  # of the contrast knob doubles the gain (section 4.4: exponential-like)
 
 
 @dataclass(frozen=True)
-class Lit:
-    """What the pictures of a scene share, whichever of some detectors takes them; arrays (y, x), float32.
+class Emission:
+    """What a scene sends out under the beam, whichever detector takes its part of it; arrays (y, x), float32.
 
+    electrons : which they are
     solid : yield that leaves solids, films on them included; behind : yield of a pore's back, by pixel of `pores`
     pores : flat indices of the pixels in pores; texture, lift : factors of what is seen and of its slope
     charged : factors of charging, in their order
     """
 
+    electrons: Electrons
     solid: Float32
     pores: NDArray[np.intp]
     behind: Float32
@@ -113,23 +115,25 @@ class Lit:
     charged: tuple[Float32, ...]
 
 
-def light(scene: FaceScene, detector: str, *, dose: float, voltage_v: float = 5e3, tilt_rad: float = 0.0) -> Lit:
-    """Return what pictures of a scene share by `kind_of` detector; see `render`. `dose` : of the picture, C/m2."""
+def emission(
+    scene: FaceScene, electrons: Electrons, *, dose: float, voltage_v: float = 5e3, tilt_rad: float = 0.0
+) -> Emission:
+    """Return what a scene sends out of these electrons; see `render`. `dose` : of the picture, C/m2."""
     with ThreadPoolExecutor(1) as beside:
         charged = beside.submit(_charged, scene, dose)
-        secondary = kind_of(detector) == "secondary"
+        secondary = electrons == "secondary"
         table = _secondary(tilt_rad) if secondary else yields(tilt_rad)
         solid, film, at = _solid(scene, table, voltage_v)
         pores = np.flatnonzero(scene.material == m.PORE)
         behind = table.take(scene.back.take(pores))
         shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m.take(pores) * np.float32(-1 / _SHED_REACH_M))
         behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
-        texture = _texture(scene, film, at)
-        return Lit(solid, pores, behind, texture, _lift(scene, pores, secondary=secondary), charged.result())
+        texture, lift = _texture(scene, film, at), _lift(scene, pores, secondary=secondary)
+        return Emission(electrons, solid, pores, behind, texture, lift, charged.result())
 
 
-def kind_of(detector: str) -> Literal["backscattered", "secondary"]:
-    """Return which electrons a detector is lit by: detectors of one kind share their `Lit`."""
+def electrons_of(detector: str) -> Electrons:
+    """Return which electrons a detector takes."""
     return "secondary" if detector == "ETD" else "backscattered"
 
 
@@ -155,7 +159,7 @@ def render(
     key: tuple[Key, ...] = (),
     bits: int = 8,
     gain: float = 1.0,
-    lit: Lit | None = None,
+    sent: Emission | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return the image of a face by one detector, (y, x) on the scene's grid.
 
@@ -174,28 +178,32 @@ def render(
     seed, key : of the noise
     bits : 8 or 16, the latter on the same scale x 257
     gain : true gain of the detector over its nominal one
-    lit : by `light`, with the same dose, voltage and tilt, where another picture has it already
+    sent : `emission` of the scene at this dose, voltage and tilt, where it is known already
 
     Raises
     ------
-    ValueError : an unknown detector, another number of bits
+    ValueError : an unknown detector, another number of bits, an emission of electrons that it doesn't take
     """
     if detector not in _RESPONSES or bits not in (8, 16):
         msg = f"there is no {bits}-bit detector {detector!r}: choose from {', '.join(_RESPONSES)} with 8 or 16 bits"
         raise ValueError(msg)
     response = _RESPONSES[detector]
-    if lit is None:
+    electrons = electrons_of(detector)
+    if sent is None:
         dose = dose_of(scene, current_a, dwell_s)
-        lit = light(scene, detector, dose=dose, voltage_v=voltage_v, tilt_rad=tilt_rad)
-    signal = _signal(scene, detector, response, tilt_rad, lit)
+        sent = emission(scene, electrons, dose=dose, voltage_v=voltage_v, tilt_rad=tilt_rad)
+    if sent.electrons != electrons:
+        msg = f"{detector} takes {electrons} electrons, and the emission given is of {sent.electrons} ones"
+        raise ValueError(msg)
+    signal = _signal(scene, detector, response, tilt_rad, sent)
     if scans_before > 0:
         signal *= np.float32((1 - _CONTAMINATION) ** min(scans_before, 20))
-    for factor in lit.charged:
+    for factor in sent.charged:
         signal *= factor
     signal = _blurred(signal, scene, defocus_m, stigmation_m)
     draw = rng(seed, "image", detector, *key)
-    electrons = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
-    signal = _noisy(_wobbled(signal, scene.pixel_m[1], dwell_s), electrons, draw)
+    detected = current_a * dwell_s / ELEMENTARY_CHARGE_C * response.share
+    signal = _noisy(_wobbled(signal, scene.pixel_m[1], dwell_s), detected, draw)
     gain = gain * 2 ** ((contrast - 0.5) / CONTRAST_STEP)
     grey = signal
     grey *= np.float32(response.slope * gain)
@@ -245,8 +253,8 @@ def _solid(scene: FaceScene, table: Float32, voltage_v: float) -> tuple[Float32,
     deep = (voltage_v / 5e3) ** 1.67  # electrons go deeper at higher voltage (Kanaya-Okayama, section 4.1)
     at = np.flatnonzero(scene.film_m)
     film = 1 - np.exp(scene.film_m.take(at) * np.float32(-1 / (25e-9 * deep)))
-    flat = signal.reshape(-1)
-    flat[at] += film * (table[m.PT] - flat[at])
+    under = signal.take(at)
+    signal.put(at, under + film * (table[m.PT] - under))
     return signal, film, at
 
 
@@ -277,8 +285,7 @@ def _texture(scene: FaceScene, film: Float32, at: NDArray[np.intp]) -> Float32:
         {m.NMC: _CHANNELLING, m.AL: _CHANNELLING, m.CBD: _BINDER_TEXTURE, m.PT: _PLATINUM_TEXTURE}
     ).take(scene.back)  # fmt: skip
     strength *= scene.grain
-    flat = strength.reshape(-1)
-    flat[at] *= np.where(scene.back.take(at) == m.PT, np.float32(1), 1 - film)
+    strength.put(at, strength.take(at) * np.where(scene.back.take(at) == m.PT, np.float32(1), 1 - film))
     strength += 1
     return strength
 
@@ -289,7 +296,7 @@ def _lift(scene: FaceScene, pores: NDArray[np.intp], *, secondary: bool) -> Floa
     lift = along_y**2
     lift += along_x**2
     np.sqrt(lift, out=lift)
-    np.square(lift, out=lift)
+    np.square(lift, out=lift)  # of the rounded steepness: greys stay those that the weights were trained on
     lift += 1
     np.sqrt(lift, out=lift)
     lift -= 1
@@ -298,20 +305,20 @@ def _lift(scene: FaceScene, pores: NDArray[np.intp], *, secondary: bool) -> Floa
     lift -= np.float32(0.15) * along_x
     if secondary:
         lift *= np.float32(1.5)
-    lift.reshape(-1)[pores] *= np.float32(0.5)
+    lift.put(pores, lift.take(pores) * np.float32(0.5))
     lift += 1
     held: Float32 = np.clip(lift, 0.3, 2.0, out=lift)
     return held
 
 
-def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: float, lit: Lit) -> Float32:
+def _signal(scene: FaceScene, detector: str, response: _Response, tilt_rad: float, sent: Emission) -> Float32:
     """Return the yield that reaches the detector, before blur."""
-    signal = lit.solid.copy()
-    signal.reshape(-1)[lit.pores] = lit.behind * _visible(scene, lit.pores, response, tilt_rad)
-    signal *= lit.texture
+    signal = sent.solid.copy()
+    signal.put(sent.pores, sent.behind * _visible(scene, sent.pores, response, tilt_rad))
+    signal *= sent.texture
     if detector == "TLD":
         signal *= _table(_TLD_OVER, 1.0).take(scene.back)
-    signal *= lit.lift
+    signal *= sent.lift
     return signal
 
 
@@ -326,7 +333,7 @@ def _visible(scene: FaceScene, pores: NDArray[np.intp], response: _Response, til
 
 
 def _charged(scene: FaceScene, dose: float) -> tuple[Float32, ...]:
-    """Return how the centres of oxide grains darken where the dose (C/m2) is high, and trails behind binder.
+    """Return factors, (y, x): oxide grains darken at their centres where the dose (C/m2) is high, binder leaves trails.
 
     Platinum nearby carries the charge away (section 4.3).
     """
@@ -411,9 +418,7 @@ def _noisy(signal: Float32, electrons: float, draw: np.random.Generator) -> Floa
     if float(counts.mean()) > 60:
         counts += np.sqrt(counts + np.float32(1)) * draw.standard_normal(counts.shape, dtype=np.float32)
     else:
-        for start in range(0, len(counts), _DRAWN_ROWS):  # Poisson draws hold the interpreter: others have their turn
-            rows = slice(start, start + _DRAWN_ROWS)
-            counts[rows] = draw.poisson(counts[rows])
+        counts = draw.poisson(counts).astype(np.float32)
     counts /= np.float32(electrons)
     jitter = (0.15 * draw.standard_normal((counts.shape[0], 1))).astype(np.float32)
     if counts.shape[1] > 2:

@@ -243,12 +243,13 @@ def sheared(field: Float32, slant: float) -> Float32:
     return field if abs(slant) < 1e-6 else field.take(_shear(field.shape, slant))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _shear(shape: tuple[int, ...], slant: float) -> NDArray[np.intp]:
     """Return from where (flat) each place is taken: what one cut asks for several times."""
     rows, columns = shape
     row, shift = np.arange(rows)[:, None], np.rint(np.arange(rows) * slant).astype(np.intp)[:, None]
     flat: NDArray[np.intp] = row * columns + np.clip(np.arange(columns)[None, :] + shift, 0, columns - 1)
+    flat.setflags(write=False)
     return flat
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from simulator.beams import COINCIDENCE_M, ION_DISTANCE_M, Sight
 from simulator.block import Block
 from simulator.condition import Condition
 from simulator.eds import element_counts, shadow_reach
-from simulator.imaging import Lit
+from simulator.imaging import Electrons, Emission
 from simulator.milling import inside, spot_sigma
 from simulator.options import Options
+from simulator.sidebyside import side_by_side
 from simulator.writing import ALONG_FACE, ONTO_FACE
 
 #: Pictures of automatic focus and stigmator: size, coarsest pixels (m); frames summed where the signal is faint.
@@ -41,8 +41,6 @@ class Taken:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-#: Detectors that are rendered at the same time.
-_TOGETHER = 2
 #: One usual picture's dose, C/m2 (night.md 17: 12): what counts as one scan of the same place before.
 _PICTURE_DOSE = 12.0
 
@@ -63,12 +61,11 @@ class Pictures:
             self._wear(now, scan, sight, started_s)
             return Taken(pixels)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
-        lit = self._lit(now, scan, seen, started_s)
-        with ThreadPoolExecutor(_TOGETHER) as pool:  # detectors take their pictures at once, and so are they rendered
-            pictures = pool.map(
-                lambda one: self._electron(now, scan, seen, one, self._key(now, scan), started_s, lit), scan.detectors
-            )
-            pixels = np.stack(list(pictures))
+        sent = self._sent(now, scan, seen, started_s)
+        pictures = side_by_side(
+            lambda one: self._electron(now, scan, seen, one, self._key(now, scan), started_s, sent), scan.detectors
+        )
+        pixels = np.stack(pictures)
         pixels = self._disturbed(now, scan, pixels, started_s)
         if seen is not None:
             self._expose(seen, self._current(now, Beam.ELECTRON, started_s) * electronimage.frame_dwell(scan))
@@ -105,16 +102,16 @@ class Pictures:
         pixel = min(scan.pixel_m, _STIGMATOR_PIXEL_M if routine is Tune.STIGMATOR else _TUNE_PIXEL_M)
         frames = _STIGMATOR_FRAMES if routine is Tune.STIGMATOR else scan.frame_integrations
         size = {"width_px": _TUNE_PX[0], "height_px": _TUNE_PX[1], "pixel_m": pixel}
-        small = scan.replace(**size, bits=8, frame_integrations=frames)
+        small = scan.replace(**size, bits=8, frame_integrations=frames, detectors=scan.detectors[:1])
         seen = electronimage.look(self._block, sight, small)
-        lit = self._lit(now, small, seen, time_s)
+        sent = self._sent(now, small, seen, time_s)
         tried = 0
 
         def take(**settings: float) -> NDArray[Any]:
             nonlocal tried
             tried += 1
             there = now.with_beam(Beam.ELECTRON, now.electron.replace(**settings))
-            return self._electron(there, small, seen, small.detectors[0], (*self._key(now, small), tried), time_s, lit)
+            return self._electron(there, small, seen, small.detectors[0], (*self._key(now, small), tried), time_s, sent)
 
         if routine is Tune.STIGMATOR:
             return self._stigmator(now, take)
@@ -201,7 +198,7 @@ class Pictures:
             pixel_m=scan.pixel_m * coarse, bits=8,
         ).model_copy(update={"bits": 16})  # fmt: skip
         seen = electronimage.look(self._block, sight, small) if scan.beam is Beam.ELECTRON else None
-        lit = self._lit(now, small, seen, time_s)
+        sent = self._sent(now, small, seen, time_s)
         found, scores = [], []
         for detector in scan.detectors:
 
@@ -211,18 +208,20 @@ class Pictures:
                         now, small.replace(detectors=(trial,), bits=8), sight, time_s, self._key(now, small)
                     )[0]
                     return picture.astype(np.uint16) * np.uint16(257)
-                return self._electron(now, small, seen, trial, self._key(now, small), time_s, lit).astype(np.uint16)
+                return self._electron(now, small, seen, trial, self._key(now, small), time_s, sent).astype(np.uint16)
 
             best, score = tuning.contrast(detector.name, take)
             found.append(best)
             scores.append(score)
         return Tuning(routine=Tune.CONTRAST, score=min(scores), detectors=tuple(found))
 
-    def _lit(self, now: Condition, scan: Scan, seen: electronimage.Seen | None, time_s: float) -> dict[str, Lit] | None:
-        """Return what the pictures of a scan share, None where the beam doesn't see the face."""
+    def _sent(
+        self, now: Condition, scan: Scan, seen: electronimage.Seen | None, time_s: float
+    ) -> dict[Electrons, Emission] | None:
+        """Return what a scan's detectors take their parts of, None where the beam doesn't see the face."""
         if seen is None:
             return None
-        return electronimage.lights(seen, scan, now.electron, self._current(now, Beam.ELECTRON, time_s))
+        return electronimage.emissions(seen, scan, now.electron, self._current(now, Beam.ELECTRON, time_s))
 
     def _electron(
         self,
@@ -232,7 +231,7 @@ class Pictures:
         detector: DetectorSettings,
         key: tuple[int, ...],
         time_s: float,
-        lit: dict[str, Lit] | None,
+        sent: dict[Electrons, Emission] | None,
     ) -> NDArray[Any]:
         settings = now.electron
         focus_off = chamber.focus_off(self._options, settings.voltage_v or 0.0, settings.current_a or 0.0)
@@ -242,7 +241,7 @@ class Pictures:
             stigmation_m=chamber.astigmatism(self._options, now, time_s),
             gain=chamber.brightness(self._options, now, detector.name, time_s),
             scans_before=0 if seen is None else round(self._given(self._block.maps.cracked, seen) / _PICTURE_DOSE),
-            seed=self._options.seed, key=key, lit=lit,
+            seed=self._options.seed, key=key, sent=sent,
         )  # fmt: skip
 
     def _ion(self, now: Condition, scan: Scan, sight: Sight, time_s: float, key: tuple[int, ...]) -> NDArray[Any]:

@@ -42,8 +42,7 @@ class Slab:
         self.electrode = electrode
         self._model = model_of(electrode)
         self.texture: Float32 = self._texture()
-        self._beside = ThreadPoolExecutor(1, "layers")
-        self._expected: tuple[tuple[int, int], Future[Volume]] | None = None
+        self._ahead: tuple[tuple[int, int], Future[Volume]] | None = None
         self._held: tuple[int, NDArray[np.uint8]] = (0, np.empty((0, 0, 0), np.uint8))
 
     @property
@@ -96,7 +95,6 @@ class Slab:
             return self.make(first, first + self.length, features)
         drop = first - volume.first_layer
         fresh, fresh_top = self.make(last, first + self.length, features)
-        self._expect(first + self.length)
         labels, keep = volume.labels, max(0, volume.labels.shape[0] - drop)
         for start in range(0, keep, drop):  # in place and piece by piece: no second slab is ever held
             piece = slice(start, min(keep, start + drop))
@@ -105,21 +103,26 @@ class Slab:
         x, y, _ = self.electrode.origin_m
         origin = (x, y, self.electrode.origin_m[2] + first * self.electrode.layer_m)
         whole = Volume(labels, origin, volume.voxel, volume.layer, volume.electrode, volume.grain, first)
+        self._make_ahead(first + self.length)
         return whole, top.joined(whole, fresh_top, drop)
 
     def _built(self, first: int, last: int) -> Volume:
-        """Return layers with nothing on them, those that were expected from what has been made meanwhile."""
-        expected, self._expected = self._expected, None
-        if expected is not None and expected[0] == (first, last):
-            return expected[1].result()
+        """Return layers as built: those made ahead, where they are the ones asked for."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            span, made = ahead
+            volume = made.result()  # one build at a time, for the sake of memory
+            if span == (first, last):
+                return volume
         return build(self.electrode, first, last, model=self._model)
 
-    def _expect(self, first: int) -> None:
-        """Have the layers made that the next move asks for, while the beam still cuts those before."""
+    def _make_ahead(self, first: int) -> None:
+        """Have the layers built that the next move asks for, while the beam still cuts those before."""
         last = min(first + self._stride, self.electrode.shape[0])
         if last > first:
-            made = self._beside.submit(build, self.electrode, first, last, model=self._model)
-            self._expected = ((first, last), made)
+            pool = ThreadPoolExecutor(1, "layers")
+            self._ahead = ((first, last), pool.submit(build, self.electrode, first, last, model=self._model))
+            pool.shutdown(wait=False)  # its thread ends with this build
 
     def _head(self, first: int, last: int, rows: int) -> NDArray[np.uint8]:
         """Return the uppermost rows of layers, as built."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 
 from simulator.electrode import Electrode
 from simulator.model import Labels, Model
+from simulator.sidebyside import side_by_side
 from simulator.specimen import model_of
 from simulator.textures import Float32
 
-#: Layers that are made at a time, and how many such pieces side by side.
-_SLAB, _TOGETHER = 8, 2
+#: Layers that are made at a time.
+_SLAB = 4
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def build(electrode: Electrode, first: int = 0, last: int | None = None, *, mode
         axes = (np.arange(start, stop), np.arange(rows), np.arange(columns))
         labels[start - first : stop - first] = model.voxels(axes)
 
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        list(pool.map(make, range(first, last, _SLAB)))
+    side_by_side(make, range(first, last, _SLAB))
     x, y, z = electrode.origin_m
     origin = (x, y, z + first * electrode.layer_m)
     return Volume(labels, origin, electrode.voxel_m, electrode.layer_m, electrode, model.grain, first)

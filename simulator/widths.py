@@ -7,23 +7,23 @@ seldom, and never too wide.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.sidebyside import parts, side_by_side
+
 Float32 = NDArray[np.float32]
 _Arrays = list[NDArray[Any]]
 _Plane = tuple[slice | int, ...]
+#: Goes on to a plane of some arrays, changed and fixed, from the one before; the axis is that of the whole grid.
 _Step = Callable[[_Arrays, _Arrays, _Plane, _Plane, int], None]
 
 _ROUNDS = 2
 _LEAST = 0.8  # of a step that a ball's reach shrinks by: between city-block and straight distances
 _SWEEPS = ((0, (False,)), (1, (False, True)), (2, (False, True)), (0, (True,)))  # axis, backward or not
-_TOGETHER = 2  # parts of the other axes that are swept at a time: their lines don't meet
 
 
 def passages(seeds: Float32, own: Float32) -> Float32:
@@ -36,8 +36,7 @@ def passages(seeds: Float32, own: Float32) -> Float32:
     """
     reached = np.minimum(seeds, own)
 
-    def step(changed: _Arrays, fixed: _Arrays, at: _Plane, there: _Plane, axis: int) -> None:
-        del axis
+    def step(changed: _Arrays, fixed: _Arrays, at: _Plane, there: _Plane, _axis: int) -> None:
         (mine,), (way,) = changed, fixed
         np.maximum(mine[at], np.minimum(mine[there], way[at]), out=mine[at])
 
@@ -70,14 +69,12 @@ def spread(width: Float32, size: tuple[float, float, float]) -> Float32:
 
 
 def _swept(changed: _Arrays, fixed: _Arrays, step: _Step) -> None:
-    """Sweep along every axis, both ways; lines along an axis are independent, so halves are swept side by side."""
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        for axis, ways in _SWEEPS * _ROUNDS:
-            across = 1 if axis == 0 else 0
-            edges = np.linspace(0, changed[0].shape[across], _TOGETHER + 1).astype(int)
-            parts = [(slice(None),) * across + (slice(int(a), int(b)),) for a, b in pairwise(edges)]
-            mine, still = ([[one[part] for one in each] for part in parts] for each in (changed, fixed))
-            list(pool.map(partial(_along, step, axis, ways), mine, still))
+    """Sweep along every axis, both ways; lines along an axis don't meet, so parts of the others go side by side."""
+    for axis, ways in _SWEEPS * _ROUNDS:
+        across = 1 if axis == 0 else 0
+        own = [(slice(None),) * across + (slice(*ends),) for ends in parts(changed[0].shape[across])]
+        mine, still = ([[one[part] for one in each] for part in own] for each in (changed, fixed))
+        side_by_side(partial(_along, step, axis, ways), mine, still)
 
 
 def _along(step: _Step, axis: int, ways: tuple[bool, ...], changed: _Arrays, fixed: _Arrays) -> None:

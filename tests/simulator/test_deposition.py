@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from simulator import deposition
+from simulator import deposition, sidebyside
 from simulator import materials as m
 from simulator.deposition import Infill, electron_film_rate, film_rate, infiltrate
 from simulator.electrode import Electrode
@@ -220,8 +221,23 @@ def test_halves_worked_out_side_by_side_give_what_the_whole_gives(
         return lay(volume, 1e-6)
 
     halves = fill()
-    monkeypatch.setattr(deposition, "_TOGETHER", 1)
+    monkeypatch.setattr(sidebyside, "PARTS", 1)
     whole = fill()
     assert halves.index.size > 1000
     np.testing.assert_array_equal(halves.index, whole.index)
     np.testing.assert_array_equal(halves.film_m, whole.film_m)
+
+
+@pytest.mark.parametrize("case", ["random", "a slot from the edge past the middle", "no wall in one half"])
+def test_distances_to_walls_are_those_of_the_whole_however_far_they_lie(case: str) -> None:
+    size = (100e-9, 120e-9, 110e-9)
+    open_ = np.random.default_rng(1).random((6, 9, 120)) < 0.9
+    if case != "random":
+        open_[:] = False
+        open_[:, :, : 90 if case.startswith("a slot") else 120] = True
+        open_[:, :, 110:] = case.startswith("a slot")
+        open_[0, 0, 3] = case.startswith("a slot")
+    wanted = np.zeros_like(open_)
+    wanted[:, 2:, 1:] = True
+    exact = ndimage.distance_transform_edt(open_, sampling=size)
+    np.testing.assert_allclose(deposition._walls(open_, wanted, size), np.where(wanted, exact, 0), rtol=1e-5)

@@ -16,10 +16,11 @@ from scipy.signal import fftconvolve
 
 from instrument.process import mill_dose
 from instrument.settings import Beam, BeamSettings, DetectorSettings, Device, Scan, Tune
+from simulator import face
 from simulator import materials as m
 from simulator.electrode import Electrode
-from simulator.face import sample_face
-from simulator.imaging import dose_of, light, render
+from simulator.face import roughen, sample_face
+from simulator.imaging import dose_of, electrons_of, emission, render
 from simulator.volume import build
 from tests.simulator.bench import SMALL, Bench
 
@@ -224,17 +225,32 @@ def test_platinum_fills_what_is_open_to_the_face_and_shows_after_the_clean(bench
     assert bright > 1.3 * np.median(clean.pixels[0][classes == m.TRUTH_ACTIVE])
 
 
-def test_detectors_that_share_their_light_show_what_each_shows_alone() -> None:
+def test_detectors_that_share_an_emission_show_what_each_shows_alone() -> None:
     volume = build(Electrode(seed=2, width_m=6e-6, height_m=5e-6, depth_m=9e-6, above_m=0.5e-6, coating_m=4e-6))
     x, y = np.arange(-2.5e-6, 2.5e-6, 25e-9), np.arange(-0.3e-6, 4.2e-6, 25e-9)
     film = np.where(x > 1e-6, 30e-9, 0.0) * np.ones((y.size, 1))
-    scene = sample_face(volume, np.full((y.size, x.size), 0.4e-6), film, x, y)
+    relief = 30e-9 * np.sin(x / 0.3e-6) * np.ones((y.size, 1))
+    flat = sample_face(volume, np.full((y.size, x.size), 0.4e-6), film, x, y)
+    scene = roughen(flat, relief)
     assert (scene.material == m.PORE).any()
-    shared = light(scene, "CBS", dose=dose_of(scene, 1.6e-9, 3e-6), tilt_rad=0.2)
-    for name in ("CBS", "TLD"):
+    assert (scene.slope != flat.slope).any()
+    at_once = sample_face(volume, np.full((y.size, x.size), 0.4e-6), film, x, y, relief_m=relief)
+    np.testing.assert_array_equal(scene.slope, at_once.slope)
+    known = {one: emission(scene, one, dose=dose_of(scene, 1.6e-9, 3e-6)) for one in ("backscattered", "secondary")}
+    for name in ("CBS", "TLD", "ETD"):
         for defocus in (0.0, 4e-6):
-            alone = render(scene, name, tilt_rad=0.2, defocus_m=defocus, seed=1)
-            np.testing.assert_array_equal(
-                render(scene, name, tilt_rad=0.2, defocus_m=defocus, seed=1, lit=shared), alone
-            )
-    assert (render(scene, "TLD", tilt_rad=0.2, seed=1) != render(scene, "CBS", tilt_rad=0.2, seed=1)).mean() > 0.5
+            alone = render(scene, name, defocus_m=defocus, seed=1)
+            shared = render(scene, name, defocus_m=defocus, seed=1, sent=known[electrons_of(name)])
+            np.testing.assert_array_equal(shared, alone)
+    with pytest.raises(ValueError, match="ETD takes secondary electrons"):
+        render(scene, "ETD", sent=known["backscattered"])
+
+
+def test_backs_of_pores_slope_as_a_gradient_says() -> None:
+    depth = np.random.default_rng(3).random((12, 17), np.float32)
+    pore = depth > 0.4
+    found = face._slopes(depth * pore, np.flatnonzero(pore), (0.7, 0.4))
+    soft = ndimage.uniform_filter(depth * pore, 3)
+    wanted = [np.where(pore, np.gradient(soft, step, axis=axis), 0) for axis, step in ((0, 0.7), (1, 0.4))]
+    np.testing.assert_allclose(found, np.clip(wanted, -1.7, 1.7), rtol=1e-6)
+    assert np.abs(found[:, [0, -1]]).max() > 0

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simulator import slab
 from simulator.block import Block, block_again, new_block
+from simulator.electrode import Electrode
+from simulator.model import Model
 from simulator.options import Options, parse
 from simulator.topside import Feature
+from simulator.volume import Volume, build
 
 LONG = parse("simulator:3?width=5um&height=5um&depth=16um&coating=4um&above=2um&voxel=60nm&layer=80nm&ragged=0um")
 CAP = Feature(kind="cap", x0=-2e-6, z0=1e-6, x1=2e-6, z1=15e-6, amount=0.7e-6)
@@ -54,6 +58,21 @@ def test_layers_are_the_same_whenever_they_are_made(planes: tuple[float, ...]) -
     np.testing.assert_array_equal(volume.labels, at_once.labels[volume.first_layer :])
     np.testing.assert_array_equal(top.height, its_top.height[volume.first_layer :])
     assert volume.origin[2] == pytest.approx(at_once.origin[2] + volume.first_layer * volume.layer)
+
+
+def test_layers_made_ahead_are_used_and_others_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[int, int]] = []
+
+    def noted(electrode: Electrode, first: int, last: int, *, model: Model) -> Volume:
+        spans.append((first, last))
+        return build(electrode, first, last, model=model)
+
+    monkeypatch.setattr(slab, "build", noted)
+    moved_on(LONG, 4.1e-6, 5.7e-6, 7.3e-6)
+    assert len(spans) == len(set(spans)) > 2  # none twice
+    spans.clear()
+    moved_on(LONG, 4.1e-6, 10e-6)  # two strides at once: what lay ready is not what is asked for
+    assert any(one[0] == other[0] and one != other for one in spans for other in spans)
 
 
 def test_platinum_stays_where_it_was_let_in_as_the_slab_moves() -> None:
