@@ -34,7 +34,7 @@ def happenings(journal: Journal) -> list[str]:
     ]
     if (grown := _growth(journal)) is not None:
         first.append(grown)
-    first += _risen(journal)
+    first += _risen(journal) + _blurred(journal)
     if (taken_over := adopted(journal)) is not None:
         first.append(_adopted(taken_over))
     return first + told
@@ -81,6 +81,19 @@ def _risen(journal: Journal) -> list[str]:
         for act in journal.acts("slice/", kind="measure")
         if act.key.endswith("/dose") and act.has_outcome
     ]
+
+
+def _blurred(journal: Journal) -> list[str]:
+    """Say which slices are blurred."""
+    found = [
+        int(act.key.split("/")[1])
+        for act in journal.acts("slice/", kind="measure")
+        if act.key.endswith("/detail") and act.has_outcome and act.result["blurred"]
+    ]
+    if not found:
+        return []
+    which = f"slice {found[0]} is" if len(found) == 1 else f"slices {', '.join(map(str, found))} are"
+    return [f"{which} blurred; before the next the beam was focused anew"]
 
 
 def _adopted(found: Mapping[str, Any]) -> str:

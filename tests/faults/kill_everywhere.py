@@ -72,7 +72,8 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
         "kills_between_patterns": len(between),
         "faces_the_same_between": sum(1 for one in alike if one.face_off_m <= SAME_M),
         "face_off_nm_between": round(1e9 * max((one.face_off_m for one in alike), default=0.0), 2),
-        # a picture taken anew is noisy: where a clean's look lies at its limit, one look's cuts more or less may follow
+        # pictures taken anew are noisy: contrast is found a little otherwise by them, with all greys that follow, and a
+        # clean that lies at its limit goes on for a look more, or less
         "decided_otherwise": len(otherwise),
         "face_off_nm_otherwise": round(1e9 * max((one.face_off_m for one in otherwise), default=0.0), 2),
         "kills_inside_patterns": len(inside),

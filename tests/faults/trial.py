@@ -115,6 +115,11 @@ class Ended:
         return np.asarray(block.maps.face[np.ix_(y, x)])
 
     @property
+    def decided(self) -> tuple[frozenset[str], Any]:
+        """What was done, and the contrast that all pictures after it have."""
+        return frozenset(act.key for act in self.acts), next(act.result for act in self.acts if act.key == "contrast")
+
+    @property
     def doubled_frames(self) -> int:
         """Return how many slices were taken more than once and kept so by the server."""
         taken = Counter(
@@ -243,7 +248,7 @@ def compare(result: Result, run: Ended, oracle: Ended) -> None:
             share = act.result["charge_c"] / act.args["dose_c"]
             if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
                 result.doses_wrong.append(act.key)
-    result.decided_otherwise = {act.key for act in run.acts} != {act.key for act in oracle.acts}
+    result.decided_otherwise = run.decided != oracle.decided
     result.face_off_m = float(np.abs(run.face - oracle.face).max())
     result.misplaced = run.misplaced()
 

@@ -114,6 +114,16 @@ def test_what_happened_is_told_in_sentences(folder: RunFolder) -> None:
     ]
 
 
+def test_blurred_slices_are_told_whether_they_have_labels_or_not(folder: RunFolder) -> None:
+    with Journal(folder.journal) as journal:
+        for k, blurred in enumerate((False, True, False, True), 1):
+            journal.intend(f"slice/{k:04d}/detail", "measure", {"frame": f"{k}"})
+            journal.done(f"slice/{k:04d}/detail", {"detail": 0.9, "blurred": blurred})
+            if k == 2:
+                assert happenings(journal) == ["slice 2 is blurred; before the next the beam was focused anew"]
+        assert happenings(journal) == ["slices 2, 4 are blurred; before the next the beam was focused anew"]
+
+
 def test_an_old_picture_tells_of_a_hand_but_not_of_the_run_itself() -> None:
     def with_electron(**changed: float) -> State:
         return LEFT.replace(electron=LEFT.electron.replace(settings=LEFT.electron.settings.replace(**changed)))
