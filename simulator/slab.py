@@ -57,11 +57,17 @@ class Slab:
         return max(0, min(layer, self.electrode.shape[0] - self.length))
 
     def next_first(self, volume: Volume, plane_m: float, deepest_m: float) -> int:
-        """Return the first layer to have so that none is missing ahead of the deepest point of a face, metres."""
+        """Return the first layer to have so that none is missing ahead of the deepest point of a face, metres.
+
+        By whole strides, but at the end of the block: a deep flank would have it moved by a layer with every slice.
+        """
         first, wanted = volume.first_layer, deepest_m + REACH_M - self.electrode.z_m
         while (first + self.length) * self.electrode.layer_m < wanted and first + self.length < self.electrode.shape[0]:
             first += self._stride
-        return min(first, max(volume.first_layer, self.first_for(plane_m)))
+        most = max(0, self.first_for(plane_m) - volume.first_layer)
+        if volume.first_layer + most < self.electrode.shape[0] - self.length:
+            most -= most % self._stride
+        return min(first, volume.first_layer + most)
 
     @property
     def _stride(self) -> int:
