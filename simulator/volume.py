@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from simulator.sidebyside import side_by_side
 from simulator.specimen import model_of
 from simulator.textures import Float32
 
-#: Layers that are made at a time.
-_SLAB = 4
+#: Layers and rows that are made at a time: few enough that what is reckoned with stays near the processor.
+_LAYERS, _ROWS = 4, 350
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def build(electrode: Electrode, first: int = 0, last: int | None = None, *, mode
     model = model or model_of(electrode)
     labels = np.empty((last - first, rows, columns), np.uint8)
 
-    def make(start: int) -> None:
-        stop = min(last, start + _SLAB)
-        axes = (np.arange(start, stop), np.arange(rows), np.arange(columns))
-        labels[start - first : stop - first] = model.voxels(axes)
+    def make(layer: int, row: int) -> None:
+        layers, part = (layer, min(last, layer + _LAYERS)), (row, min(rows, row + _ROWS))
+        made = model.voxels((np.arange(*layers), np.arange(*part), np.arange(columns)))
+        labels[layers[0] - first : layers[1] - first, slice(*part)] = made
 
-    side_by_side(make, range(first, last, _SLAB))
+    side_by_side(make, *zip(*product(range(first, last, _LAYERS), range(0, rows, _ROWS)), strict=True))
     x, y, z = electrode.origin_m
     origin = (x, y, z + first * electrode.layer_m)
     return Volume(labels, origin, electrode.voxel_m, electrode.layer_m, electrode, model.grain, first)

@@ -309,8 +309,8 @@ def _decisions(journal: Journal, late: int) -> list[page.Decision]:
 
 
 def _real(folder: RunFolder, place: Path | None, model_id: str) -> page.RealMicrograph | None:
-    """Label a real micrograph with the run's own weights, for whoever doubts the simulated ones; None with others."""
-    if place is None or not (place / "cbs.png").exists():
+    """Label a real micrograph with the run's own weights, for whoever doubts the simulated ones; None without."""
+    if not model_id or place is None or not (place / "cbs.png").exists():
         return None
     from analysis import report_data as page
     from analysis.segment import segment_images
