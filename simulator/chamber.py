@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import cos, exp, pi, radians, sin
 
 import numpy as np
@@ -17,6 +18,8 @@ from simulator.wander import settled, walked
 
 #: Error of the position after a move of X, Y or Z alone; of what is read; of angles after a move (physics.md 1.2).
 MOVE_ERROR_M, READ_ERROR_M, ANGLE_ERROR_RAD = 0.1e-6, 0.02e-6, radians(0.005)
+#: What a stage at rest reads otherwise from time to time, as a recorded one does: X toggles, Y creeps to and fro.
+TOGGLE_M, TOGGLE_S, CREEP_M, CREEP_S = 5e-9, 600.0, 30e-9, 2400.0
 #: Drift after a disturbance (physics.md 4.6; night.md 25), m/s, and how it dies, s.
 DRIFT_M_PER_S, DRIFT_DIES_S = (20e-9 / 60, 100e-9 / 60), (120.0, 600.0)
 #: Share of that drift's speed that dies slowly: it is felt for half an hour.
@@ -91,6 +94,7 @@ def sight(options: Options, now: Condition, beam: Beam, time_s: float) -> Sight:
     return Sight(beam, standing(options, now, time_s), scan_rotation=turned, shift=shift)
 
 
+@lru_cache(maxsize=256)
 def aim(
     options: Options, beam: Beam, voltage_v: float, current_a: float, species: str | None = None
 ) -> tuple[float, float]:
@@ -102,11 +106,13 @@ def aim(
     return float(u), float(v)
 
 
+@lru_cache(maxsize=256)
 def focus_off(options: Options, voltage_v: float, current_a: float) -> float:
     """Return by how much the electron beam's working distance reads wrong at a working point, metres."""
     return float(rng(options.seed, "focus", round(voltage_v), round(current_a * 1e13)).normal(0, FOCUS_OFF_M))
 
 
+@lru_cache(maxsize=256)
 def ion_focus(options: Options, voltage_v: float, current_a: float) -> float:
     """Return the working distance at which the ion beam is sharp at a working point, metres: each aperture its own."""
     draw = rng(options.seed, "ion focus", round(voltage_v), round(current_a * 1e13))
@@ -120,6 +126,7 @@ def ion_defocus(options: Options, now: Condition) -> float:
     return (ion.working_distance_m or ION_DISTANCE_M) - sharp
 
 
+@lru_cache(maxsize=256)
 def true_current(options: Options, beam: Beam, voltage_v: float, current_a: float) -> float:
     """Return the current that a nominal one really has, amperes."""
     off = rng(options.seed, "current", str(beam), round(voltage_v), round(current_a * 1e13)).normal(0, CURRENT_SPREAD)
@@ -235,12 +242,20 @@ def pressure(now: Condition, time_s: float) -> float:
     return BASE_PA + added + OPEN_PA * exp(-max(0.0, time_s - now.shut_at_s) / PUMPED_S)
 
 
-def read_stage(options: Options, now: Condition) -> StagePosition:
-    """Return what the stage's encoders say."""
-    off = rng(options.seed, "encoders", now.tilts, now.moves).uniform(-READ_ERROR_M, READ_ERROR_M, 3)
-    at = now.stage
+def read_stage(options: Options, now: Condition, time_s: float) -> StagePosition:
+    """Return what the stage's encoders say: at rest too they toggle and creep."""
+    off_x, off_y, off_z = _encoders(options.seed, now.tilts, now.moves)
+    off_x += TOGGLE_M * int(settled(options.seed, "encoders", time_s, TOGGLE_S) > 0)
+    off_y += CREEP_M * sin(2 * pi * time_s / CREEP_S)
+    off, at = (off_x, off_y, off_z), now.stage
     x, y, z = (float(value or 0.0) + float(by) for value, by in zip((at.x, at.y, at.z), off, strict=True))
     return StagePosition(x=x, y=y, z=z, r=at.r, t=at.t)
+
+
+@lru_cache(maxsize=256)
+def _encoders(seed: int, tilts: int, moves: int) -> tuple[float, ...]:
+    """Return by how much the encoders read wrong after a move, metres."""
+    return tuple(float(by) for by in rng(seed, "encoders", tilts, moves).uniform(-READ_ERROR_M, READ_ERROR_M, 3))
 
 
 def turned_by(now: StagePosition, to: StagePosition) -> float:

@@ -52,7 +52,7 @@ class Machine:
         quiet = now.blanked and not now.patterning
         return State(
             time_s=time_s,
-            stage=chamber.read_stage(self.options, now),
+            stage=chamber.read_stage(self.options, now, time_s),
             stage_homed=now.homed,
             electron=self._beam_state(Beam.ELECTRON, now, time_s),
             ion=self._beam_state(Beam.ION, now, time_s),

@@ -122,7 +122,7 @@ class SimulatedMicroscope(Machine, Microscope):
                     stage=after, moves=now.moves + 1, tilts=now.tilts + (1 if turned else 0), drift=drift,
                     came=chamber.came(now.stage, to, now.came),
                 )  # fmt: skip
-            return chamber.read_stage(self.options, self._now)
+            return chamber.read_stage(self.options, self._now, self.clock.now())
 
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in; refuses devices that would collide, and poses in which one would touch the sample."""

@@ -60,6 +60,7 @@ def _made(folder: RunFolder, recipe: Recipe, journal: Journal) -> Made:
         worn=worn(recipe, journal),
         detectors=locked,
         growth=_growth(recipe, journal),
+        dose=_dose(recipe, journal),
     )
 
 
@@ -69,6 +70,14 @@ def _growth(recipe: Recipe, journal: Journal) -> float:
     if act is not None and act.has_outcome and act.result["growth"] is not None:
         return float(act.result["growth"])
     return recipe.made.growth if recipe.made is not None else 1.0
+
+
+def _dose(recipe: Recipe, journal: Journal) -> float | None:
+    """Return what cuts were found to need where the face stayed behind: in this run, or in the one it adopts from."""
+    risen = [act for act in journal.acts("slice/", kind="measure") if act.key.endswith("/dose") and act.has_outcome]
+    if risen:
+        return float(risen[-1].result["to"])
+    return recipe.made.dose if recipe.made is not None else None
 
 
 def worn(recipe: Recipe, journal: Journal) -> float:
@@ -82,8 +91,8 @@ def worn(recipe: Recipe, journal: Journal) -> float:
 def _within_a_fill(journal: Journal) -> bool:
     """Tell whether a run ended between a film and the end of its clean: platinum lies on the face."""
     films = [act.key.split("/")[0] for act in journal.acts(kind="deposit") if act.key.endswith("/film")]
-    planes = (journal.find(f"{fill}/plane") for fill in films[-1:])
-    return any(plane is None or not plane.has_outcome for plane in planes)
+    ends = [journal.find(f"{fill}/{told}") for fill in films[-1:] for told in ("plane", "ended")]  # old journals: plane
+    return bool(films) and not any(end is not None and end.has_outcome for end in ends)
 
 
 def _left(folder: RunFolder, recipe: Recipe, journal: Journal) -> float:

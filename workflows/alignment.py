@@ -29,7 +29,7 @@ from instrument.settings import (
     Tune,
 )
 from workflows import tracking
-from workflows.ensure import Ensurer, Stood
+from workflows.ensure import Ensurer, Standing, Stood
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
 from workflows.limits import looked_off, mark_field
 from workflows.pointing import Pointing
@@ -109,9 +109,9 @@ class Aligner:
         self._note = note
         self._budget = budget_m
         self._ensurer = Ensurer(instrument, stood, self._moved)
-        self._registered: tuple[object, ...] | None = None
-        self._on_face: tuple[object, ...] | None = None
-        self._settled: tuple[object, ...] | None = None
+        self._registered: Standing | None = None
+        self._on_face: Standing | None = None
+        self._settled: Standing | None = None
         self._focus: dict[tuple[object, ...], tuple[float, float]] = {
             (one["pose"], one["voltage_v"], one["current_a"]): (one["working_distance_m"], one["plane_m"])
             for one in focused
@@ -199,11 +199,15 @@ class Aligner:
         return None
 
     def leave(self, source: str) -> None:
-        """End the work: gas shut, devices out, beams blanked; the ion source on, or off."""
+        """End the work: gas shut and cold, devices out, beams blanked; the ion source on, or off."""
         self._instrument.make_safe()
-        for device, inserted in self._instrument.state().devices.items():
+        state = self._instrument.state()
+        for device, inserted in state.devices.items():
             if inserted:
                 self._instrument.retract(device)
+        for gas, now in state.gases.items():
+            if now.heater_on:
+                self._instrument.set_gas(gas, GasSetting(heater_on=False))
         if source == "off":
             self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
 
@@ -244,8 +248,8 @@ class Aligner:
 
     def _on_mark(self, setup: Setup, state: State) -> None:
         """Correct the ion beam's shift so that the mark is seen where it lies."""
-        signature = (*_where(state), state.ion.settings.voltage_v, state.ion.settings.current_a)
-        if signature == self._registered:
+        standing = self._ensurer.standing(state, state.ion.settings.voltage_v, state.ion.settings.current_a)
+        if standing.holds(self._registered):
             return
         if self.layout is None or not self.marks or setup.stage is None:
             msg = "there is no fiducial yet to place the ion beam on"
@@ -256,7 +260,7 @@ class Aligner:
         centred = any(self._centred(view, mark, seen, state) for mark in self.marks)
         scores = ", ".join(f"{one:.2f}" for one in seen)
         if centred:
-            self._registered = signature
+            self._registered = standing
             if len(seen) > 1:
                 log.warning("the fiducial was found at look %d in %s: scores %s", len(seen), setup.pose, scores)
             return
@@ -372,11 +376,10 @@ class Aligner:
 
     def _on_cap(self, setup: Setup, state: State) -> None:
         """Correct the electron beam's shift on the buried ruler, else on the cap's lower edge."""
-        signature = (*_where(state), state.electron.settings.voltage_v, state.electron.settings.current_a)
-        layout, stage = self.layout, setup.stage
-        if signature == self._on_face or layout is None or stage is None:
+        settings, layout, stage = state.electron.settings, self.layout, setup.stage
+        standing = self._ensurer.standing(state, settings.voltage_v, settings.current_a)
+        if standing.holds(self._on_face) or layout is None or stage is None:
             return
-        settings = state.electron.settings
         view = _view(layout, Beam.ELECTRON, stage, state)
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
         edge_v = view.field((0.0, 0.0, plane))[1]
@@ -403,7 +406,7 @@ class Aligner:
                 shift_y_m=(settings.shift_y_m or 0.0) + (edge or seen)[1],
             ),
         )
-        self._on_face = signature
+        self._on_face = standing
 
     def _ruler_in(self, frame: Frame, plane: float, down: float) -> tuple[float, float] | None:
         """Return how far (m, field) the ruler lies from where it should, None where it isn't seen."""
@@ -443,8 +446,8 @@ class Aligner:
     def _rested(self, setup: Setup, limit: float, state: State) -> None:
         """Wait until two quick pictures say that the sample drifts by less than `limit` (m/s), or for three minutes."""
         layout, stage = self.layout, setup.stage
-        signature = (*_where(state), *sorted(name for name, inserted in state.devices.items() if inserted))
-        if signature == self._settled or layout is None or stage is None:
+        standing = self._ensurer.standing(state, *sorted(name for name, inserted in state.devices.items() if inserted))
+        if standing.holds(self._settled) or layout is None or stage is None:
             return
         view = _view(layout, Beam.ELECTRON, stage, state)
         x0, y0, x1, y1 = layout.image
@@ -466,7 +469,7 @@ class Aligner:
             first, waits = second, SETTLE_EVERY_S * min(SETTLE_PATIENCE, rate / limit)
             if rate <= limit:
                 break
-        self._settled = signature
+        self._settled = standing
         waited = first.meta.started_s - began
         self._note("settled", {"pose": setup.pose, "drift_m_per_s": rate, "waited_s": waited})
         if rate > UNBELIEVABLE_M_PER_S:
@@ -500,8 +503,3 @@ def _view(layout: Layout, beam: Beam, stage: StagePosition, state: State) -> Vie
 def _working_point(ion: BeamSettings) -> tuple[float, float, float]:
     """Return voltage (V), current (A) and scan rotation (rad) of a beam."""
     return ion.voltage_v or 0.0, ion.current_a or 0.0, ion.scan_rotation_rad or 0.0
-
-
-def _where(state: State) -> tuple[object, ...]:
-    at = state.stage
-    return at.x, at.y, at.z, at.r, at.t

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from instrument.errors import NotReached
+from instrument.guard_rules import SAME_PLACE_M, STILL_RAD
 from instrument.settings import Beam, BeamSettings, Device, GasSetting, Setup, StagePosition, State
 
 log = logging.getLogger(__name__)
@@ -18,8 +20,10 @@ log = logging.getLogger(__name__)
 AXES = ("x", "y", "z", "r", "t")
 LENGTH_TOLERANCE_M = 10e-6  # stage repeatability after tilt or rotation is 1 to 5 um (night.md 8)
 ANGLE_TOLERANCE_RAD = 1e-3  # tilt repeats to 0.01 to 0.02 deg = 3.5e-4 rad (night.md 8)
-MOVED_M = 1e-9
-MOVED_RAD = 1e-7
+ASKED_M, ASKED_RAD = 1e-9, 1e-7  # two targets that differ by more are two
+#: A stage at rest doesn't read the same for ever: a recorded one toggles by 5 nm and creeps by 20 nm in 10 minutes.
+#: What was registered there holds as long as it reads within this; beyond SAME_PLACE_M somebody has moved it.
+RESTS_M = 50e-9
 CURRENT_TOLERANCE = 0.05  # "species, kV and measured current equal the plan within 5 %" (night.md 11)
 _RELATIVE = 1e-6
 _SHIFT_M = 0.1e-9
@@ -55,11 +59,26 @@ class Stood(NamedTuple):
     reached: StagePosition
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where something was seen: after which move, what the stage read, and what else it depends on."""
+
+    moves: int
+    stage: StagePosition
+    point: tuple[object, ...]
+
+    def holds(self, before: Standing | None) -> bool:
+        """Tell whether what was seen `before` is where it was."""
+        if before is None or (self.moves, self.point) != (before.moves, before.point):
+            return False
+        return not _off(before.stage, self.stage, RESTS_M, STILL_RAD)
+
+
 class Ensurer:
     """Brings set-ups about on one instrument; remembers what it asked of the stage.
 
     A stage never stands exactly where it was sent. As long as the same target is asked for again and the stage still
-    reads what it read after that move, it is left alone; else every act would move it, and each move errs anew.
+    reads nearly what it read after that move, it is left alone; else every act would move it, and each move errs anew.
     Whoever doesn't know where it was sent sends it: two targets may lie nearer to each other than a stage errs.
 
     Parameters
@@ -75,6 +94,7 @@ class Ensurer:
         self._instrument = instrument
         self._stood = stood
         self._moved = moved
+        self._moves = 0
 
     def ensure(self, setup: Setup) -> State:
         """Bring `setup` about and return the state that shows it; NotReached, with both values, when it fails."""
@@ -90,6 +110,7 @@ class Ensurer:
                 log.info("heating %s", gas)
                 instrument.set_gas(gas, GasSetting(heater_on=True))
         if setup.stage is not None and target is not None:
+            self._moves += 1
             self._stood = Stood(setup.stage, instrument.move_stage(target))
             self._moved(self._stood)
         for beam, wanted in ((Beam.ELECTRON, setup.electron), (Beam.ION, setup.ion)):
@@ -105,13 +126,18 @@ class Ensurer:
     def forget(self) -> None:
         """Forget what was asked of the stage: somebody else had it in hand."""
         self._stood = None
+        self._moves += 1
+
+    def standing(self, state: State, *point: object) -> Standing:
+        """Return where the stage stands, with what else a registration depends on."""
+        return Standing(self._moves, state.stage, point)
 
     def _to_move(self, wanted: StagePosition | None, now: StagePosition) -> StagePosition | None:
         if wanted is None:
             return None
-        if self._stood is None or _off(self._stood.reached, now, MOVED_M, MOVED_RAD):
+        if self._stood is None or _off(self._stood.reached, now, SAME_PLACE_M, STILL_RAD):
             return wanted
-        differs = _off(self._stood.asked, wanted, MOVED_M, MOVED_RAD)
+        differs = _off(self._stood.asked, wanted, ASKED_M, ASKED_RAD)
         return StagePosition(**{axis: getattr(wanted, axis) for axis in differs}) if differs else None
 
     def _verified(self, setup: Setup, state: State) -> State:

@@ -41,13 +41,19 @@ class Planes:
     most: float = MOST_DOSE
 
     @classmethod
-    def after(cls, target: float, current_a: float, voltage_v: float, dose_factor: DoseFactor = "auto") -> Planes:
+    def after(
+        cls, target: float, current_a: float, voltage_v: float, dose_factor: DoseFactor = "auto",
+        learnt: float | None = None,
+    ) -> Planes:  # fmt: skip
         """Return the planes for cuts at a current, from the model of a Gaussian spot at `DOSE_FACTOR`.
 
-        `dose_factor` multiplies that, and keeps it; auto: it is raised where the face stays behind.
+        `dose_factor` multiplies that, and keeps it; auto: it is raised where the face stays behind, and begins with
+        what was `learnt` of this block before, if anything was.
         """
         sigma = spot(current_a, voltage_v) / _FWHM_PER_SIGMA
         dose = DOSE_FACTOR * dose_times(dose_factor)
+        if dose_factor == "auto" and learnt is not None:
+            dose = min(MOST_DOSE, max(dose, learnt))
         most = MOST_DOSE if dose_factor == "auto" else dose
         return cls(target, _lead(sigma, dose), sigma, dose=dose, most=most)
 

@@ -177,7 +177,8 @@ class Made(Settings):
     """What the run says that made an adopted block; found by `run`, not written by people.
 
     Its steps; the plane (z, m) its face was left on; what its ruler reads on the trimmed plane minus that plane, and
-    how much looks have taken off its mark (m); detectors as they were locked; how fast films grew over the model.
+    how much looks have taken off its mark (m); detectors as they were locked; how fast films grew over the model; what
+    its cuts were found to need of the charge that their volume needs, None where the usual share was enough.
     """
 
     protect: Protect
@@ -187,6 +188,7 @@ class Made(Settings):
     worn: Distance = 0.0
     detectors: tuple[DetectorSettings, ...] = ()
     growth: float = 1.0
+    dose: float | None = None
 
 
 class Adopt(Settings):
@@ -454,7 +456,10 @@ class Slice(Settings):
 
 
 class Finish(Settings):
-    """The end: last pictures, devices out, beams off; what becomes of the ion source."""
+    """The end: last pictures, devices out, gas cold, beams off; what becomes of the ion source.
+
+    standby is leave-on, blanked: the vendor's interface has no standby of the plasma.
+    """
 
     source: Literal["leave-on", "standby", "off"] = "standby"
 

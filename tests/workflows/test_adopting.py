@@ -116,6 +116,23 @@ def test_a_run_that_ended_under_a_film_is_not_adopted_before_its_clean_is_done(r
         second(run)
 
 
+def test_a_fill_without_pictures_of_its_plane_has_ended_where_the_run_says_so(run: RunFolder) -> None:
+    with Journal(run.journal) as journal:
+        done(journal, "infiltrate/round-1/film", "deposit", {}, {"charge_c": 1e-6})
+        done(journal, "infiltrate/ended", "decide", {"rounds": 1}, {"ended": ["no film"]})
+    assert second(run).edge == pytest.approx(3e-6)
+
+
+def test_the_dose_that_cuts_were_found_to_need_is_carried_over(run: RunFolder) -> None:
+    sliced(run, [3.05e-6, 3.1e-6])
+    assert made(run.root).dose is None
+    with Journal(run.journal) as journal:
+        done(journal, "slice/0002/dose", "measure", {"plane_m": 3.1e-6}, {"from": 1.5, "to": 1.875})
+    recipe = second(run)
+    assert recipe.made is not None
+    assert recipe.made.dose == 1.875
+
+
 def test_a_journal_that_can_not_be_read_is_named_with_what_to_do(run: RunFolder) -> None:
     run.journal.write_bytes(b"no journal" * 100)
     with pytest.raises(RecipeProblem, match=r"adopt\.run: can't be adopted: .*damaged.*; restore a copy"):

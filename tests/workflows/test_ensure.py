@@ -169,3 +169,33 @@ def test_what_is_not_reached_is_said_with_both_values(broken: str, monkeypatch: 
     with pytest.raises(NotReached, match="set-up for image was not reached") as seen:
         Ensurer(table).ensure(setup)
     assert seen.value.evidence["setup"]["pose"] == "image"
+
+
+def test_a_stage_that_creeps_at_rest_is_not_moved_but_looked_at_again() -> None:
+    table = Table()
+    ensurer = Ensurer(table)
+    before = ensurer.standing(ensurer.ensure(MILL), 60e-9)
+    table.calls.clear()
+
+    def creep(by_m: float) -> None:
+        at = table.now.stage
+        table.now = table.now.replace(stage=at.replace(y=(at.y or 0.0) + by_m))
+
+    creep(30e-9)  # a recorded stage: 20 nm in 10 minutes
+    assert ensurer.standing(ensurer.ensure(MILL), 60e-9).holds(before)
+    creep(120e-9)
+    assert not ensurer.standing(ensurer.ensure(MILL), 60e-9).holds(before)
+    assert table.calls == []
+
+
+def test_what_was_seen_before_a_move_is_not_believed_though_the_stage_reads_the_same_again() -> None:
+    table = Table()
+    ensurer = Ensurer(table)
+    before = ensurer.standing(ensurer.ensure(MILL), 60e-9)
+    assert ensurer.standing(ensurer.ensure(MILL), 60e-9).holds(before)
+    assert not ensurer.standing(ensurer.ensure(MILL), 15e-9).holds(before)
+    ensurer.ensure(MILL.replace(stage=MILL.stage.replace(t=math.radians(38))))
+    again = ensurer.ensure(MILL)
+    assert again.stage == before.stage
+    assert not ensurer.standing(again, 60e-9).holds(before)
+    assert not before.holds(None)

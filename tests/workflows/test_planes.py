@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.planes import DOSE_FACTOR, Planes
+from workflows.planes import DOSE_FACTOR, MOST_DOSE, Planes
 
 NORMAL = NormalDist()
 
@@ -52,6 +52,21 @@ def test_a_sample_that_mills_half_as_fast_gets_more_dose_until_its_face_keeps_up
     fixed, behind = ends[1.0]
     assert fixed.dose == DOSE_FACTOR
     assert behind > 0.5e-6
+
+
+def test_a_dose_that_was_learnt_before_lets_the_face_keep_up_from_the_first_cut() -> None:
+    behind = {}
+    for learnt in (None, 2.2):
+        planes, face, worst = Planes.after(0.0, 4e-9, 30e3, "auto", learnt), 0.0, 0.0
+        for _ in range(40):
+            planes, _, end = planes.cut(50e-9)
+            face = mill(face, end, 50e-9, planes.sigma, 0.5, planes.dose)
+            worst = max(worst, abs(face - planes.target))
+            planes = planes.seen(face)
+        behind[learnt] = worst
+    assert behind[2.2] < 0.5 * behind[None]
+    assert Planes.after(0.0, 4e-9, 30e3, 1.0, 2.2).dose == DOSE_FACTOR  # a factor that a person gave is kept
+    assert Planes.after(0.0, 4e-9, 30e3, "auto", 9.0).dose == MOST_DOSE
 
 
 def test_a_sample_as_the_model_has_it_gets_no_more_dose() -> None:

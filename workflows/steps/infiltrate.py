@@ -93,6 +93,7 @@ def fill(
         handle.evidence.submit(f"{label}-after", after)
         plane = handle.measure(f"{key}/plane", after, old)
         handle.planes = planes.restart(plane.z_m)
+    handle.value(f"{key}/ended", "decide", {"rounds": settings.rounds}, lambda: {"ended": ended})
     handle.boundary("fill")
     return Filled(before, after, plane, max(0.0, plane.z_m - old), tuple(ended))
 
@@ -115,7 +116,7 @@ def _film(handle: Handle, key: str, settings: Infiltrate, plane: float, number: 
 def _clean(
     handle: Handle, key: str, settings: Infiltrate, slicing: Slice, old: float, known: str | None, *, strip: bool
 ) -> str:
-    """Take the film off; returns how it ended: "no film" or "plane passed".
+    """Take the film off; returns how it ended: "no film", "plane passed" or "by hand".
 
     `known` names the picture of this plane before the fill, whose labels say how much of it is active material.
     """
@@ -154,11 +155,14 @@ def _clean(
         told = seen is None or (plane.by == "ruler" and seen < COVERED)
         if plane.z_m >= old + clean.over and (told or late):
             return "plane passed"
-    msg = (
-        f"{key}: film is still on the face after {most} fine cuts, three times what it should take; look at "
-        "looks/ and clean it by hand, or resume with more"
-    )
-    raise Held(msg, key=key)
+    handle.ask(
+        f"{key}/film", {"cuts": most},
+        f"{key}: film is still on the face after {most} fine cuts, three times what it should take; look at looks/, "
+        "clean the face by hand, then `kintsugi answer DIR yes` and resume",
+    )  # fmt: skip
+    ref = handle.picture(f"{key}/by-hand", "looks", f"{label}-by-hand", image, old)
+    handle.planes = planes.restart(handle.measure(f"{key}/by-hand/plane", ref, planes.target).z_m)
+    return "by hand"
 
 
 def _unseen(handle: Handle, key: str, slicing: Slice, planes: Planes, over: float) -> None:

@@ -31,7 +31,8 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
         msg = "slice: there is no face yet"
         raise Held(msg, step="slice")
     cut = settings.cut
-    handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor)
+    learnt = None if handle.recipe.made is None else handle.recipe.made.dose
+    handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor, learnt)
     handle.telling.slice_n = images
     handle.value("slice/focus", "measure", {}, handle.aligner.focus_anew)  # hours may have gone by since the block
     for number in range(cut.warm_up):
