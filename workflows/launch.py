@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from instrument.durable import FileLock
 from instrument.errors import Refused
@@ -97,9 +100,27 @@ def server_for(folder: RunFolder, url: str) -> Path:
     """
     from instrument import server
 
-    if folder.server.exists() and server.is_alive(folder.server):
-        return folder.server
-    return server.start(url, folder.instrument)
+    state = state_folder(folder, url)
+    place = state / folder.server.name
+    if place.exists() and server.is_alive(place):
+        return place
+    return server.start(url, state)
+
+
+def state_folder(folder: RunFolder, url: str) -> Path:
+    """Return where the server of a run's instrument keeps what it must not forget.
+
+    A simulator's lies with its run. A real instrument has one for all runs, in KINTSUGI_INSTRUMENTS or the user's own
+    folder of the program: two runs never drive it by two servers, each with a lease and a book of valves of its own.
+    """
+    from platformdirs import user_state_path
+
+    if is_simulator(url) or folder.server.exists():
+        return folder.instrument
+    given = os.environ.get("KINTSUGI_INSTRUMENTS")
+    parts = urlsplit(url if "//" in url else url.replace(":", "://", 1))
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{parts.scheme}-{parts.netloc.lower()}")
+    return (Path(given) if given else user_state_path("kintsugi") / "instruments") / name
 
 
 def remote_for(folder: RunFolder, url: str, run: str) -> RemoteMicroscope:

@@ -44,13 +44,13 @@ def wait_for(done: Any, seconds: float = DEADLINE_S) -> None:
         pause.wait(0.05)
 
 
-def end_server(folder: RunFolder) -> None:
-    """End a run's server, which would linger for ten minutes."""
-    if not folder.server.exists():
+def end_server(place: Path) -> None:
+    """End the server that wrote this server.json, which would linger for ten minutes."""
+    if not place.exists():
         return
-    pid = int(json.loads(folder.server.read_text())["pid"])
+    pid = int(json.loads(place.read_text())["pid"])
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not folder.server.exists(), 60.0)
+    wait_for(lambda: not place.exists(), 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
         assert str(folder.summary) in ended.stdout
         yield folder
     finally:
-        end_server(folder)
+        end_server(folder.server)
 
 
 def test_every_slice_exactly_once(resumed: RunFolder) -> None:
@@ -137,7 +137,7 @@ def test_films_that_grow_slowly_are_found_out_and_given_more(tmp_path: Path) -> 
     ended = kintsugi("run", recipe, "--until", "block", "--model", "none", "--out", tmp_path / "RUN")
     assert ended.returncode == 3, ended.stderr  # stopped as asked
     folder = RunFolder.open(tmp_path / "RUN")
-    end_server(folder)
+    end_server(folder.server)
     with Journal(folder.journal, read_only=True) as journal:
         found = journal.find("block/growth")
     assert found is not None
@@ -151,7 +151,7 @@ def test_a_focus_that_drifts_is_seen_and_found_again(tmp_path: Path) -> None:
     ended = kintsugi("run", SMALL, "--model", "none", "--fault", "focus-drift@10790s", "--out", out)  # within slice 5
     assert ended.returncode == 0, ended.stderr
     folder = RunFolder.open(out)
-    end_server(folder)
+    end_server(folder.server)
     rows = folder.read_summary()["slices"]
     assert [row["name"] for row in rows if any("blurred" in one for one in row["health"])] == ["s0005"]
     with Journal(folder.journal, read_only=True) as journal:
@@ -170,7 +170,7 @@ def test_a_cap_that_can_not_be_believed_is_a_person_s_to_judge(tmp_path: Path) -
     assert kintsugi("answer", out, "yes").returncode == 0
     resumed = kintsugi("resume", out, "--model", "none")
     folder = RunFolder.open(out)
-    end_server(folder)
+    end_server(folder.server)
     assert resumed.returncode == 0, resumed.stderr
     assert any("a person let films have the model's dose" in one for one in folder.read_summary()["happenings"])
 
@@ -248,4 +248,4 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(tmp_path: Path) -> None:
         assert ended.returncode == 3, ended.stderr
         assert len(folder.slice_names()) == SLICES
     finally:
-        end_server(folder)
+        end_server(folder.server)

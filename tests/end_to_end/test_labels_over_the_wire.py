@@ -41,7 +41,7 @@ def test_a_run_is_labelled_over_the_wire_though_the_workstation_dies_once(tmp_pa
                 wait_for(lambda: folder.numbers("s0002") is not None or run.poll() is not None)
             with started("follow", url, "--poll", 0.1, log=log):
                 wait_for(lambda: run.poll() is not None)
-    end_server(folder)
+    end_server(folder.server)
     assert run.returncode == 0, log.read_text()
     summary = folder.read_summary()
     assert summary["slices_labelled"] == SLICES

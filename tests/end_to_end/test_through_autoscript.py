@@ -16,7 +16,7 @@ import tifffile
 from analysis.score import confusion, mean_iou
 from simulator.autoscript import client_path
 from tests.end_to_end.test_first_run import DEADLINE_S, SMALL, end_server
-from workflows.launch import instrument_url
+from workflows.launch import instrument_url, state_folder
 from workflows.recipe import load
 from workflows.store import RunFolder
 
@@ -32,14 +32,16 @@ def run(out: Path, url: str, environment: dict[str, str]) -> list[dict[str, Any]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=2 * DEADLINE_S, env={**os.environ, **environment}
     )
-    end_server(RunFolder.open(out))
+    folder = RunFolder.open(out)
+    end_server(state_folder(folder, url) / folder.server.name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "VIRTUAL" in done.stdout
     slices: list[dict[str, Any]] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["slices"]
     return slices
 
 
-def test_the_same_planes_and_labels_come_through_autoscript(tmp_path: Path) -> None:
+def test_the_same_planes_and_labels_come_through_autoscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINTSUGI_INSTRUMENTS", str(tmp_path / "instruments"))
     recipe = load(SMALL)
     url = instrument_url(recipe, recipe.instrument + "&steady=yes")
     ours = run(tmp_path / "ours", url, {})
