@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,48 @@ from simulator.block import Block, Maps, block_again
 from simulator.condition import Condition
 from simulator.options import Options
 
-STATE, FORM = "state.json", 3
+FORM = 3
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Return what was saved last in a state folder, None where nothing was. OSError, ValueError where it is damaged."""
+    while place := newest(folder):
+        try:
+            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue  # a newer one has taken its place meanwhile
+        return found
+    return None
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the file that was saved last in a state folder, None where nothing was."""
+    return max(_states(folder), key=_number, default=None)
+
+
+def _states(folder: Path) -> list[Path]:
+    return list(folder.glob("state*.json"))
+
+
+def _number(state: Path) -> int:
+    """Return how many times had been saved; 0 for the only file there was in an earlier version."""
+    return int(state.stem.partition("-")[2] or 0)
 
 
 class Store:
     """A state folder.
 
-    `state.json` is replaced whole and names what belongs to it: how many files of changed voxels, and which file of
-    each map. Those are written once and never changed; maps that nothing names any more are deleted. It outlives its
-    process; it does not wait for the disk, as a real machine does not wait for its own.
+    `state-*.json` is written whole, under a new name (a disk takes its time to put a file in the place of another),
+    and names what belongs to it: how many files of changed voxels, and which file of each map. Those are written once
+    and never changed; what the newest state doesn't name is deleted. It outlives its process; it does not wait for the
+    disk, as a real machine does not wait for its own.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         durable.make_dir(folder)
+        before = newest(folder)
+        self._saved = 0 if before is None else _number(before)
         self._written = 0
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._numbers: dict[str, int] = {}
@@ -49,7 +78,12 @@ class Store:
             "form": FORM, "maps": self._numbers, "shape": block.maps.surface.shape,
             "options": options.model_dump(mode="json"), "condition": now.model_dump(mode="json"),
         }  # fmt: skip
-        durable.atomic_write_bytes(self.folder / STATE, json.dumps(state).encode(), sync=False)
+        self._saved += 1
+        place = self.folder / f"state-{self._saved:09d}.json"
+        durable.atomic_write_bytes(place, json.dumps(state).encode(), sync=False)
+        for older in _states(self.folder):
+            if older != place:
+                older.unlink(missing_ok=True)
         for name, number in old.items():
             if number and self._numbers[name] != number:
                 self._map_path(name, number).unlink(missing_ok=True)
@@ -64,7 +98,7 @@ class Store:
             number = 0
             if array.any():
                 number = max(self._numbers.values(), default=0) + 1
-                np.save(self._map_path(name, number), array)  # under a new name: nobody reads it before STATE says so
+                np.save(self._map_path(name, number), array)  # under a new name: nobody reads it before a state says so
             self._numbers[name] = number
         self._maps = arrays
 
@@ -86,11 +120,10 @@ class Store:
 
         Refused where it was saved with other options: another specimen is not this one.
         """
-        path = self.folder / STATE
-        if not path.exists():
-            return None
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = read(self.folder)
+            if state is None:
+                return None
             saved = Options.model_validate(state["options"])
             now = Condition.model_validate(state["condition"])
             if state["form"] != FORM:
@@ -98,6 +131,7 @@ class Store:
                 raise ValueError(msg)
             maps = self._load_maps(state["maps"], tuple(state["shape"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
+            path = newest(self.folder)
             msg = f"{path} cannot be read as the state of a virtual microscope: {error}"
             raise BadData(msg, path=str(path)) from error
         may_differ = {"pace": options.pace, "fault": options.fault, "faults": options.faults}

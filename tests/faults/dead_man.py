@@ -27,6 +27,7 @@ from instrument.errors import InstrumentError
 from instrument.remote import attach
 from instrument.settings import Beam, BeamSettings, PatternJob, Rectangle, Scan
 from instrument.wire import Acquire, WritePattern, command_to_plain
+from simulator.saving import read
 
 LOSSES = ("heartbeat", "server", "hang")
 #: Real time, so that T and a pattern mean what they say; a small coarse block, so that it starts in a second.
@@ -86,8 +87,8 @@ def _saved_safe(state: Path) -> bool:
     """Tell whether whoever had the instrument last has left it blanked, and let go."""
     if FileLock.is_held(state / "server.lock"):
         return False
-    condition = json.loads((state / "state.json").read_text())["condition"]
-    return bool(condition["blanked"]) and not condition["patterning"]
+    saved = read(state)
+    return saved is not None and saved["condition"]["blanked"] and not saved["condition"]["patterning"]
 
 
 def _wait(true: object) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.faults import FAULTS
+from simulator.saving import read
 from tests.faults.trial import RECIPE, RUN_S, end_server
 from workflows.journal import Journal
 from workflows.store import RunFolder
@@ -41,7 +42,9 @@ def struck(name: str, root: Path) -> dict[str, Any]:
     finally:
         end_server(root)
     folder = RunFolder.open(root)
-    condition = json.loads((folder.instrument / "state.json").read_text())["condition"]
+    saved = read(folder.instrument)
+    assert saved is not None
+    condition = saved["condition"]
     with Journal(folder.journal, read_only=True) as journal:
         mended = [event.data["symptom"] for event in journal.events(kind="mended")]
     return {

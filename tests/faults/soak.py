@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from simulator.saving import read
 from tests.faults.trial import Ended, end_server
 from workflows.terminal import DONE, FAILED, HELD
 
@@ -63,7 +65,9 @@ def soaked(seed: int, rate: float, root: Path) -> Soaked:
     if found.code == HELD:
         found.why = ended.stderr.strip().splitlines()[-1][:200]
     run = Ended(root)
-    condition = json.loads((root / "instrument" / "state.json").read_text())["condition"]
+    saved = read(root / "instrument")
+    assert saved is not None
+    condition = saved["condition"]
     found.hours = condition["time_s"] / 3600
     found.slices = len(run.slices)
     found.struck = [one["name"] for one in condition["struck"]]
@@ -100,11 +104,14 @@ def main() -> int:
     began = time.monotonic()
     runs: list[Soaked] = []
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        seed = asked.seed
-        while sum(run.hours for run in runs) < asked.hours:
-            batch = [(one, asked.rate, Path(folder) / f"RUN-{one}") for one in range(seed, seed + AT_ONCE)]
-            seed += len(batch)
-            for run in pool.map(lambda one: soaked(*one), batch):
+        seeds = count(asked.seed)
+        begun: set[Future[Soaked]] = set()
+        while begun or not runs:
+            while len(begun) < AT_ONCE and sum(run.hours for run in runs) < asked.hours:
+                seed = next(seeds)
+                begun.add(pool.submit(soaked, seed, asked.rate, Path(folder) / f"RUN-{seed}"))
+            ended, begun = wait(begun, return_when=FIRST_COMPLETED)
+            for run in (one.result() for one in ended):
                 runs.append(run)
                 if not asked.json:
                     told = (

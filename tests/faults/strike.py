@@ -24,7 +24,7 @@ RUN_POINTS, SERVER_POINTS = ("intended", "undone", "done"), ("started", "ended",
 #: Who dies: the run, the server's process with the connection, or all of them and what was not yet on the disk.
 VICTIMS = ("run", "server", "power")
 #: Of the virtual specimen, which stands for the real one and loses nothing when the power fails.
-_SPECIMEN = ("state.json", "map-", "change-")
+_SPECIMEN = ("state-", "map-", "change-")
 
 
 @dataclass(frozen=True)

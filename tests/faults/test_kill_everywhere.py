@@ -48,7 +48,7 @@ def test_half_of_the_strikes_are_at_named_points_and_everybody_dies_in_turn() ->
 def test_a_power_cut_takes_what_was_not_synced(tmp_path: Path) -> None:
     root = tmp_path / "RUN"
     (root / "instrument").mkdir(parents=True)
-    kept, torn, gone, specimen = (root / name for name in ("kept", "torn", "gone", "instrument/state.json"))
+    kept, torn, gone, specimen = (root / name for name in ("kept", "torn", "gone", "instrument/state-000000007.json"))
     for path, text in ((kept, "1234"), (torn, "12345678"), (gone, "12345678"), (specimen, "1234")):
         path.write_text(text)
     synced(root).write_text(f"{kept.stat().st_ino} 4\n{torn.stat().st_ino} 2\n{torn.stat().st_ino} 4\n")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from instrument.frame import Frame
 from simulator.options import parse
-from simulator.saving import Store
+from simulator.saving import Store, read
 from tests.faults import strike
 from workflows.journal import Journal
 from workflows.store import RunFolder
@@ -286,9 +286,12 @@ def _unsafe(root: Path, wanted: Strike) -> float:
     began, pause = time.monotonic(), threading.Event()
     while time.monotonic() - began < SAFE_S:
         try:
-            condition = json.loads((root / "instrument" / "state.json").read_text())["condition"]
-        except (OSError, ValueError):
+            saved = read(root / "instrument")
+        except ValueError:
+            saved = None
+        if saved is None:
             return 0.0  # there is no instrument yet
+        condition = saved["condition"]
         if condition["blanked"] and not condition["patterning"]:
             break
         pause.wait(0.02)

@@ -25,6 +25,7 @@ from instrument.settings import (
 from simulator.beams import Sight, Standing
 from simulator.clock import SimulatedClock
 from simulator.options import parse
+from simulator.saving import newest
 from simulator.slab import Slab
 from tests.simulator.bench import PRETILT, SMALL, Bench
 
@@ -79,12 +80,29 @@ def test_truth_is_never_needed(tmp_path: Path) -> None:
     assert again.picture("TLD").pixels.shape == frame.pixels.shape
 
 
+def test_what_an_earlier_version_saved_under_one_name_is_gone_on_with(tmp_path: Path) -> None:
+    machine = simulator.open(SMALL, tmp_path)
+    machine.clock.wait(500.0)
+    machine.close()
+    place = newest(tmp_path)
+    assert place is not None
+    place.rename(tmp_path / "state.json")
+    again = simulator.open(SMALL, tmp_path)
+    assert again.clock.now() >= 500.0
+    again.close()
+    place = newest(tmp_path)
+    assert place is not None
+    assert [file.name for file in tmp_path.glob("state*.json")] == [place.name] != ["state.json"]
+
+
 def test_a_folder_of_another_machine_or_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
     simulator.open(SMALL, tmp_path).close()
     with pytest.raises(Refused, match="another virtual microscope"):
         simulator.open(SMALL.replace(":3", ":5"), tmp_path)
-    (tmp_path / "state.json").write_bytes(b"torn")
-    with pytest.raises(BadData, match=r"state\.json"):
+    place = newest(tmp_path)
+    assert place is not None
+    place.write_bytes(b"torn")
+    with pytest.raises(BadData, match=place.name):
         simulator.open(SMALL, tmp_path)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import simulator
 from instrument.settings import Beam, PatternJob, Progress
 from simulator.microscope import SimulatedMicroscope
+from simulator.saving import newest, read
 from tests.simulator.bench import SMALL, Bench
 
 #: Opens the machine, writes a pattern and is killed, with no time to tidy up, at the first sign of progress.
@@ -52,13 +54,28 @@ def killed(tmp_path: Path) -> tuple[Path, PatternJob, float]:
     return tmp_path / "state", job, face
 
 
+def condition(state: Path) -> dict[str, Any]:
+    """What was saved of the machine's condition."""
+    saved = read(state)
+    assert saved is not None
+    return dict(saved["condition"])
+
+
+def long_ago(state: Path, away_s: float) -> None:
+    """Let what is saved be so much older."""
+    place, saved = newest(state), read(state)
+    assert place is not None
+    assert saved is not None
+    saved["condition"]["wall_s"] -= away_s
+    place.write_text(json.dumps(saved))
+
+
 def opened(state: Path, away_s: float) -> SimulatedMicroscope:
     """The machine as somebody finds it who comes so long after the end of the process."""
-    saved = json.loads((state / "state.json").read_text())
-    assert saved["condition"]["running"] is not None
-    assert saved["condition"]["blanked"] is False
-    saved["condition"]["wall_s"] -= away_s
-    (state / "state.json").write_text(json.dumps(saved))
+    saved = condition(state)
+    assert saved["running"] is not None
+    assert saved["blanked"] is False
+    long_ago(state, away_s)
     return simulator.open(SMALL, state)
 
 
@@ -89,7 +106,7 @@ def test_time_went_on_and_what_was_settled_once_is_not_settled_again(
     killed: tuple[Path, PatternJob, float],
 ) -> None:
     state, _, _ = killed
-    before = json.loads((state / "state.json").read_text())["condition"]["time_s"]
+    before = condition(state)["time_s"]
     machine = opened(state, 30.0)
     assert machine.clock.now() >= before + 30.0
     face = face_of(machine)
@@ -107,10 +124,8 @@ def test_nothing_goes_on_where_nothing_ran(tmp_path: Path) -> None:
     bench.microscope.pattern(bench.cut_job(-0.3e-6, 0.9e-6), seen.append)
     face = bench.face_z()
     bench.microscope.close()
-    saved = json.loads((tmp_path / "state.json").read_text())
-    assert saved["condition"]["running"] is None
-    saved["condition"]["wall_s"] -= 500.0
-    (tmp_path / "state.json").write_text(json.dumps(saved))
+    assert condition(tmp_path)["running"] is None
+    long_ago(tmp_path, 500.0)
     again = simulator.open(SMALL, tmp_path)
     assert face_of(again) == face
     assert again.state().beam(Beam.ION).blanked
