@@ -73,7 +73,8 @@ class Acts:
     ----------
     journal, folder, instrument : where intents and outcomes go, where frames go, who does it
     ensure : brings a set-up about just before firing
-    checkpoint : called with the key before anything fires; raises Interrupted when a request waits
+    checkpoint : called with the key before a set-up is brought about and before anything fires; raises Interrupted
+        when a request waits
     mend : told of an act's error, tells whether it was mended so that the act may go on
     whole : tells whether a picture's file shows all of its scan
     """
@@ -234,6 +235,7 @@ class Acts:
         if record is None:
             self._checkpoint(act.key)
             self.clock_s = self._ensure(setup).time_s
+            self._checkpoint(act.key)  # gas that heats and looks take minutes
         else:
             log.info("%s: the ledger says %s", act.key, record.state)
         try:

@@ -76,11 +76,10 @@ def pause(
 def _ask(what: str, directory: Path, after: str) -> None:
     from pydantic import ValidationError
 
-    from instrument.durable import FileLock
     from workflows.store import Request, RunFolder
 
     folder = RunFolder.open(directory)
-    if not FileLock.is_held(folder.lock):
+    if not folder.attended:
         say(f"nothing runs in {directory}; there is nothing to {what}")
         return
     try:

@@ -84,7 +84,8 @@ def heartbeat(
             break
         time.sleep(EVERY_S)
     if as_json:
-        say_json({"age_s": found.age_s, "state": found.state, "telling": found.telling, "alarm": why})
+        told = {"age_s": found.age_s, "state": found.state, "telling": found.telling, "may_resume": found.may_resume}
+        say_json({**told, "alarm": why})
     if why is not None:
         tell.send("failure", f"kintsugi {place.name}: look at it", why)
         complain(f"{place}: {why}")

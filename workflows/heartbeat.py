@@ -1,8 +1,9 @@
 """Signs of life for an outside watcher: a computer that is dead sends no message, so its silence is the alarm.
 
-A run writes `heartbeat.json` into its folder every few seconds; whoever watches (another computer, on a shared
-folder) raises the alarm when it grows old before the run has ended. A URL can be called as well, for services that
-send the alarm themselves when nothing calls them.
+A run writes `heartbeat.json` into its folder every few seconds, and a night does while it waits to resume its run;
+whoever watches (another computer, on a shared folder) raises the alarm when it grows old before the run has ended, or
+at once when it has ended badly for good. A URL can be called as well, for services that send the alarm themselves when
+nothing calls them.
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ class Pulse:
 
     age_s : by both computers' clocks, negative where they differ; by the watcher's own where it looks again and again;
     None: there never was one
+    may_resume : a night supervises the run and may resume it, so that a failure is not its end yet
     """
 
     age_s: float | None
     state: str
     telling: str
     at: float = 0.0
+    may_resume: bool = False
 
     @property
     def ended(self) -> bool:
         """Whether the run has ended, so that silence is right."""
-        return self.state not in ("", "running")
+        return not self.may_resume and self.state not in ("", "running")
 
     def alarm(self, late_s: float) -> str | None:
         """Return why a person should look now, None where all is well."""
-        if self.state in ("held", "failed"):
+        if self.ended and self.state in ("held", "failed"):
             return f"the run is {self.state}: {self.telling}"
         if self.ended:
             return None
@@ -61,9 +64,9 @@ class Pulse:
         return None
 
 
-def beat(folder: Path, state: str, telling: str = "") -> None:
+def beat(folder: Path, state: str, telling: str = "", *, may_resume: bool = False) -> None:
     """Write a sign of life into a run's folder; a disk that refuses is logged, for a full disk must not end a run."""
-    value = {"at": time.time(), "state": state, "telling": telling}
+    value = {"at": time.time(), "state": state, "telling": telling, "may_resume": may_resume}
     try:
         durable.atomic_write_bytes(folder / NAME, json.dumps(value).encode(), sync=False)
     except OSError as error:
@@ -76,7 +79,8 @@ def pulse(place: Path) -> Pulse:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         at = float(value["at"])
-        return Pulse(time.time() - at, str(value["state"]), str(value.get("telling", "")), at)
+        may_resume = value.get("may_resume") is True
+        return Pulse(time.time() - at, str(value["state"]), str(value.get("telling", "")), at, may_resume)
     except (OSError, ValueError, KeyError, TypeError):
         return Pulse(None, "", "")
 

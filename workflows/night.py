@@ -1,23 +1,27 @@
 """A night: a run that is started, and resumed when its process died or failed, within a budget and while it is armed.
 
 The supervisor does no work of its own on the instrument: the run is a process beside it, and what it knows is what the
-run's folder says. It tells people of milestones and problems, and calls the watcher's URL while the run beats.
+run's folder says. It tells people of milestones and problems, and calls the watcher's URL while the run beats. It holds
+the folder's `night.lock`, so that a stop can be asked for between two processes as well.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from instrument import durable
+from instrument.durable import AlreadyLocked, FileLock
 from instrument.server import detached
 from workflows import heartbeat
 from workflows.journal import Journal, JournalDamaged, JournalTooNew
@@ -25,7 +29,7 @@ from workflows.live import duration
 from workflows.notify import Messenger
 from workflows.status import status_of
 from workflows.store import Request, RunFolder
-from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG
+from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +37,18 @@ log = logging.getLogger(__name__)
 PAUSES_S = (5.0, 30.0, 120.0, 300.0)
 #: A run that dies so many times without getting on is not resumed again.
 FRUITLESS = 2
-#: How often the folder is looked at, s; how often the watcher's URL is called, s.
-LOOK_S, CALL_EVERY_S = 10.0, 60.0
+#: How often an end is looked for, s; how often the folder is looked at, s; how often the watcher's URL is called, s.
+TICK_S, LOOK_S, CALL_EVERY_S = 1.0, 10.0, 60.0
 #: A run that hasn't beaten for so long isn't reported alive to the watcher, s.
 SILENT_S = 120.0
 #: Milestones are told at these shares of the slices.
 _QUARTERS = 4
+#: By whom the night's own requests are.
+SUPERVISOR, WINDOW = "the night's supervisor", "the schedule's window"
 
 Verdict = Literal["done", "stopped", "held", "resume", "given up"]
+#: What the heartbeat says of a run that is over by this verdict.
+_OVER = {"done": "done", "stopped": "stopped", "held": "held", "given up": "failed"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Night:
     stopping : set from outside: the run is asked to stop now, and the night is over
     by_hand : whether a person begins it now; else a run that exists already goes on only as long as it is armed
     budget : how often it may be resumed
-    ends : when its window ends: it is not resumed after that
+    ends : when its window ends: the run is asked to stop after the slice in hand, and not resumed
     watcher : a URL that is called while the run is alive, none by default
     """
 
@@ -119,14 +127,41 @@ class Night:
         self._told = _Told()
         self._pulse = heartbeat.Watch(folder)
         self._called = -CALL_EVERY_S
+        self._lock = FileLock(RunFolder(folder).night)
 
     def work(self) -> int:
-        """Supervise until the run has ended, or can't be helped; returns the exit code of the last process."""
+        """Supervise until the run has ended, or can't be helped; returns the exit code of the last process.
+
+        That of a stop where the night was told to end before the run was resumed.
+        """
+        try:
+            self._take()
+        except AlreadyLocked as error:
+            return self._refused(f"another night looks after {self._folder}: {error}")
+        try:
+            if FileLock.is_held(RunFolder(self._folder).lock):
+                return self._refused(f"{self._folder} is being worked on by another process")
+            return self._supervise()
+        finally:
+            self._lock.release()
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    def _refused(self, why: str) -> int:
+        complain(why)
+        self._tell("failure", "does not begin", why)
+        return WRONG
+
+    def _supervise(self) -> int:
         restarts, fruitless, acts = 0, 0, 0
         alone = not self._by_hand and RunFolder.is_run(self._folder)
         if alone and not self._armed(self._status()):
             self._end("given up", "the time for which it was armed is over", self._status())
             return HELD
+        self._take_back(everything=self._by_hand)
+        if alone and (told := self._told_to_end()) is not None:
+            self._end("stopped", told, self._status())
+            return STOPPED
         self._tell("info", "begins" if not alone else "goes on", str(self._folder))
         while True:
             code = self._process(self._arguments(alone=alone))
@@ -135,18 +170,72 @@ class Night:
             fruitless = 0 if now > acts else fruitless + 1
             acts = now
             verdict, why = self._budget.verdict(code, armed=self._armed(status), restarts=restarts, fruitless=fruitless)
-            if verdict == "resume" and self._stopping.is_set():
-                verdict, why = "stopped", "the supervisor was told to end"
-            self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
+            if verdict == "resume" and (told := self._told_to_end() or self._pause(why, code, restarts)) is not None:
+                verdict, why, code = "stopped", told, STOPPED
             if verdict != "resume":
+                self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
                 self._end(verdict, why, status)
                 return FAILED if code < 0 else code
-            pause = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
             restarts, alone = restarts + 1, True
-            self._tell("warning", f"resumes ({restarts})", f"{why}; it is resumed in {duration(pause)}")
-            self._stopping.wait(pause)
 
-    # -- private ----------------------------------------------------------------------------------------------------
+    def _pause(self, why: str, code: int, restarts: int) -> str | None:
+        """Wait before the run is resumed, with signs of life; returns why it is not after all, None when it is."""
+        seconds = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
+        self._keep({"verdict": "resume", "why": why, "code": code, "restarts": restarts})
+        self._tell("warning", f"resumes ({restarts + 1})", f"{why}; it is resumed in {duration(seconds)}")
+        ends, beats = time.monotonic() + seconds, -math.inf
+        while True:
+            now = time.monotonic()
+            if now >= beats:
+                self._beat("resuming", why, may_resume=True)
+                self._call_watcher()
+                beats = now + heartbeat.EVERY_S
+            told = self._told_to_end()
+            if told is not None or now >= ends:
+                return told
+            self._stopping.wait(min(TICK_S, ends - now))
+
+    def _told_to_end(self) -> str | None:
+        """Return why no process is begun any more; a request for that is honoured with it."""
+        if self._stopping.is_set():
+            return "the supervisor was told to end"
+        folder = RunFolder(self._folder)
+        asked = folder.asked()
+        if asked is None:
+            return None
+        folder.answered()
+        return f"{asked.by or 'somebody'} asked for a {asked.what}"
+
+    def _take(self) -> None:
+        """Take the folder's lock of supervisors as soon as the run's folder is there; AlreadyLocked."""
+        if not self._lock.held and RunFolder.is_run(self._folder):
+            self._lock.acquire()
+
+    def _ask(self) -> None:
+        """Ask the run to end when it is time, and again while it lives and nothing waits: it may have missed one."""
+        if not RunFolder.is_run(self._folder):
+            return
+        folder = RunFolder(self._folder)
+        asked = folder.asked()
+        request = None
+        if self._stopping.is_set():
+            if asked is None or asked.after != "now":
+                request = Request(what="stop", after="now", by=SUPERVISOR)
+        elif self._ends is not None and datetime.now().astimezone() >= self._ends and asked is None:
+            request = Request(what="stop", after="slice", by=WINDOW)
+            if not self._told.window:
+                self._told.window = True
+                self._tell("warning", "its window ends", "the run is asked to stop after the slice in hand")
+        if request is not None:
+            with durable.if_room("a request"):
+                folder.ask(request)
+
+    def _take_back(self, *, everything: bool = False) -> None:
+        """Take the night's own request back, or whichever waits: nobody is left to heed it."""
+        folder = RunFolder(self._folder)
+        asked = folder.asked()
+        if asked is not None and (everything or asked.by in (SUPERVISOR, WINDOW)):
+            folder.answered()
 
     def _arguments(self, *, alone: bool) -> tuple[str, ...]:
         if RunFolder.is_run(self._folder):
@@ -158,20 +247,31 @@ class Night:
         command = [sys.executable, "-m", "workflows.cli", *arguments]
         # in a session of its own: a Ctrl-C is for the supervisor, which asks the run to stop
         with subprocess.Popen(command, **detached()) as process:
-            asked = False
-            while True:
-                try:
-                    return process.wait(LOOK_S)
-                except subprocess.TimeoutExpired:
+            looks = time.monotonic() + LOOK_S
+            while (code := _ended(process)) is None:
+                with suppress(AlreadyLocked):  # somebody looks at it just now; the next time then
+                    self._take()
+                self._ask()
+                if time.monotonic() >= looks:
                     self._look()
-                if self._stopping.is_set() and not asked and RunFolder.is_run(self._folder):
-                    RunFolder.open(self._folder).ask(Request(what="stop", after="now", by="the night's supervisor"))
-                    asked = True
+                    looks = time.monotonic() + LOOK_S
+        self._take_back()
+        return code
 
     def _look(self) -> None:
         status = self._status()
         if status:
             self._milestones(status)
+        found = heartbeat.pulse(self._folder)
+        if found.state == "failed" and found.may_resume:  # it makes its results before its process ends
+            self._beat(found.state, found.telling, may_resume=True)
+        self._call_watcher()
+
+    def _beat(self, state: str, telling: str, *, may_resume: bool = False) -> None:
+        if RunFolder.is_run(self._folder):
+            heartbeat.beat(self._folder, state, telling, may_resume=may_resume)
+
+    def _call_watcher(self) -> None:
         found = self._pulse.look()
         alive = found.age_s is not None and found.age_s < SILENT_S
         if self._watcher and alive and time.monotonic() - self._called > CALL_EVERY_S:
@@ -191,6 +291,8 @@ class Night:
                 self._tell("info", text, f"{status['infiltrations']} fills", picture=True)
 
     def _end(self, verdict: Verdict, why: str, status: dict[str, Any]) -> None:
+        if verdict == "given up" or not heartbeat.pulse(self._folder).ended:
+            self._beat(_OVER[verdict], why)
         slices = f"{status.get('slices_acquired', 0)} slices"
         if verdict == "done":
             self._tell("success", "is done", slices, picture=True)
@@ -240,3 +342,12 @@ class _Told:
 
     step: str = ""
     quarter: int = 0
+    window: bool = False
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """Return a process's exit code, None when it goes on after a tick."""
+    try:
+        return process.wait(TICK_S)
+    except subprocess.TimeoutExpired:
+        return None

@@ -18,8 +18,7 @@ from types import FrameType
 from typing import Any
 
 from instrument import durable
-from instrument.durable import FileLock
-from instrument.errors import BadData, InstrumentError, NoRoom, Refused
+from instrument.errors import BadData, InstrumentError, NoRoom, Refused, Stopped
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
 from instrument.settings import BeamSettings, Description, StagePosition, State
@@ -124,7 +123,7 @@ class Run:
         return state_of(self.journal)
 
     def go(self) -> str:
-        """Work until the end; returns the state then: done or stopped (at `until`).
+        """Work until the end; returns the state then: done or stopped (at `until`). The caller holds the run's lock.
 
         Raises
         ------
@@ -133,8 +132,7 @@ class Run:
         InstrumentError : it failed, and was made safe
         """
         began = time.monotonic()
-        with FileLock(self.folder.lock), self.folder.logging():
-            self.folder.answered()
+        with self.folder.logging():
             take_back = self._left()
             self._change("running", {"pid": os.getpid()})
             watch = threading.Thread(target=self._watch, name="requests", daemon=True)
@@ -178,7 +176,8 @@ class Run:
             finally:
                 self._ended.set()
                 watch.join(5.0)
-                self.folder.answered()
+                if self.state not in ("failed", "running"):
+                    self.folder.answered()  # else it may be resumed by itself, and what was asked stands
                 with durable.if_room("how long it took"):
                     self.journal.note("session", {"wall_s": time.monotonic() - began})
         return ended
@@ -249,8 +248,8 @@ class Run:
         points = site.usual_points(self.recipe, self.description)
         mender = Mender(self.instrument, aligner, self.journal.note, points, earlier)
         acts = Acts(
-            self.journal, self.folder, _Watched(self.instrument, self._milling), ensure=aligner.ensure,
-            checkpoint=self._checkpoint, mend=mender.mend,
+            self.journal, self.folder, _Watched(self.instrument, self._milling, self._checkpoint),
+            ensure=aligner.ensure, checkpoint=self._checkpoint, mend=mender.mend,
             whole=lambda path: whole(Frame.load(path)),
         )  # fmt: skip
         self._acts = acts
@@ -328,12 +327,12 @@ class Run:
             if time.monotonic() - beaten >= heartbeat.EVERY_S:
                 heartbeat.beat(self.folder.root, "running", self._doing)
                 beaten = time.monotonic()
-            asked = self.folder.asked()
-            if asked is not None and asked.after == "now" and self._asked is None:
-                self._stop_now(asked)
+            asked = self._asked or self.folder.asked()
+            if asked is not None and asked.after == "now":
+                self._stop_now(asked)  # again and again: one that came just before its pattern has ended nothing
 
     def _stop_now(self, asked: Request) -> None:
-        self._asked = asked
+        self._asked = asked  # before the look: whoever begins a pattern looks the other way round
         if self._milling.is_set():
             try:
                 self.instrument.stop()
@@ -369,7 +368,8 @@ class Run:
             msg = f"{self.folder.root} is {now} and can't become {to}"
             raise Refused(msg, rule="run-state", field="state", value=now, limit=", ".join(CHANGES.get(now, ())))
         self.journal.note("state", {"to": to, **(data or {})})
-        heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")))
+        resumed = to == "failed" and self.folder.supervised
+        heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")), may_resume=resumed)
 
     def _safe(self) -> None:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
@@ -418,19 +418,28 @@ def _face_on(act: Act) -> bool:
 
 
 class _Watched:
-    """Acts' instrument that says when a pattern is in hand."""
+    """Acts' instrument that says when a pattern is in hand, and begins none when a request can't wait for its end."""
 
-    def __init__(self, instrument: Any, milling: threading.Event) -> None:
+    def __init__(self, instrument: Any, milling: threading.Event, checkpoint: Callable[[str], None]) -> None:
         self._instrument = instrument
         self._milling = milling
+        self._checkpoint = checkpoint
 
     def perform(self, action_id: str, command: Command) -> Result:
-        if isinstance(command, WritePattern):
-            self._milling.set()
+        if not isinstance(command, WritePattern):
+            return self._performed(action_id, command)
+        self._milling.set()
         try:
-            result: Result = self._instrument.perform(action_id, command)
+            self._checkpoint("the next pattern")  # from here on the watcher ends it; what came before is seen here
+            return self._performed(action_id, command)
+        except Stopped:
+            self._checkpoint("the next pattern")  # it never began: that is what was asked for, no failure
+            raise
         finally:
             self._milling.clear()
+
+    def _performed(self, action_id: str, command: Command) -> Result:
+        result: Result = self._instrument.perform(action_id, command)
         return result
 
     def lookup(self, action_id: str) -> Record | None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from instrument import durable
+from instrument.durable import FileLock
 from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
 from instrument.settings import Description
@@ -97,8 +98,19 @@ class Session:
         """Run, or go on with, the recipe; returns the exit code of a run that ended well.
 
         One that is done gets its results again, if it died while they were made. Raises what `Run.go` raises, after the
-        instrument is safe and the summary is written.
+        instrument is safe and the summary is written. The run is locked all the while; AlreadyLocked where another
+        process has it.
         """
+        with FileLock(self.folder.lock):
+            if not self.folder.supervised:
+                self.folder.answered()  # of a process before this one; a night keeps what was asked since it began
+            code = self._work(until)
+            self.folder.answered()  # it came while the results were made
+            return code
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _work(self, until: str | None) -> int:
         if self._model != NO_MODEL:
             core = core_command(self._model, self.folder.labels)
             self._follower = Follower(core, log_file=self.folder.root / "core.log", far=self._model == ELSEWHERE)
@@ -114,7 +126,8 @@ class Session:
         if description.virtual and not is_simulator(str(self.journal.meta("url"))):
             self._live.say("VIRTUAL: a simulated microscope")
         self.journal.set_meta("instrument", {"model": description.model, "virtual": description.virtual})
-        planned = plan(self.recipe, description, free_bytes=self.folder.free_bytes(), options=False)
+        room = self.folder.free_bytes() + self.folder.written_bytes()  # the plan is the whole run's
+        planned = plan(self.recipe, description, free_bytes=room, options=False)
         if planned.problems:
             raise Wrong("\n".join(planned.problems))
         self._plan = planned
@@ -139,8 +152,6 @@ class Session:
             if self._run.state != "new":
                 self._results_if_room()
         return DONE if ended == "done" else STOPPED
-
-    # -- private ------------------------------------------------------------------------------------------------------
 
     def _site(self, description: Description) -> TaughtSite | None:
         """Return the taught site; a run keeps the one it began on, and one that began on none keeps to that."""

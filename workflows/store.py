@@ -2,6 +2,7 @@
 
     recipe.yaml  journal.sqlite  slices/  labels/  eds/  pairs/  overviews/  looks/  summary.json  report.html
     latest.png  index.html  instrument/  run.log  request.json (while one is waiting)  run.lock
+    night.lock (of who supervises it)
 
 Everything about a run can be rebuilt from `recipe.yaml`, `journal.sqlite` and `slices/`.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,6 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from instrument import durable
+from instrument.durable import FileLock
 from instrument.errors import BadData, Refused
 from instrument.frame import sha256_of
 from workflows.journal import wall_now
@@ -72,6 +75,7 @@ class RunFolder:
         self.log = self.root / "run.log"
         self.request = self.root / "request.json"
         self.lock = self.root / "run.lock"
+        self.night = self.root / "night.lock"
 
     @classmethod
     def create(cls, root: Path) -> RunFolder:
@@ -202,6 +206,16 @@ class RunFolder:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
+    @property
+    def supervised(self) -> bool:
+        """Whether a night looks after the run now: what is asked between two of its processes stands."""
+        return FileLock.is_held(self.night)
+
+    @property
+    def attended(self) -> bool:
+        """Whether anybody would heed a request: a process that works on the run, or a night that supervises it."""
+        return FileLock.is_held(self.lock) or self.supervised
+
     def ask(self, request: Request) -> None:
         """Leave a request for the run; it replaces one that the run hasn't seen yet."""
         stamped = request.model_copy(update={"wall": request.wall or wall_now()})
@@ -226,6 +240,11 @@ class RunFolder:
         """Return the free space of the disk that the run folder lies on, bytes."""
         return free_bytes(self.root)
 
+    def written_bytes(self) -> int:
+        """Return what the run itself has written so far (bytes); what people have exported is not counted."""
+        own = (*(self.root / name for name in FRAME_FOLDERS), self.labels, self.volume, self.instrument)
+        return sum(_size(Path(place, name)) for folder in own for place, _, names in os.walk(folder) for name in names)
+
     @contextmanager
     def logging(self, *, debug: bool = False) -> Iterator[None]:
         """Write the log records of this process to run.log while the block runs, times in UTC (ISO 8601)."""
@@ -248,6 +267,14 @@ def free_bytes(place: Path) -> int:
     """Return the free space (bytes) of the disk on which `place`, which need not exist yet, would lie."""
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
+
+
+def _size(path: Path) -> int:
+    """Return a file's size (bytes), 0 when it is gone by now."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def keep_message(root: Path, message: dict[str, Any]) -> None:

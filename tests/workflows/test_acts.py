@@ -258,12 +258,36 @@ def test_a_request_is_honoured_before_anything_fires(server: Server, make: Calla
     assert server.frames_taken == 3
 
 
+def test_a_stop_while_the_set_up_is_brought_about_fires_nothing(
+    server: Server, make: Callable[..., Acts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gas heats for minutes; whoever asks meanwhile must not wait for the whole pattern."""
+    asked: list[str] = []
+
+    def stop(_key: str) -> None:
+        if asked:
+            raise Interrupted("a stop was asked for")
+
+    acts = make(stop)
+    ensure = acts._ensure
+    monkeypatch.setattr(acts, "_ensure", lambda setup: asked.append("now") or ensure(setup))
+    with pytest.raises(Interrupted):
+        acts.pattern("a", JOB, SETUP)
+    assert server.ledger == {}
+    with Journal(tmp_path / "RUN" / "journal.sqlite", read_only=True) as journal:
+        act = journal.find("a")
+        assert act is not None
+        assert act.state is ActState.INTENDED
+    assert make().pattern("a", JOB, SETUP).charge_c == pytest.approx(1e-7)
+    assert server.dose["face"] == pytest.approx(1e-7)
+
+
 def test_a_stop_in_a_pattern_keeps_what_was_given(server: Server, make: Callable[..., Acts], tmp_path: Path) -> None:
     asked: list[str] = []
 
     def stop(key: str) -> None:
         asked.append(key)
-        if len(asked) == 3:
+        if len(asked) == 4:  # intended, before the set-up, before it fires; and when it has ended early
             raise Interrupted("a stop was asked for")
 
     server.cut_next = 0.5

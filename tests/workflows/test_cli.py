@@ -54,6 +54,13 @@ def test_stop_asks_only_a_run_that_runs(folder: RunFolder, capsys: pytest.Captur
     assert "cut, slice or fill" in capsys.readouterr().err
 
 
+def test_a_night_between_two_processes_is_asked_as_well(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(folder.night):
+        assert cli.run_command(["stop", str(folder.root)]) == 0
+    assert "asked the run" in capsys.readouterr().out
+    assert folder.asked() is not None
+
+
 def test_a_note_is_kept(folder: RunFolder) -> None:
     assert cli.run_command(["note", str(folder.root), "stigmator looked off"]) == 0
     with Journal(folder.journal, read_only=True) as journal:

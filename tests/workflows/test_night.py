@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from instrument.durable import FileLock
 from instrument.errors import Refused
-from workflows import heartbeat
+from workflows import commands_night, heartbeat
 from workflows.cli import run_command
 from workflows.journal import Journal
-from workflows.night import Budget, Night
+from workflows.night import SUPERVISOR, WINDOW, Budget, Night
 from workflows.notify import Messenger, messenger
-from workflows.store import RunFolder
+from workflows.store import Request, RunFolder
 
 
 @pytest.mark.parametrize(
@@ -191,3 +193,243 @@ def test_a_run_that_is_no_longer_armed_is_not_begun_by_itself(
     monkeypatch.setattr(night, "_process", lambda _arguments: pytest.fail("it was begun"))
     assert night.work() == 5
     assert "armed is over" in kept[-1]["body"]
+
+
+# -- the end of a night -----------------------------------------------------------------------------------------------
+
+
+class Stops(threading.Event):
+    """What ends a night; instead of waiting, the next of `meanwhile` happens: the test needs no clock."""
+
+    def __init__(self, *meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self.meanwhile = list(meanwhile)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        assert timeout <= 1.0, "somebody who asks for a stop waits"
+        assert self.meanwhile, "the night goes on waiting"
+        self.meanwhile.pop(0)()
+        return self.is_set()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder.create(tmp_path / "RUN")
+    made.write_recipe("kintsugi: 1\n")
+    Journal.create(made.journal).close()
+    return made
+
+
+def supervised(
+    folder: RunFolder, stops: threading.Event, codes: list[int], monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> tuple[Night, list[dict[str, Any]]]:
+    """A night over processes that end at once with these codes, and what people were told."""
+    kept: list[dict[str, Any]] = []
+    night = Night(folder.root, (), Messenger(None, kept.append), stops, **more)
+
+    def process(_arguments: object) -> int:
+        return codes.pop(0) if codes else pytest.fail("it was begun again")
+
+    monkeypatch.setattr(night, "_process", process)
+    return night, kept
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "kintsugi stop"])
+def test_who_asks_for_a_stop_before_a_run_is_resumed_is_heeded(
+    how: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attended: list[bool] = []
+    stops = Stops(lambda: attended.append(folder.attended))
+    stops.meanwhile.append(
+        stops.set if how == "Ctrl-C" else lambda: folder.ask(Request(what="stop", by="kintsugi stop"))
+    )
+    night, kept = supervised(folder, stops, [4], monkeypatch)
+    assert night.work() == 3
+    assert attended == [True]
+    assert not folder.attended
+    assert folder.asked() is None
+    assert "stopped" in kept[-1]["title"]
+    assert kept[-1]["kind"] == "warning"
+    assert heartbeat.pulse(folder.root).state == "stopped"
+    with Journal(folder.journal, read_only=True) as journal:
+        assert [event.data["verdict"] for event in journal.events(kind="night")] == ["resume", "stopped"]
+
+
+def test_what_was_asked_of_a_run_that_died_ends_the_night(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    night, _ = supervised(folder, Stops(), [], monkeypatch)
+
+    def dies(_arguments: object) -> int:
+        folder.ask(Request(what="stop", after="fill", by="kintsugi stop"))
+        return -9
+
+    monkeypatch.setattr(night, "_process", dies)
+    assert night.work() == 3
+    assert folder.asked() is None
+
+
+def test_a_night_by_hand_forgets_old_requests_and_a_worker_only_its_own(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.ask(Request(what="stop", by="kintsugi stop"))
+    night, _ = supervised(folder, Stops(), [0], monkeypatch)
+    assert night.work() == 0
+    folder.ask(Request(what="stop", after="now", by=SUPERVISOR))
+    night, _ = supervised(folder, Stops(), [0], monkeypatch, by_hand=False)
+    assert night.work() == 0
+    folder.ask(Request(what="stop", by="kintsugi stop"))
+    night, kept = supervised(folder, Stops(), [], monkeypatch, by_hand=False)
+    assert night.work() == 3
+    assert "kintsugi stop asked for a stop" in kept[-1]["body"]
+
+
+@pytest.mark.parametrize("lock", ["night", "lock"])
+def test_a_run_that_somebody_attends_gets_no_other_night(
+    lock: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night, kept = supervised(folder, Stops(), [], monkeypatch)
+    folder.ask(Request(what="stop", by="kintsugi stop"))
+    with FileLock(getattr(folder, lock)):
+        assert night.work() == 2
+    assert folder.asked() is not None
+    assert "does not begin" in kept[-1]["title"]
+    assert str(folder.root) in capsys.readouterr().err.replace("\n", "")
+    assert heartbeat.pulse(folder.root).age_s is None
+
+
+class Process:
+    """A run's process in small: at every look of its supervisor the next of `steps` happens, then it ends."""
+
+    def __init__(self, code: int, *steps: Callable[[], object]) -> None:
+        self.code = code
+        self.steps = list(steps)
+
+    def __call__(self, command: list[str], **_: object) -> Process:
+        assert command
+        return self
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def wait(self, timeout: float) -> int:
+        assert timeout <= 1.0
+        if not self.steps:
+            return self.code
+        self.steps.pop(0)()
+        raise subprocess.TimeoutExpired("kintsugi", timeout)
+
+
+@pytest.mark.parametrize("why", ["its window ends", "Ctrl-C"])
+def test_a_run_is_asked_to_end_until_it_does(why: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def lost() -> None:
+        waits = folder.asked()
+        assert waits is not None
+        asked.append((waits.what, waits.after, waits.by))
+        folder.answered()
+
+    stops, ends = threading.Event(), datetime.now(UTC) + timedelta(hours=1)
+    if why == "Ctrl-C":
+        stops.set()
+    else:
+        ends -= timedelta(hours=2)
+    kept: list[dict[str, Any]] = []
+    night = Night(folder.root, (), Messenger(None, kept.append), stops, ends=ends)
+    process = Process(3, lambda: None, lost, lost)
+    monkeypatch.setattr("workflows.night.subprocess.Popen", process)
+    assert night.work() == 3
+    expected = ("stop", "now", SUPERVISOR) if why == "Ctrl-C" else ("stop", "slice", WINDOW)
+    assert asked == [expected, expected]
+    assert folder.asked() is None
+    assert [one["title"].partition(": ")[2] for one in kept] == (
+        ["begins", "stopped"] if why == "Ctrl-C" else ["begins", "its window ends", "stopped"]
+    )
+    assert all(one["kind"] != "failure" for one in kept)
+
+
+def test_what_a_person_has_asked_stands_when_the_window_ends(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    night = Night(folder.root, (), Messenger(None), threading.Event(), ends=begun)
+    process = Process(
+        3,
+        lambda: folder.ask(Request(what="pause", after="cut", by="kintsugi pause")),
+        lambda: seen.append(folder.asked().by),  # type: ignore[union-attr]
+    )
+    monkeypatch.setattr("workflows.night.subprocess.Popen", process)
+    assert night.work() == 3
+    assert seen == ["kintsugi pause"]
+
+
+# -- a failure that may be mended is no alarm -------------------------------------------------------------------------
+
+
+def test_a_failure_is_an_alarm_at_once_unless_a_night_looks_after_the_run(tmp_path: Path) -> None:
+    heartbeat.beat(tmp_path, "failed", "the source is off")
+    assert heartbeat.pulse(tmp_path).alarm(1e9) == "the run is failed: the source is off"
+    assert heartbeat.pulse(tmp_path).ended
+    for state in ("failed", "resuming"):
+        heartbeat.beat(tmp_path, state, "the source is off", may_resume=True)
+        assert heartbeat.pulse(tmp_path).alarm(60.0) is None
+        assert not heartbeat.pulse(tmp_path).ended
+        value = json.loads((tmp_path / heartbeat.NAME).read_text())
+        (tmp_path / heartbeat.NAME).write_text(json.dumps({**value, "at": time.time() - 700.0}))
+        assert "the source is off" in (heartbeat.pulse(tmp_path).alarm(300.0) or "")
+
+
+def test_the_watcher_watches_on_while_the_run_may_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = [("resuming", True), ("running", False), ("failed", True), ("failed", False)]
+    heartbeat.beat(tmp_path, "failed", "the source is off", may_resume=True)
+
+    def later(_seconds: float) -> None:
+        state, may_resume = beats.pop(0)
+        heartbeat.beat(tmp_path, state, "again", may_resume=may_resume)
+
+    monkeypatch.setattr(commands_night.time, "sleep", later)
+    assert run_command(["heartbeat", str(tmp_path), "--watch"]) == 4
+    assert beats == []
+    assert "the run is failed: again" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_night_gives_signs_of_life_until_it_gives_up(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def look() -> None:
+        found = heartbeat.pulse(folder.root)
+        seen.append((found.state, found.may_resume))
+        (folder.root / heartbeat.NAME).unlink()
+
+    clock = [0.0]
+    monkeypatch.setattr("workflows.night.time.monotonic", lambda: clock[0])
+    ticks = [lambda: clock.__setitem__(0, clock[0] + 10.0)] * 3
+    stops = Stops(*(lambda tick=tick: (look(), tick()) for tick in ticks))
+    night, kept = supervised(folder, stops, [4, 4], monkeypatch, budget=Budget(1), pauses_s=(30.0,))
+    assert night.work() == 4
+    assert seen == [("resuming", True)] * 3
+    found = heartbeat.pulse(folder.root)
+    assert (found.state, found.ended) == ("failed", True)
+    assert "given up" in kept[-1]["title"]
+
+
+def test_results_that_take_long_after_a_failure_are_no_silence(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night, _ = supervised(folder, threading.Event(), [], monkeypatch)
+    heartbeat.beat(folder.root, "failed", "the source is off", may_resume=True)
+    before = heartbeat.pulse(folder.root)
+    monkeypatch.setattr("workflows.heartbeat.time.time", lambda: before.at + 400.0)
+    night._look()
+    found = heartbeat.pulse(folder.root)
+    assert (found.at, found.telling, found.may_resume) == (before.at + 400.0, "the source is off", True)
+    heartbeat.beat(folder.root, "running", "slice 3")
+    monkeypatch.setattr("workflows.heartbeat.time.time", lambda: before.at + 900.0)
+    night._look()
+    assert heartbeat.pulse(folder.root).at == before.at + 400.0  # a run that hangs stays silent

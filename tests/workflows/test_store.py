@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from instrument.durable import FileLock
 from instrument.errors import BadData, Refused
 from workflows import store
 from workflows.journal import Journal
@@ -103,6 +104,28 @@ def test_requests_wait_and_are_answered(folder: RunFolder) -> None:
     unreadable = folder.asked()
     assert unreadable is not None
     assert unreadable.what == "stop"
+
+
+def test_whoever_would_heed_a_request_attends_the_run(folder: RunFolder) -> None:
+    assert not folder.attended
+    with FileLock(folder.lock):
+        assert folder.attended
+        assert not folder.supervised
+    with FileLock(folder.night):
+        assert folder.attended
+        assert folder.supervised
+    assert not folder.attended
+
+
+def test_what_a_run_has_written_is_its_own_not_what_people_made_of_it(folder: RunFolder) -> None:
+    assert folder.written_bytes() == 0
+    folder.frame_path("slices", "s0001").write_bytes(b"x" * 1000)
+    (folder.volume / "0" / "c").mkdir(parents=True)
+    (folder.volume / "0" / "c" / "0").write_bytes(b"x" * 200)
+    (folder.labels / "s0001.tif").write_bytes(b"x" * 30)
+    (folder.root / "export-tiff").mkdir()
+    (folder.root / "export-tiff" / "s0001.tif").write_bytes(b"x" * 5000)
+    assert folder.written_bytes() == 1230
 
 
 def test_free_space_is_that_of_the_disk_where_a_run_would_lie(tmp_path: Path) -> None:

@@ -1,0 +1,239 @@
+"""A run and its session: requests are heeded whenever they come, the lock is held throughout, disk space is its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instrument.durable import AlreadyLocked, FileLock
+from instrument.errors import ConnectionLost, DeviceFault, Stopped
+from instrument.hydra import hydra
+from instrument.settings import PatternJob, Rectangle, State
+from instrument.wire import Command, Result, SetBeam, WritePattern
+from tests.workflows.frames import still
+from workflows import heartbeat, session, store
+from workflows import run as run_module
+from workflows.acts import Interrupted
+from workflows.journal import Journal
+from workflows.plan import plan
+from workflows.recipe import load
+from workflows.run import Run
+from workflows.session import Session
+from workflows.store import Request, RunFolder
+from workflows.terminal import DONE, Wrong
+
+FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
+NOW = Request(what="stop", after="now", by="kintsugi stop")
+PATTERN = WritePattern(
+    job=PatternJob(
+        patterns=(Rectangle(x_m=0, y_m=0, width_m=1e-6, height_m=1e-6, depth_m=1e-6),),
+        purpose="mill", area="face", current_a=1e-9, voltage_v=30e3, dose_c=1e-7,
+    )
+)  # fmt: skip
+
+
+class Instrument:
+    """A server that counts stops; what a pattern does is up to the test."""
+
+    def __init__(self, perform: Callable[[], Result] = Result) -> None:
+        self.performed: list[Command] = []
+        self.stops = 0
+        self.stopped = threading.Event()
+        self._perform = perform
+
+    def perform(self, _action_id: str, command: Command) -> Result:
+        self.performed.append(command)
+        return self._perform()
+
+    def stop(self) -> None:
+        self.stops += 1
+        if self.stops > 1:  # the first one came to the server before its pattern
+            self.stopped.set()
+
+    def make_safe(self) -> State:
+        return still()
+
+    def state(self) -> State:
+        return still()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder.create(tmp_path / "RUN")
+    made.write_recipe(FIRST.read_text(encoding="utf-8"))
+    return made
+
+
+@pytest.fixture
+def journal(folder: RunFolder) -> Iterator[Journal]:
+    with Journal.create(folder.journal, run_id="r", url="simulator:1") as made:
+        yield made
+
+
+def a_run(folder: RunFolder, journal: Journal, instrument: Instrument) -> Run:
+    unused: Any = None
+    return Run(folder, journal, unused, unused, instrument, unused, None, told=lambda _telling, _done: None)
+
+
+# -- stop now ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_that_came_just_before_its_pattern_is_asked_again(
+    folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_WATCH_S", 0.01)
+
+    def pattern() -> Result:
+        folder.ask(NOW)
+        assert instrument.stopped.wait(20.0), "the pattern was written whole"
+        return Result()
+
+    instrument = Instrument(pattern)
+    run = a_run(folder, journal, instrument)
+    watch = threading.Thread(target=run._watch)
+    watch.start()
+    try:
+        run_module._Watched(instrument, run._milling, run._checkpoint).perform("r/a#1", PATTERN)
+    finally:
+        run._ended.set()
+        watch.join(20.0)
+    assert instrument.stops >= 2
+
+
+def test_no_pattern_begins_once_a_stop_was_seen(folder: RunFolder, journal: Journal) -> None:
+    instrument = Instrument()
+    run = a_run(folder, journal, instrument)
+    watched = run_module._Watched(instrument, run._milling, run._checkpoint)
+    run._stop_now(NOW)
+    with pytest.raises(Interrupted, match="before the next pattern, as kintsugi stop asked"):
+        watched.perform("r/a#1", PATTERN)
+    assert instrument.performed == []
+    assert not run._milling.is_set()
+    other = SetBeam.model_construct()
+    watched.perform("r/b#1", other)
+    assert instrument.performed == [other]
+    assert instrument.stops == 0  # nothing was in hand
+
+
+def test_a_pattern_that_a_stop_kept_from_beginning_is_no_failure(folder: RunFolder, journal: Journal) -> None:
+    def never_began() -> Result:
+        if asks:
+            run._stop_now(NOW)
+        msg = "stopped before it began"
+        raise Stopped(msg)
+
+    asks = False
+    run = a_run(folder, journal, Instrument())
+    watched = run_module._Watched(Instrument(never_began), run._milling, run._checkpoint)
+    with pytest.raises(Stopped):
+        watched.perform("r/a#1", PATTERN)
+    asks = True
+    with pytest.raises(Interrupted):
+        watched.perform("r/a#1", PATTERN)
+
+
+# -- requests and the lock --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_a_session_holds_the_run_and_forgets_only_what_was_asked_before_it(
+    supervised: bool, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_self: Session, _until: str | None) -> int:
+        assert FileLock.is_held(folder.lock)
+        assert (folder.asked() is not None) is supervised
+        folder.ask(Request(what="stop"))  # too late, while results are made
+        return DONE
+
+    monkeypatch.setattr(Session, "_work", work)
+    night = FileLock(folder.night)
+    if supervised:
+        night.acquire()
+    folder.ask(Request(what="stop", by="kintsugi stop"))
+    try:
+        with Session(folder, journal, load(FIRST), model="none") as one:
+            assert one.work() == DONE
+            assert folder.asked() is None
+            with FileLock(folder.lock), pytest.raises(AlreadyLocked):
+                one.work()
+    finally:
+        night.release()
+
+
+def test_what_was_asked_while_a_session_started_is_honoured(
+    folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(folder, journal, Instrument())
+    monkeypatch.setattr(run, "_steps", lambda: run._boundary("slice") or "done")
+    folder.ask(Request(what="pause", by="kintsugi pause"))
+    with pytest.raises(Interrupted, match="paused after a slice"):
+        run.go()
+    assert run.state == "paused"
+    assert folder.asked() is None
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_a_run_that_failed_leaves_what_was_asked_to_its_night_and_tells_its_watcher(
+    supervised: bool, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> str:
+        folder.ask(Request(what="stop", after="fill", by="kintsugi stop"))
+        msg = "no answer"
+        raise ConnectionLost(msg)
+
+    run = a_run(folder, journal, Instrument())
+    monkeypatch.setattr(run, "_steps", fails)
+    night = FileLock(folder.night)
+    if supervised:
+        night.acquire()
+    try:
+        with pytest.raises(ConnectionLost):
+            run.go()
+    finally:
+        night.release()
+    assert run.state == "failed"
+    assert folder.asked() is not None
+    found = heartbeat.pulse(folder.root)
+    assert (found.state, found.may_resume) == ("failed", supervised)
+    assert (found.alarm(300.0) is None) is supervised
+
+
+# -- disk space -------------------------------------------------------------------------------------------------------
+
+
+class Remote:
+    """A server that describes its instrument and lets nobody claim it."""
+
+    def describe(self) -> Any:
+        return hydra().replace(virtual=True)
+
+    def claim(self, _envelope: object) -> None:
+        msg = "here the test ends"
+        raise DeviceFault(msg)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(("written", "fits"), [(0.5, True), (0.0, False)])
+def test_a_run_goes_on_beside_what_it_has_written_itself(
+    written: float, fits: bool, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began with 1.4 times its data free; half of it is here now. Where others fill the disk it is refused."""
+    recipe = load(FIRST)
+    needed = plan(recipe, Remote().describe(), options=False).bytes
+    with folder.frame_path("slices", "s0001").open("wb") as file:
+        file.truncate(round(written * needed))  # sparse
+    monkeypatch.setattr(store, "free_bytes", lambda _place: round(0.9 * needed))
+    monkeypatch.setattr(session, "remote_for", lambda *_: Remote())
+    with Session(folder, journal, recipe, model="none") as one:
+        if fits:
+            with pytest.raises(DeviceFault, match="here the test ends"):
+                one.work()
+        else:
+            with pytest.raises(Wrong, match="disk"):
+                one.work()
