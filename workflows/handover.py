@@ -7,10 +7,11 @@ a person sets by eye: stigmators, focus, the beams' shifts, and beyond these wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import remainder, tau
 from typing import Any, Literal
 
 from instrument.microscope import Microscope
-from instrument.settings import Beam, BeamSettings, State
+from instrument.settings import Beam, BeamSettings, Setup, State
 from instrument.units import show
 
 Choice = Literal["adopt", "restore"]
@@ -27,6 +28,10 @@ _BEAM_FIELDS: dict[str, str] = {
 _AXES = {"x": "length", "y": "length", "z": "length", "r": "angle", "t": "angle"}
 #: Readings of a stage that stands still differ by less, m and rad; other values by less than this share.
 _STILL_M, _STILL_RAD, _SAME = 0.5e-6, 1e-5, 1e-6
+#: A stage that stands within this of where a picture was taken is in its pose (rad).
+SAME_POSE_RAD = 1e-2
+#: By whom a focus was found that no session's end outdates.
+BY_HAND = "a person"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,24 @@ def ion_focus_by_hand(left: State, now: State) -> BeamSettings | None:
     return BeamSettings(
         voltage_v=after.voltage_v, current_a=after.current_a, working_distance_m=after.working_distance_m
     )
+
+
+def focus_by_hand(left: State, now: State, looking: Setup) -> dict[str, Any] | None:
+    """Return where a person has focused the electron beam, as automatic focus is kept; None where nobody did.
+
+    `looking` : the set-up of the newest picture of the face: in another pose a working distance says nothing of it.
+    """
+    before, after = left.electron.settings, now.electron.settings
+    stage = looking.stage
+    if _same(before.working_distance_m, after.working_distance_m) or stage is None:
+        return None
+    ways = ((stage.r or 0.0) - (now.stage.r or 0.0), (stage.t or 0.0) - (now.stage.t or 0.0))
+    if max(abs(remainder(way, tau)) for way in ways) > SAME_POSE_RAD:
+        return None
+    return {
+        "pose": looking.pose, "voltage_v": after.voltage_v, "current_a": after.current_a,
+        "working_distance_m": after.working_distance_m, "plane_m": looking.focus_z_m, "by": BY_HAND,
+    }  # fmt: skip
 
 
 def restore(instrument: Microscope, left: State) -> None:

@@ -21,7 +21,7 @@ from instrument import durable
 from instrument.errors import BadData, InstrumentError, NoRoom, Refused, Stopped
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
-from instrument.settings import BeamSettings, Description, StagePosition, State
+from instrument.settings import BeamSettings, Description, Setup, StagePosition, State
 from instrument.wire import Command, Result, WritePattern
 from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
@@ -32,7 +32,7 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
-from workflows.handover import Change, Choice, a_hand, changes, ion_focus_by_hand, restore
+from workflows.handover import BY_HAND, Change, Choice, a_hand, changes, focus_by_hand, ion_focus_by_hand, restore
 from workflows.health import whole
 from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.mending import Mender
@@ -270,13 +270,15 @@ class Run:
     def _focused(self) -> list[Mapping[str, Any]]:
         """Return where the beam was found in focus by a session that ended just now, and nobody has touched it since.
 
-        Focusing anew would give other pictures of the same plane, and so another reading of the ruler.
+        Focusing anew would give other pictures of the same plane, and so another reading of the ruler. What a person
+        has focused before this session was adopted, however long they took.
         """
+        since = max((event.seq for event in self.journal.events(kind=("mended", "taken back"))), default=0)
+        found = [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
         ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
-            return []
-        since = max((event.seq for event in self.journal.events(kind=("mended", "taken back"))), default=0)
-        return [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
+            return [one for one in found if one.get("by") == BY_HAND]
+        return found
 
     def _load(self, ref: FrameRef) -> Frame:
         path = self.folder.root / ref.name
@@ -408,6 +410,11 @@ class Run:
         if focused is not None:
             data["ion"] = focused.model_dump(mode="json", exclude_none=True)
         self.journal.note("taken back", data)
+        looking = next((act for act in reversed(self.journal.acts(kind="frame")) if _face_on(act)), None)
+        if choice == "adopt" and looking is not None:
+            focus = focus_by_hand(left, now, Setup.model_validate(looking.setup))
+            if focus is not None:
+                self.journal.note("focused", focus)
         if choice == "restore":
             restore(self.instrument, left)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from instrument.settings import Beam, BeamSettings, Device, State
+from instrument.settings import Beam, BeamSettings, Device, Setup, StagePosition, State
 from tests.workflows.frames import still
 from workflows.cli import run_command
-from workflows.handover import a_hand, changes, ion_focus_by_hand, restore
+from workflows.handover import a_hand, changes, focus_by_hand, ion_focus_by_hand, restore
 from workflows.happenings import happenings
 from workflows.journal import Journal
 from workflows.store import RunFolder
@@ -49,6 +50,20 @@ def test_an_ion_focus_that_a_person_has_set_is_known_with_its_current() -> None:
     set_by_eye = BeamSettings(voltage_v=30e3, current_a=1e-9, working_distance_m=16.53e-3)
     now = LEFT.replace(ion=LEFT.ion.replace(settings=set_by_eye.replace(shift_x_m=1e-6)))
     assert ion_focus_by_hand(LEFT, now) == set_by_eye
+
+
+def test_an_electron_focus_that_a_person_has_set_on_the_face_is_kept_with_its_plane() -> None:
+    looking = Setup(pose="face-on", stage=StagePosition(x=0.0, y=0.0, z=0.0, r=math.pi, t=0.1), focus_z_m=4e-6)
+    before = LEFT.replace(stage=LEFT.stage.replace(r=-math.pi, t=0.1))  # the same rotation
+    sharp = before.electron.settings.replace(working_distance_m=4.02e-3)
+    now = before.replace(electron=before.electron.replace(settings=sharp))
+    found = focus_by_hand(before, now, looking)
+    assert found is not None
+    assert (found["pose"], found["working_distance_m"], found["plane_m"]) == ("face-on", 4.02e-3, 4e-6)
+    assert (found["voltage_v"], found["current_a"]) == (sharp.voltage_v, sharp.current_a)
+    assert focus_by_hand(before, before, looking) is None
+    tilted = now.replace(stage=now.stage.replace(t=0.6))
+    assert focus_by_hand(before, tilted, looking) is None  # sharp in another pose
 
 
 class Scope:

@@ -176,6 +176,24 @@ def test_what_was_asked_while_a_session_started_is_honoured(
     assert folder.asked() is None
 
 
+def test_a_focus_found_by_hand_is_kept_however_long_the_person_took(
+    folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = {"pose": "face-on", "stage": still().stage.model_dump(mode="json"), "focus_z_m": 4e-6}
+    journal.intend("slice/0001/image", "frame", {}, setup)
+    journal.done("slice/0001/image", {}, clock_s=100.0)
+    at = still().replace(time_s=100.0 + 3 * run_module.FOCUS_KEPT_S)
+    sharp = at.electron.settings.replace(working_distance_m=4.02e-3)
+    run = a_run(folder, journal, Instrument())
+    monkeypatch.setattr(Instrument, "state", lambda _self: at.replace(electron=at.electron.replace(settings=sharp)))
+    journal.note("focused", {"pose": "face-on", "working_distance_m": 4e-3, "plane_m": 3.9e-6})
+    assert run._focused() == []
+    run._choose = lambda _changes: "adopt"
+    run._take_back(at, run_module.changes)
+    kept = run._focused()
+    assert [(one["pose"], one["working_distance_m"], one["plane_m"]) for one in kept] == [("face-on", 4.02e-3, 4e-6)]
+
+
 @pytest.mark.parametrize("supervised", [False, True])
 def test_a_run_that_failed_leaves_what_was_asked_to_its_night_and_tells_its_watcher(
     supervised: bool, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
