@@ -25,15 +25,21 @@ from workflows.tracking import detail
 log = logging.getLogger(__name__)
 
 
-def run(handle: Handle, settings: Slice, images: int) -> None:
-    """Slice until so many images are taken, the time is over, or somebody asks for a stop."""
+def run(handle: Handle, settings: Slice, planned: int) -> None:
+    """Slice until all images are taken, the time is over, or somebody asks for a stop.
+
+    `planned` : the images that the plan has time for. A real instrument goes on as long as there is time, and a virtual
+    one for so many.
+    """
     if handle.planes is None:
         msg = "slice: there is no face yet"
         raise Held(msg, step="slice")
     cut = settings.cut
     learnt = None if handle.recipe.made is None else handle.recipe.made.dose
     handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor, learnt)
-    handle.telling.slice_n = images
+    timed = settings.until.latest is not None and not handle.description.virtual
+    images = settings.images if timed else planned
+    handle.telling.slice_n = planned
     handle.value("slice/focus", "measure", {}, handle.aligner.focus_anew)  # hours may have gone by since the block
     for number in range(cut.warm_up):
         handle.tell(f"warm-up cut {number + 1}")
@@ -46,18 +52,20 @@ def run(handle: Handle, settings: Slice, images: int) -> None:
     k = 0
     while k < images:
         k += 1
+        handle.telling.slice_n = max(k, handle.telling.slice_n)
         if not _in_time(handle, settings, k):
             break
-        _ready(handle, settings, k, images)
+        _ready(handle, settings, k, max(k, min(images, planned)))
         refilled = last_made(fills) == k - 1
         before = _slice(handle, settings, k, before, seen, refilled=refilled)
         _in_focus(handle, f"slice/{k:04d}", before, sharpness)
         taken = _asked(handle, k, taken.upto)
         if taken.amended:
-            handle.recipe = amended(handle.recipe, taken.amended)
+            before_that, handle.recipe = settings, amended(handle.recipe, taken.amended)
             settings = handle.recipe.slicing or settings
-            images = max(k, settings.images)
-            handle.telling.slice_n = images
+            if settings.until != before_that.until:
+                images = planned = max(k, settings.images)
+                handle.telling.slice_n = images
         _wishes(handle, settings, k, taken, before, fills)
         skip = _refill(handle, settings, k, images, before, fills, skip=skip or "skip" in taken.do)
         handle.tell(done=f"s{k:04d}", slice_k=k)
@@ -258,15 +266,23 @@ def _in_time(handle: Handle, settings: Slice, k: int) -> bool:
     if latest is None or handle.description.virtual:
         return True
 
+    def wall() -> str:
+        return datetime.now().astimezone().isoformat()
+
+    began = datetime.fromisoformat(handle.value("slice/began", "measure", {}, wall))
+
     def compute() -> dict[str, Any]:
-        now = datetime.now().astimezone()
-        return {"go_on": seconds_until(latest, now) > 0 and not _past(latest, now), "at": now.isoformat()}
+        now = wall()
+        return {"go_on": not over(latest, began, datetime.fromisoformat(now)), "at": now}
 
     return bool(handle.value(f"slice/{k:04d}/time", "decide", {"latest": latest}, compute)["go_on"])
 
 
-def _past(latest: str, now: datetime) -> bool:
-    """Tell whether a time of day lies less than six hours back: then it is over, not tomorrow's."""
+def over(latest: str, began: datetime, now: datetime) -> bool:
+    """Tell whether the time is up: a duration since slicing `began`, or a time of day.
+
+    One that lies less than six hours back is over, not tomorrow's.
+    """
     if ":" not in latest:
-        return False
+        return (now - began).total_seconds() >= seconds_until(latest)
     return seconds_until(latest, now) > 18 * 3600.0
