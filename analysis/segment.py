@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from analysis.phases import IGNORE, NAMES, Phase
 
 _TIFF = (".tif", ".tiff")
 _PICTURES = (*_TIFF, ".png", ".jpg", ".jpeg", ".bmp")
+#: A pixel size that differs from the file's own by this share is told of.
+_PIXEL_ROOM = 0.01
 _RED_GREEN_BLUE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 Told = Callable[[int, int], None]
@@ -72,10 +75,28 @@ class Summary(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Source:
-    """One slice to be read: its images by channel, and its pixel size where the file says it."""
+class _Image:
+    """One image: greys (y, x), the pixel's edge (m) where its file says it, rows of a databar that were cut off."""
 
-    read: Callable[[], tuple[dict[str, NDArray[np.float32]], float | None]]
+    grey: NDArray[np.float32]
+    pixel_m: float | None = None
+    databar_px: int = 0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One slice: greys (y, x) by channel, the pixel's edge (m) where the files say it, rows of databar cut off."""
+
+    channels: dict[str, NDArray[np.float32]]
+    pixel_m: float | None
+    databar_px: int = 0
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One slice to be read."""
+
+    read: Callable[[], _Read]
 
 
 def segment_images(
@@ -97,7 +118,8 @@ def segment_images(
         8 or 16 bit, grey or RGB, all of one size and number; one detector is enough
     out : folder, made when missing
     inputs : OME-TIFF slices with named channels, folders of them, a run's folder; images without names are taken as CBS
-    pixel_m : the pixel's edge, metres; needed where the files don't say it, and preferred to what they say
+    pixel_m : the pixel's edge, metres; needed where the files don't say it, and preferred to what they say; OME-TIFF
+        and the microscope's own TIFF (FEI, whose databar is cut off) say it
     model : model folder; None is the one that comes with the package
     fillable_m : width (m) below which a pore counts as one that platinum could fill
     reference : label image (0..4, 255 not labelled) of the only or first slice; the agreement is put into the summary
@@ -115,11 +137,13 @@ def segment_images(
     size = (0, 0)
     names: tuple[str, ...] = ()
     agreement: Agreement | None = None
+    noted: dict[str, None] = {}  # in order, each once
     files = {"labels": "labels", "overlay": "overlay.png", "summary": "summary.json"}
     for index, source in enumerate(sources):
         name = f"s{index + 1:04d}"
-        images, said = source.read()
-        pixel = _pixel(pixel_m, said, name)
+        read = source.read()
+        images, pixel = read.channels, _pixel(pixel_m, read.pixel_m, name)
+        _told_of(read, pixel, noted)
         result = core.segment(images, pixel, fillable_m, name=name)
         digest = write_whole(out / "labels" / f"{name}.tif", label_bytes(result.labels, pixel))
         numbers.append(result.numbers.model_copy(update={"labels_sha256": digest}))
@@ -132,13 +156,17 @@ def segment_images(
         if told is not None:
             told(index + 1, len(sources))
     gaps = sorted({gap for place in (*channels.values(), *inputs) for gap in missing_numbers(_files(place))})
-    summary = _summary(numbers, size, names, agreement, core, files, gaps)
+    noted |= {f"no image has the number {missing}": None for missing in gaps}
+    summary = _summary(numbers, size, names, agreement, core, files, tuple(noted))
     _write_json(out / "summary.json", summary)
     return summary
 
 
 def read_grey(path: Path) -> NDArray[np.float32]:
-    """Read one picture as greys 0..1, float32 (y, x); colours turn grey. ValueError when it is no such picture."""
+    """Read one picture as greys 0..1, float32 (y, x); colours turn grey, a microscope's databar is cut off.
+
+    ValueError when it is no such picture.
+    """
     planes = [_grey(plane, path) for plane in _planes(path)]
     if len(planes) != 1:
         msg = f"{path} holds {len(planes)} images where one is expected"
@@ -156,6 +184,15 @@ def _pixel(given: float | None, said: float | None, name: str) -> float:
         msg = f'{name}: the file does not say its pixel size; give it, for example --pixel-size "20 nm"'
         raise ValueError(msg)
     return pixel
+
+
+def _told_of(read: _Read, pixel_m: float, noted: dict[str, None]) -> None:
+    """Note what a person should know of how a slice was read."""
+    if read.databar_px:
+        noted[f"the databar, {read.databar_px} rows below the picture, was cut off"] = None
+    if read.pixel_m is not None and abs(pixel_m - read.pixel_m) > _PIXEL_ROOM * read.pixel_m:
+        said = f"the file says pixels of {read.pixel_m * 1e9:.4g} nm, and {pixel_m * 1e9:.4g} nm was given and is used"
+        noted[f"{said}; areas and widths depend on it"] = None
 
 
 # -- finding and reading -----------------------------------------------------------------------------------------------
@@ -200,7 +237,7 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
 
 def _by_channel(channels: Mapping[str, Path]) -> list[_Source]:
     """Return slices from one file, stack or folder a channel."""
-    stacks: dict[str, list[Callable[[], NDArray[np.float32]]]] = {}
+    stacks: dict[str, list[Callable[[], _Image]]] = {}
     for name, place in channels.items():
         stacks[name] = [reader for path in _files(place) for reader in _readers(path)]
     counts = {name: len(stack) for name, stack in stacks.items()}
@@ -210,18 +247,30 @@ def _by_channel(channels: Mapping[str, Path]) -> list[_Source]:
         raise ValueError(msg)
 
     def source(index: int) -> _Source:
-        return _Source(lambda: ({name: stack[index]() for name, stack in stacks.items()}, None))
+        return _Source(lambda: _together({name: stack[index]() for name, stack in stacks.items()}))
 
     return [source(index) for index in range(next(iter(counts.values())))]
 
 
-def _readers(path: Path) -> list[Callable[[], NDArray[np.float32]]]:
+def _together(images: Mapping[str, _Image]) -> _Read:
+    """Return the channels of one slice; ValueError where their files give it pixels of different sizes."""
+    said = {name: image.pixel_m for name, image in images.items() if image.pixel_m is not None}
+    pixel = next(iter(said.values()), None)
+    if pixel is not None and any(abs(other - pixel) > _PIXEL_ROOM * pixel for other in said.values()):
+        shown = ", ".join(f"{name} {other * 1e9:.4g} nm" for name, other in said.items())
+        msg = f"the channels of a slice show the same pixels, and their files say {shown}"
+        raise ValueError(msg)
+    databar = max(image.databar_px for image in images.values())
+    return _Read({name: image.grey for name, image in images.items()}, pixel, databar)
+
+
+def _readers(path: Path) -> list[Callable[[], _Image]]:
     """Return a reader for every image in a file; a stack's pages are read one at a time."""
     if path.suffix.lower() not in _TIFF:
-        return [lambda: read_grey(path)]
+        return [lambda: _Image(read_grey(path))]
 
-    def reader(page: int) -> Callable[[], NDArray[np.float32]]:
-        return lambda: _grey(_page(path, page), path)
+    def reader(page: int) -> Callable[[], _Image]:
+        return lambda: _page(path, page)
 
     return [reader(page) for page in range(_pages(path))]
 
@@ -229,12 +278,12 @@ def _readers(path: Path) -> list[Callable[[], NDArray[np.float32]]]:
 def _in_file(path: Path) -> list[_Source]:
     """Return the slices of a file that names its channels; a picture that names none counts as CBS."""
 
-    def named() -> tuple[dict[str, NDArray[np.float32]], float | None]:
+    def named() -> _Read:
         plane = read_slice(path)
-        return plane.channels, plane.pixel_m
+        return _Read(plane.channels, plane.pixel_m)
 
-    def plain(read: Callable[[], NDArray[np.float32]]) -> _Source:
-        return _Source(lambda: ({"CBS": read()}, None))
+    def plain(read: Callable[[], _Image]) -> _Source:
+        return _Source(lambda: _together({"CBS": read()}))
 
     if path.suffix.lower() in _TIFF and _is_ome(path):
         return [_Source(named)]
@@ -263,14 +312,53 @@ def _pages(path: Path) -> int:
         raise ValueError(msg) from error
 
 
-def _page(path: Path, page: int) -> NDArray[np.generic]:
+def _page(path: Path, page: int) -> _Image:
+    """Read one page of a TIFF as greys."""
+    pixels, pixel_m, databar = _scan_of(path, page)
+    return _Image(_grey(pixels, path), pixel_m, databar)
+
+
+def _scan_of(path: Path, page: int) -> tuple[NDArray[np.generic], float | None, int]:
+    """Read one page of a TIFF: its pixels above the databar, their edge (m) where the file says it, the databar's rows.
+
+    A microscope writes the databar, scale bar and settings, below the picture; labelled, it would count as electrode.
+    """
     import tifffile
 
     try:
-        return np.asarray(tifffile.imread(path, key=page))
+        with tifffile.TiffFile(path) as tif:
+            pixels = np.asarray(tif.pages[page].asarray())
+            rows, pixel_m = _scanned(tif.fei_metadata or {}, pixels.shape)
     except (tifffile.TiffFileError, OSError, ValueError) as error:
         msg = f"{path} cannot be read as a TIFF image: {error}"
         raise ValueError(msg) from error
+    return pixels[:rows], pixel_m, pixels.shape[0] - rows
+
+
+def _scanned(told: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, float | None]:
+    """Return how many of an image's rows were scanned, and the pixel's edge (m), by what FEI's tag 34682 tells.
+
+    Nothing is believed of an image that isn't as wide as its scan: it was made larger or smaller after it was taken.
+    """
+    columns, rows, databar, pixel = (
+        _number(told, section, name)
+        for section, name in (
+            ("Image", "ResolutionX"), ("Image", "ResolutionY"), ("PrivateFei", "DatabarHeight"), ("Scan", "PixelWidth"),
+        )
+    )  # fmt: skip
+    height = shape[0]
+    if columns is not None and len(shape) > 1 and columns != shape[1]:
+        return height, None
+    if rows is None:
+        rows = height - (databar or 0)
+    return (int(rows) if 0 < rows < height else height), pixel
+
+
+def _number(told: Mapping[str, Any], section: str, name: str) -> float | None:
+    """Return a positive number of FEI's metadata, None where there is none."""
+    values = told.get(section)
+    value = values.get(name) if isinstance(values, dict) else None
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None
 
 
 def _planes(path: Path) -> Iterator[NDArray[np.generic]]:
@@ -280,7 +368,7 @@ def _planes(path: Path) -> Iterator[NDArray[np.generic]]:
         msg = f"{path} does not exist"
         raise ValueError(msg)
     if path.suffix.lower() in _TIFF:
-        yield from (_page(path, page) for page in range(_pages(path)))
+        yield from (_scan_of(path, page)[0] for page in range(_pages(path)))
         return
     try:
         with Image.open(path) as image:
@@ -351,7 +439,7 @@ def _summary(
     agreement: Agreement | None,
     core: SegmentationCore,
     files: dict[str, str],
-    gaps: Sequence[str],
+    noted: Sequence[str],
 ) -> Summary:
     from analysis.network import PIXEL_MAX_M, PIXEL_MIN_M, detector_of
 
@@ -372,7 +460,7 @@ def _summary(
             f"{named}: unlike anything the network was trained on, so don't trust the labels; teach it by strokes "
             "(`kintsugi annotate`)"
         )
-    remarks += [f"no image has the number {missing}" for missing in gaps]
+    remarks += noted
     return Summary(
         slices=len(numbers),
         width_px=size[1],

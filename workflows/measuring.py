@@ -23,21 +23,21 @@ def measures(folder: RunFolder) -> dict[str, Any]:
     """
     from analysis.heights import height_profile
     from analysis.measure import phase_fractions, spacing
-    from workflows.reporting import labels_of
+    from workflows.reporting import labels_of_all
 
     with Journal(folder.journal, read_only=True) as journal:
         rows = slices(folder, journal)
-    labels = [found for row in rows if (found := labels_of(folder, row["name"])) is not None]
-    if not labels:
+    names = [row["name"] for row in rows if folder.label_path(row["name"]).exists()]
+    if not names:
         msg = f"{folder.root} has no labelled slice to measure"
         raise Refused(msg, rule="labels", field="DIR", value=str(folder.root), remedy="run or resume it first")
     pixel = next(float(numbers["pixel_m"]) for row in rows if (numbers := folder.numbers(row["name"])) is not None)
-    profile = height_profile(labels, pixel)
+    profile = height_profile(labels_of_all(folder, names), pixel)
     steps = spacing([row["z_m"] for row in rows], [row["z_sigma_m"] for row in rows], [row["name"] for row in rows])
     return {
         "slices": len(rows),
-        "labelled": len(labels),
-        "fractions": phase_fractions(labels, pixel).model_dump(mode="json"),
+        "labelled": len(names),
+        "fractions": phase_fractions(labels_of_all(folder, names), pixel).model_dump(mode="json"),
         "spacing": steps.model_dump(mode="json"),
         "height_profile": None if profile is None else profile.model_dump(mode="json"),
         "unfilled_share": {row["name"]: row["unfilled_share"] for row in rows},

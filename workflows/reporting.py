@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,6 @@ def report_data(
     pixel = slicing.image.pixel if slicing is not None else 1.0
     card = _card(folder)
     labelled = [row for row in rows if row["electrode_fractions"] is not None]
-    labels = [found for row in labelled if (found := labels_of(folder, row["name"])) is not None]
     return page.ReportData(
         title=recipe.name,
         virtual=virtual,
@@ -120,7 +119,7 @@ def report_data(
         wall_s=sum(float(event.data["wall_s"]) for event in journal.events(kind="session")) or None,
         hydra_s=dict(plan.get("seconds", {})),
         gallery=_gallery(folder, labelled),
-        **_measures(folder, journal, recipe, labels, pixel),
+        **_measures(folder, journal, recipe, [row["name"] for row in labelled], pixel),
         checks=_checks(folder, journal, rows),
         model_id=card.get("model_id", ""),
         model_figures=card.get("figures", {}),
@@ -135,6 +134,13 @@ def labels_of(folder: RunFolder, name: str) -> Labels | None:
 
     path = folder.label_path(name)
     return np.asarray(tifffile.imread(path), np.uint8) if path.exists() else None
+
+
+def labels_of_all(folder: RunFolder, names: Iterable[str]) -> Iterator[Labels]:
+    """Yield the phases of those frames that have any, uint8 (y, x), one read at a time: all are gigabytes."""
+    for name in names:
+        if (found := labels_of(folder, name)) is not None:
+            yield found
 
 
 def truth_of(folder: RunFolder, uid: str) -> Labels | None:
@@ -185,24 +191,25 @@ def _pairs(folder: RunFolder, journal: Journal, pixel: float) -> list[page.Pair]
     """Return the planes before and after each fill that both have labels."""
     from analysis import report_data as page
 
-    found = []
+    found: list[page.Pair] = []
     for row in results.fill_rows(journal):
         after = journal.find(f"{row['name']}/after")
         before = journal.find(f"{row['name']}/before") or journal.find(f"slice/{int(row['after_slice']):04d}/image")
         if after is None or before is None or not (after.has_outcome and before.has_outcome):
             continue
-        sides = [_side(folder, act) for act in (before, after)]
-        if sides[0] is None or sides[1] is None:
+        first, second = _side(folder, before), _side(folder, after)
+        if first is None or second is None:
             continue
-        one, other = _registered(sides[0], sides[1])
+        # the page shows the first pair, and figures of the others: their pictures are not read
+        shown = (first.picture(pixel), second.picture(pixel)) if found else _registered(first, second, pixel)
         truth = truth_of(folder, after.result["uid"])
         found.append(
             page.Pair(
                 name=str(row["name"]),
-                before=page.Picture(image=one.grey, caption=one.name, pixel_m=pixel, labels=one.labels),
-                after=page.Picture(image=other.grey, caption=other.name, pixel_m=pixel, labels=other.labels),
-                before_fractions=one.fractions,
-                after_fractions=other.fractions,
+                before=shown[0],
+                after=shown[1],
+                before_fractions=first.fractions,
+                after_fractions=second.fractions,
                 truth_fractions=None if truth is None else _coating(truth),
                 gap_m=row["lost_m"],
             )
@@ -212,43 +219,59 @@ def _pairs(folder: RunFolder, journal: Journal, pixel: float) -> list[page.Pair]
 
 @dataclass(frozen=True)
 class _Side:
-    """One picture of a pair: its name, greys and labels (y, x), the fractions that its labels give."""
+    """One picture of a pair: its name, the files of its frame and labels, the fractions that its labels give."""
 
     name: str
-    grey: NDArray[Any]
-    labels: Labels
+    frame: Path
+    labels: Path
     fractions: dict[str, float]
+
+    def picture(self, pixel: float) -> page.Picture:
+        """Return it as its files, whose pixels nobody has read."""
+        from analysis import report_data as page
+
+        return page.Picture(image=self.frame, caption=self.name, pixel_m=pixel, labels=self.labels)
 
 
 def _side(folder: RunFolder, act: Act) -> _Side | None:
-    path = folder.root / act.result["name"]
     name = frame_name(act.result["name"])
-    labels, numbers = labels_of(folder, name), folder.numbers(name)
-    if labels is None or numbers is None:
+    labels, numbers = folder.label_path(name), folder.numbers(name)
+    if numbers is None or not labels.exists():
         return None
-    frame = Frame.load(path)
-    shown = "CBS" if "CBS" in frame.meta.channels else frame.meta.channels[0]
-    return _Side(name, np.asarray(frame.channel(shown)), labels, dict(numbers["electrode_fractions"]))
+    return _Side(name, folder.root / act.result["name"], labels, dict(numbers["electrode_fractions"]))
 
 
-def _registered(one: _Side, other: _Side) -> tuple[_Side, _Side]:
+def _registered(one: _Side, other: _Side, pixel: float) -> tuple[page.Picture, page.Picture]:
     """Return both pictures cut to what they share: the second one lies over the first by its active material."""
     from analysis.align import shift_between
     from analysis.phases import Phase
 
-    if one.labels.shape != other.labels.shape:
-        return one, other
-    masks = [(side.labels == Phase.ACTIVE).astype(np.float32) for side in (one, other)]
+    sides = (_read(one, pixel), _read(other, pixel))
+    labels = [np.asarray(side.labels) for side in sides]
+    if labels[0].shape != labels[1].shape:
+        return sides
+    masks = [(plane == Phase.ACTIVE).astype(np.float32) for plane in labels]
     dy, dx = (round(part) for part in shift_between(masks[0], masks[1], upsample=1))
-    if max(abs(dy), abs(dx)) * 4 > min(one.labels.shape):
-        return one, other
-    height, width = one.labels.shape
+    height, width = labels[0].shape
+    if max(abs(dy), abs(dx)) * 4 > min(height, width):
+        return sides
     first = (slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx)))
     second = (slice(max(0, dy), height - max(0, -dy)), slice(max(0, dx), width - max(0, -dx)))
-    return (
-        replace(one, grey=one.grey[first], labels=one.labels[first]),
-        replace(other, grey=other.grey[second], labels=other.labels[second]),
-    )
+    return _cut(sides[0], first), _cut(sides[1], second)
+
+
+def _read(side: _Side, pixel: float) -> page.Picture:
+    """Return a side with its greys and labels read."""
+    import tifffile
+
+    frame = Frame.load(side.frame)
+    shown = "CBS" if "CBS" in frame.meta.channels else frame.meta.channels[0]
+    labels = np.asarray(tifffile.imread(side.labels), np.uint8)
+    return replace(side.picture(pixel), image=np.asarray(frame.channel(shown)), labels=labels)
+
+
+def _cut(picture: page.Picture, part: tuple[slice, slice]) -> page.Picture:
+    return replace(picture, image=np.asarray(picture.image)[part], labels=np.asarray(picture.labels)[part])
 
 
 def _coating(labels: Labels) -> dict[str, float]:
@@ -374,23 +397,24 @@ def _gallery(folder: RunFolder, rows: Sequence[dict[str, Any]]) -> list[page.Pic
 
 
 def _measures(
-    folder: RunFolder, journal: Journal, recipe: Recipe, labels: Sequence[Labels], pixel: float
+    folder: RunFolder, journal: Journal, recipe: Recipe, names: Sequence[str], pixel: float
 ) -> dict[str, Any]:
-    """Return fractions, profile, spacing, particle size, EDS and balance, as far as there are labels for them."""
+    """Return fractions, profile, spacing, particle size, EDS and balance, as far as the slices `names` have labels."""
     from analysis.heights import height_profile
     from analysis.measure import particle_diameter, phase_fractions, spacing
 
-    if not labels:
+    first = next(labels_of_all(folder, names), None)
+    if first is None:
         return {}
     rows = results.slices(folder, journal)
     found: dict[str, Any] = {
-        "profile": height_profile(labels, pixel),
-        "particle_m": particle_diameter(labels[0], pixel),
+        "profile": height_profile(labels_of_all(folder, names), pixel),
+        "particle_m": particle_diameter(first, pixel),
         "spacing": spacing([row["z_m"] for row in rows], [row["z_sigma_m"] for row in rows], [r["name"] for r in rows]),
         "eds": _eds(folder, journal, pixel),
     }
     try:
-        found["fractions"] = phase_fractions(labels, pixel)
+        found["fractions"] = phase_fractions(labels_of_all(folder, names), pixel)
     except ValueError as error:
         log.warning("no fractions: %s", error)
         return found

@@ -215,3 +215,64 @@ def test_greys_that_are_no_numbers_are_refused(tmp_path: Path, small_model: Path
     tifffile.imwrite(tmp_path / "nan.tif", grey)
     with pytest.raises(ValueError, match="greys are unsigned integers, or floats from 0 to 1"):
         segment_images({"CBS": tmp_path / "nan.tif"}, tmp_path / "out", pixel_m=60e-9, model=small_model)
+
+
+def vendors(path: Path, pixel_m: float = 60e-9, databar: int = 20, **told: object) -> Path:
+    """A TIFF as the microscope writes it: the picture, a databar in white below it, and FEI's metadata."""
+    image = bytes_of(drawn(3, SIZE).channels["CBS"])
+    whole = np.concatenate([image, np.full((databar, SIZE[1]), 255, np.uint8)])
+    values = {"ResolutionX": SIZE[1], "ResolutionY": SIZE[0], "DatabarHeight": databar, "PixelWidth": pixel_m} | told
+    text = (
+        "[Scan]\r\nPixelWidth={PixelWidth}\r\n[Image]\r\nResolutionX={ResolutionX}\r\nResolutionY={ResolutionY}\r\n"
+        "[PrivateFei]\r\nDatabarHeight={DatabarHeight}\r\n"
+    ).format(**values)
+    tifffile.imwrite(path, whole, photometric="minisblack", metadata=None, extratags=[(34682, 2, 0, text, True)])
+    return path
+
+
+def test_a_vendors_picture_is_labelled_without_its_databar_at_its_own_pixel_size(
+    files: dict[str, Path], small_model: Path, tmp_path: Path
+) -> None:
+    plain = segment_images({"CBS": files["CBS"]}, tmp_path / "plain", pixel_m=60e-9, model=small_model)
+    path = vendors(tmp_path / "slice.tif")
+    for number, (channels, inputs) in enumerate([({"CBS": path}, []), ({}, [path])]):
+        found = segment_images(channels, tmp_path / f"{number}", inputs=inputs, model=small_model)
+        assert (found.height_px, found.width_px) == SIZE
+        assert found.pixel_m == pytest.approx(60e-9)
+        assert found.phase_fractions == plain.phase_fractions
+        assert any("databar, 20 rows" in remark for remark in found.remarks)
+    np.testing.assert_allclose(read_grey(path), read_grey(files["CBS"]))
+
+
+def test_a_pixel_size_that_the_file_denies_is_told_of(small_model: Path, tmp_path: Path) -> None:
+    path = vendors(tmp_path / "slice.tif")
+    for given, told in ((60.5e-9, False), (66e-9, True)):
+        found = segment_images({"CBS": path}, tmp_path / "out", pixel_m=given, model=small_model)
+        assert found.pixel_m == given
+        assert any("60 nm, and 66 nm was given" in remark for remark in found.remarks) is told
+
+
+@pytest.mark.parametrize(
+    ("told", "height"),
+    [
+        ({"ResolutionY": 0}, SIZE[0]),  # the databar's own height says it
+        ({"ResolutionY": 0, "DatabarHeight": 0}, SIZE[0] + 20),
+        ({"ResolutionY": SIZE[0] + 20}, SIZE[0] + 20),  # saved without a databar
+        ({"ResolutionY": "?", "DatabarHeight": "?"}, SIZE[0] + 20),
+        ({"ResolutionX": 2 * SIZE[1], "ResolutionY": 50}, SIZE[0] + 20),  # made smaller: nothing of the scan holds
+    ],
+)
+def test_only_what_was_scanned_is_read(told: dict[str, object], height: int, tmp_path: Path) -> None:
+    assert read_grey(vendors(tmp_path / "slice.tif", **told)).shape == (height, SIZE[1])
+
+
+def test_a_picture_made_smaller_has_no_known_pixel_size(small_model: Path, tmp_path: Path) -> None:
+    path = vendors(tmp_path / "slice.tif", ResolutionX=2 * SIZE[1])
+    with pytest.raises(ValueError, match="does not say its pixel size"):
+        segment_images({"CBS": path}, tmp_path / "out", model=small_model)
+
+
+def test_channels_of_one_slice_have_one_pixel_size(small_model: Path, tmp_path: Path) -> None:
+    paths = {"CBS": vendors(tmp_path / "c.tif"), "TLD": vendors(tmp_path / "t.tif", pixel_m=30e-9)}
+    with pytest.raises(ValueError, match="CBS 60 nm, TLD 30 nm"):
+        segment_images(paths, tmp_path / "out", model=small_model)
