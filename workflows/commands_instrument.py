@@ -64,10 +64,11 @@ def rehearse(
 ) -> int:
     """Look which way pictures move, then turn to every pose, beams blanked, a person confirming. Nothing is milled."""
     from instrument import connect
+    from instrument.guard import Guarded
     from workflows import sites
     from workflows.launch import instrument_url
     from workflows.recipe import load
-    from workflows.rehearse import drive, poses_of, signs
+    from workflows.rehearse import drive, envelope, poses_of, signs
 
     recipe = load(recipe_file)
     name = recipe.place
@@ -84,18 +85,15 @@ def rehearse(
                 f"`kintsugi site {'NAME' if name == 'auto' else name} --recipe {recipe_file}` comes next, "
                 "then this again"
             )
-        microscope.make_safe()
-        seen = signs(microscope)
+        layout = sites.layout_for(recipe, taught)
+        poses, stands = poses_of(layout), None if taught is None else layout.stage
+        guarded = Guarded(microscope, envelope(microscope.make_safe(), described, poses, stands))
+        seen = signs(guarded)
         for one in () if as_json else seen:
             say(one.sentence())
         if _wrong(seen):
             return HELD
-        layout = sites.layout_for(recipe, taught)
-        poses = poses_of(layout)
-        reached, turned = drive(
-            microscope, poses, (lambda _question: True) if yes else typer.confirm,
-            stands=None if taught is None else layout.stage,
-        )  # fmt: skip
+        reached, turned = drive(guarded, poses, (lambda _question: True) if yes else typer.confirm, stands=stands)
     finally:
         microscope.make_safe()
         microscope.close()
@@ -130,12 +128,13 @@ def site(
 ) -> int:
     """Teach a place on the sample: pictures by both beams, clicks on a page, the stage turned until the edge is X."""
     from instrument import connect
+    from instrument.guard import Guarded
     from workflows import sites
     from workflows.journal import wall_now
     from workflows.launch import instrument_url
     from workflows.layout import Layout
     from workflows.recipe import load
-    from workflows.siting import Clicks, found_by_itself, teach
+    from workflows.siting import Clicks, envelope, found_by_itself, teach
     from workflows.steps.site import WIDER
 
     path = sites.path_of(name)
@@ -164,8 +163,9 @@ def site(
                     complain(f"{error}; once more")
 
         confirm = (lambda _question: True) if yes else typer.confirm
-        microscope.make_safe()
-        found, pictures = teach(microscope, recipe.sample.pretilt, wide, clicked, confirm, say)
+        pretilt = recipe.sample.pretilt
+        guarded = Guarded(microscope, envelope(microscope.make_safe().stage, described, pretilt))
+        found, pictures = teach(guarded, pretilt, wide, clicked, confirm, say)
     finally:
         microscope.make_safe()
         microscope.close()

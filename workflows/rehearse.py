@@ -1,13 +1,13 @@
 """Before the first beam writes on a real instrument: which way axes, shifts and poses go, against the geometry.
 
 Pictures before and after a small change tell in which direction things move. Nothing is milled but by two quick looks
-of the ion beam.
+of the ion beam. Where the stage turns far, it turns with the sample lowered, each part of the move confirmed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import cos, degrees, hypot, sin
+from math import cos, degrees, hypot, pi, radians, sin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,21 @@ from numpy.typing import NDArray
 from instrument.errors import NotReached, Refused
 from instrument.geometry import Pose, PoseName
 from instrument.microscope import Microscope
-from instrument.settings import Beam, BeamSettings, DetectorSettings, Model, Scan, StagePosition
+from instrument.settings import (
+    Beam,
+    BeamLimit,
+    BeamSettings,
+    Description,
+    DetectorSettings,
+    Envelope,
+    Lens,
+    Model,
+    PoseLimit,
+    Scan,
+    StageLimits,
+    StagePosition,
+    State,
+)
 from workflows.layout import Layout
 from workflows.tracking import moved
 
@@ -24,6 +38,13 @@ from workflows.tracking import moved
 PIXEL_M, SIZE, MOVED_PX, TURN_RAD, ION_A = 100e-9, (768, 512), 40, 0.05, 0.3e-9
 #: A movement counts as seen when it is within this share, and so many pixels, of what is expected.
 ROOM, ROOM_PX = 0.35, 6.0
+#: A turn of the stage by more than this (rad) is made with the sample lowered by so much (m), as far as Z goes: 4 mm
+#: under the pole piece a stub that stands off the axes would come too near (night.md 3).
+FREE_TURN_RAD, LOWERED_M = radians(5.0), 5e-3
+#: Nobody is asked about less of Z than this, m.
+SAME_Z_M = 1e-6
+#: How far the stage may be from where a rehearsal sends it (m, rad).
+STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
 #: A part at the picture's right, in which a turn of the scan is seen: columns from here, so many; rows likewise.
 _RIGHT = (slice(128, 384), slice(512, 768))
 
@@ -57,10 +78,11 @@ class Reached(Model):
 
 
 def signs(microscope: Microscope) -> tuple[Sign, ...]:
-    """Look at which way pictures move with stage and beam shift; everything is put back.
+    """Look at which way pictures move with stage and beam shift; everything but an immersion lens is put back.
 
     To be done where there is something to see, the stage at rest, nothing inserted.
     """
+    field_free(microscope)
     step, found = MOVED_PX * PIXEL_M, []
     start = microscope.state()
     beam = start.electron.settings
@@ -103,9 +125,7 @@ def turn(microscope: Microscope) -> Sign:
     """Look which way the ion beam's picture turns with its scan; to be done in the milling pose, valves shut."""
     ion = microscope.state().ion.settings
     was = ion.scan_rotation_rad or 0.0
-    listed = microscope.describe().currents(Beam.ION, ion.voltage_v or 0.0, ion.species or "Xenon")
-    small = min(listed, key=lambda one: abs(one - ION_A))
-    microscope.set_beam(Beam.ION, BeamSettings(current_a=small))
+    microscope.set_beam(Beam.ION, BeamSettings(current_a=_small(microscope.describe(), ion)))
     try:
         before = _look(microscope, Beam.ION)[_RIGHT]
         microscope.set_beam(Beam.ION, BeamSettings(scan_rotation_rad=was + TURN_RAD))
@@ -125,7 +145,7 @@ def drive(
     *,
     stands: Callable[[Pose], StagePosition] | None = None,
 ) -> tuple[tuple[Reached, ...], Sign]:
-    """Turn the stage to each pose in turn, beams blanked, a person confirming each; ends where it began.
+    """Turn the stage to each pose in turn, beams blanked, Z lowered, a person confirming each; ends where it began.
 
     `stands` tells where the stage stands in a pose; without it the stage is turned only, its place kept.
     In the milling pose the ion beam looks which way its picture turns; where that is wrong no further pose follows.
@@ -141,19 +161,21 @@ def drive(
         what = f"{inside} inserted" if inside else "a beam is not blanked"
         msg = f"poses are rehearsed with all devices out and both beams blanked; now {what}"
         raise Refused(msg, rule="rehearsed-blanked", field="state", value=what, remedy="make safe first")
+    field_free(microscope)
     start, found, seen = state.stage, [], Sign(name="nothing", expected_px=(0.0, 0.0), seen_px=(0.0, 0.0))
     for at in poses:
         to = StagePosition(r=at.r, t=at.t) if stands is None else stands(at)
-        if not confirm(f"turn to {at.name}: R {degrees(at.r):.2f} deg, T {degrees(at.t):.2f} deg?"):
-            msg = f"{at.name} was not confirmed; the stage stays where it is"
+        question = f"turn to {at.name}: R {degrees(at.r):.2f} deg, T {degrees(at.t):.2f} deg?"
+        stood = move_low(microscope, to, question, confirm)
+        if stood is None:
+            msg = f"{at.name} was not confirmed; the stage stays where it now is"
             raise Refused(msg, rule="pose-confirmed", field="pose", value=str(at.name), remedy="rehearse again")
-        found.append(Reached(pose=at.name, asked=to, reached=microscope.move_stage(to)))
+        found.append(Reached(pose=at.name, asked=to, reached=stood))
         if at.name is PoseName.MILL:
             seen = turn(microscope)
             if not seen.right:
                 break
-    if confirm("turn back to where it began?"):
-        microscope.move_stage(start)
+    move_low(microscope, start, "turn back to where it began?", confirm)
     for one in found:
         off = max(
             abs((one.reached.r or 0.0) - (one.asked.r or 0.0)), abs((one.reached.t or 0.0) - (one.asked.t or 0.0))
@@ -162,6 +184,69 @@ def drive(
             msg = f"in {one.pose} the stage stands {degrees(off):.2f} deg off"
             raise NotReached(msg, pose=one.pose, off_rad=off)
     return tuple(found), seen
+
+
+def field_free(microscope: Microscope) -> None:
+    """Switch the immersion lens off where it is on: in its field no stage turns and no ion beam is seen straight."""
+    if microscope.state().electron.settings.lens is Lens.IMMERSION:
+        microscope.set_beam(Beam.ELECTRON, BeamSettings(lens=Lens.FIELD_FREE))
+
+
+def move_low(
+    microscope: Microscope, to: StagePosition, question: str, confirm: Callable[[str], bool]
+) -> StagePosition | None:
+    """Move where a person says yes; a far turn is made between lowering Z and raising it, each of them asked for.
+
+    Returns where the stage then stands, None where the person said no: the stage stays where it is by then.
+    """
+    now = microscope.state().stage
+    here = now.z or 0.0
+    up = here if to.z is None else to.z
+    if max(_apart(to.r, now.r), _apart(to.t, now.t)) <= FREE_TURN_RAD:
+        return microscope.move_stage(to) if confirm(question) else None
+    low = min(here, max(microscope.describe().stage.z[0], min(here, up) - LOWERED_M))
+    steps = [(to.replace(z=None), question)]
+    if here - low > SAME_Z_M:
+        steps.insert(0, (StagePosition(z=low), f"lower Z by {(here - low) * 1e3:.2f} mm first?"))
+    if up - low > SAME_Z_M:
+        steps.append((StagePosition(z=up), f"raise Z by {(up - low) * 1e3:.2f} mm again?"))
+    stood = now
+    for step, asked in steps:
+        if not confirm(asked):
+            return None
+        stood = microscope.move_stage(step)
+    return stood
+
+
+def envelope(
+    state: State, described: Description, poses: tuple[Pose, ...], stands: Callable[[Pose], StagePosition] | None = None
+) -> Envelope:
+    """Return what a rehearsal from a state needs: its poses, looks with the beams as they stand; no pattern, no gas.
+
+    `stands` tells where the stage stands in a pose; without it the stage keeps its place.
+    """
+    start = state.stage
+    places = [start] if stands is None else [start, *(stands(at) for at in poses)]
+
+    def span(axis: str, below: float = 0.0) -> tuple[float, float]:
+        values = [getattr(at, axis) or 0.0 for at in places]
+        return min(values) - below - STAGE_ROOM_M, max(values) + STAGE_ROOM_M
+
+    limits = [PoseLimit(name="as it stood", r=start.r or 0.0, t=start.t or 0.0, tolerance_rad=POSE_ROOM_RAD)]
+    limits += [PoseLimit(name=str(at.name), r=at.r, t=at.t, tolerance_rad=POSE_ROOM_RAD) for at in poses]
+    ion = state.ion.settings
+    beams: tuple[BeamLimit, ...] = ()
+    if ion.voltage_v is not None and ion.current_a is not None:
+        currents = (_small(described, ion), ion.current_a)
+        beams = (BeamLimit(beam=Beam.ION, voltage_v=ion.voltage_v, currents_a=currents),)
+    return Envelope(
+        run="rehearse",
+        poses=tuple(limits),
+        stage_box=StageLimits(x=span("x"), y=span("y"), z=span("z", LOWERED_M), t=described.stage.t),
+        beams=beams,
+        gases=(),
+        doses=(),
+    )
 
 
 def poses_of(layout: Layout) -> tuple[Pose, ...]:
@@ -174,6 +259,17 @@ def poses_of(layout: Layout) -> tuple[Pose, ...]:
     if rocking > 0:
         names += (PoseName.ROCK_PLUS, PoseName.ROCK_MINUS)
     return tuple(layout.pose(name, rocking) for name in names)
+
+
+def _small(described: Description, ion: BeamSettings) -> float:
+    """Return the listed current (A) that the ion beam looks with at its voltage."""
+    listed = described.currents(Beam.ION, ion.voltage_v or 0.0, ion.species or "Xenon")
+    return min(listed, key=lambda one: abs(one - ION_A))
+
+
+def _apart(one: float | None, other: float | None) -> float:
+    """Return how far two angles are apart (rad), the shorter way; 0 where one isn't given."""
+    return 0.0 if one is None or other is None else abs((one - other + pi) % (2 * pi) - pi)
 
 
 def _beam(microscope: Microscope, **settings: float) -> None:

@@ -30,15 +30,28 @@ from instrument.geometry import (
     stage_for,
 )
 from instrument.microscope import Microscope
-from instrument.settings import Beam, BeamSettings, Description, Model, StagePosition
+from instrument.settings import (
+    Beam,
+    BeamLimit,
+    BeamSettings,
+    Description,
+    Envelope,
+    Model,
+    PoseLimit,
+    StageLimits,
+    StagePosition,
+)
 from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.handle import SPECIES
 from workflows.limits import nearest
+from workflows.rehearse import LOWERED_M, POSE_ROOM_RAD, field_free, move_low
 from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ELECTRON_V, OVERVIEW_ION_A, OVERVIEW_ION_V
 
 #: What may be left of the edge's turn (rad) and between the beams (m) for a site to be kept (night.md 3).
 EDGE_OFF_RAD, APART_M = 0.5 * pi / 180, 5e-6
+#: Teaching moves the stage about its axis, by so much farther out (m), and up from where it began by so much (m).
+AROUND_M, UP_M = 2e-3, 1e-3
 #: Pictures are taken and clicked in at most so often; their pixels.
 ROUNDS, SIZE_PX = 4, (1536, 1024)
 Pixel = tuple[float, float]
@@ -133,7 +146,7 @@ def located(pictures: Pictures, clicks: Clicks, pretilt: float, column: float) -
     stage = pictures.stage
     r, t = stage.r or 0.0, stage.t or 0.0
     back = rot_z(-r) @ rot_x(t)  # from chamber to holder
-    turned = _turned(back, column, *(_field(pictures.ion, at) for at in clicks.edge))
+    turned = _turned(back, r, column, *(_field(pictures.ion, at) for at in clicks.edge))
     at_ion, at_electron = _field(pictures.ion, clicks.middle), _field(pictures.electron, clicks.electron)
     # the electron beam tells X and Y, the ion beam, which comes from the column's angle, the height
     down = at_electron[1]
@@ -147,15 +160,16 @@ def located(pictures: Pictures, clicks: Clicks, pretilt: float, column: float) -
     return Located(site, (turned - r + pi) % (2 * pi) - pi, apart, marks)
 
 
-def _turned(back: Vector, column: float, one: tuple[float, float], other: tuple[float, float]) -> float:
+def _turned(back: Vector, r: float, column: float, one: tuple[float, float], other: tuple[float, float]) -> float:
     """Return the stage's rotation (rad) at which an edge lies along X, from two of its points in the ion field (m).
 
-    The edge is level on the holder, so that the one direction there is looked for that the ion beam sees so.
+    The edge is level on the holder, so that the one direction there is looked for that the ion beam sees so. It lies
+    along X at two rotations: the one nearer to `r` is taken, where the person put the pre-tilt towards the ion beam.
     """
     du, dv = (b - a for a, b in zip(one, other, strict=True))
     u, v = (back @ axis for axis in field_axes(Beam.ION, 0.0, column))
     level = atan2(float(u[0] * dv - v[0] * du), float(v[1] * du - u[1] * dv))
-    return pi / 2 - (level + pi / 2) % pi  # an edge has no direction: within a quarter turn
+    return r + pi / 2 - (level + r + pi / 2) % pi  # within a quarter turn of where the stage stands
 
 
 def teach(
@@ -167,6 +181,8 @@ def teach(
     told: Callable[[str], None],
 ) -> tuple[Located, Pictures]:
     """Teach a site: look, be told by clicks, turn and move, look again, until the edge and the beams agree.
+
+    The lens is switched to field-free first, and stays so; far turns are made with Z lowered (`rehearse.move_low`).
 
     Parameters
     ----------
@@ -185,6 +201,7 @@ def teach(
     if inside:
         msg = f"{inside} inserted; a site is taught with all devices out"
         raise Refused(msg, rule="devices-out", field="devices", value=inside, remedy="retract them first")
+    field_free(microscope)
     description = microscope.describe()
     column = description.column_angle_rad
     mill = pose(PoseName.MILL, pretilt, column=column)
@@ -202,13 +219,38 @@ def teach(
     raise NotReached(msg, edge_off_rad=found.edge_off_rad, apart_m=found.apart_m)
 
 
+def envelope(stage: StagePosition, described: Description, pretilt: float) -> Envelope:
+    """Return what teaching needs from where the stage stands: the milling tilt, turned by a quarter turn at the most.
+
+    The stage may go round its axis, down, and up by `UP_M`; each beam may look at its overview's working point. No
+    pattern, no gas. `pretilt` is the stub's (rad).
+    """
+    x, y, z, r, t = ((getattr(stage, axis) or 0.0) for axis in "xyzrt")
+    tilt = pose(PoseName.MILL, pretilt, column=described.column_angle_rad).t
+    reach = hypot(x, y) + AROUND_M
+    return Envelope(
+        run="site",
+        # the box below holds the tilt, so that the pose's room is the rotation's
+        poses=(PoseLimit(name=str(PoseName.MILL), r=r, t=tilt, tolerance_rad=pi / 2 + POSE_ROOM_RAD),),
+        stage_box=StageLimits(
+            x=(-reach, reach), y=(-reach, reach), z=(z - UP_M - LOWERED_M, z + UP_M),
+            t=(min(t, tilt) - POSE_ROOM_RAD, max(t, tilt) + POSE_ROOM_RAD),
+        ),
+        beams=(
+            BeamLimit(beam=Beam.ION, voltage_v=OVERVIEW_ION_V, currents_a=(_ion_current(described),)),
+            BeamLimit(beam=Beam.ELECTRON, voltage_v=OVERVIEW_ELECTRON_V, currents_a=(OVERVIEW_ELECTRON_A,)),
+        ),
+        gases=(),
+        doses=(),
+    )  # fmt: skip
+
+
 def look(microscope: Microscope, description: Description, field_m: float) -> Pictures:
     """Take the overviews by both beams where the stage stands."""
     straight: dict[str, Any] = {"shift_x_m": 0.0, "shift_y_m": 0.0, "scan_rotation_rad": 0.0}
-    listed = description.currents(Beam.ION, OVERVIEW_ION_V)
     microscope.set_beam(
         Beam.ION,
-        BeamSettings(voltage_v=OVERVIEW_ION_V, current_a=nearest(listed, OVERVIEW_ION_A), species=SPECIES, **straight),
+        BeamSettings(voltage_v=OVERVIEW_ION_V, current_a=_ion_current(description), species=SPECIES, **straight),
     )
     microscope.set_beam(
         Beam.ELECTRON, BeamSettings(voltage_v=OVERVIEW_ELECTRON_V, current_a=OVERVIEW_ELECTRON_A, **straight)
@@ -245,6 +287,11 @@ def found_by_itself(pictures: Pictures) -> Clicks:
     )
 
 
+def _ion_current(described: Description) -> float:
+    """Return the listed current (A) of the ion beam's overviews."""
+    return nearest(described.currents(Beam.ION, OVERVIEW_ION_V), OVERVIEW_ION_A)
+
+
 def _question(now: StagePosition, to: StagePosition) -> str:
     """Ask for a move, as the stage will really make it."""
     apart = {axis: (getattr(to, axis) or 0.0) - (getattr(now, axis) or 0.0) for axis in "xyzr"}
@@ -253,10 +300,9 @@ def _question(now: StagePosition, to: StagePosition) -> str:
 
 
 def _move(microscope: Microscope, to: StagePosition, question: str, confirm: Callable[[str], bool]) -> None:
-    if not confirm(question):
-        msg = "the move was not confirmed; the stage stays where it is"
+    if move_low(microscope, to, question, confirm) is None:
+        msg = "the move was not confirmed; the stage stays where it now is"
         raise Refused(msg, rule="move-confirmed", field="stage", value=question, remedy="teach the site again")
-    microscope.move_stage(to)
 
 
 def _field(frame: Frame, at: Pixel) -> tuple[float, float]:

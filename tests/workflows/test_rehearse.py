@@ -16,12 +16,13 @@ from pytest_mock import MockerFixture
 import simulator
 from instrument.errors import Refused
 from instrument.geometry import PoseName
+from instrument.guard import Guarded
 from instrument.microscope import Microscope
-from instrument.settings import Device
+from instrument.settings import Beam, BeamSettings, Device, GasSetting, Lens, StagePosition
 from tests.contract.emulation import emulated
 from workflows.layout import Layout
 from workflows.recipe import Recipe, load
-from workflows.rehearse import Sign, drive, poses_of, signs
+from workflows.rehearse import FREE_TURN_RAD, Sign, drive, envelope, move_low, poses_of, signs
 
 URL = "simulator:3?width=40um&height=20um&depth=4um&coating=16um&above=3um&voxel=100nm&layer=100nm"
 RECIPE = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
@@ -97,6 +98,79 @@ def test_no_pose_without_a_yes_and_none_with_a_device_in(scope: Microscope) -> N
     with pytest.raises(Refused, match="needle"):
         drive(scope, poses_of(Layout.at(recipe(), None)), lambda _question: True)
     scope.retract(Device.NEEDLE)
+
+
+def test_poses_are_driven_to_low_field_free_and_within_what_the_rehearsal_needs(
+    scope: Microscope, mocker: MockerFixture
+) -> None:
+    scope.set_beam(Beam.ELECTRON, BeamSettings(lens=Lens.IMMERSION))
+    layout = Layout.at(recipe(radians(3)), None)
+    poses, start = poses_of(layout), scope.make_safe().stage
+    guarded = Guarded(scope, envelope(scope.state(), scope.describe(), poses, layout.stage))
+    moves = mocker.spy(scope, "move_stage")
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    signs(guarded)
+    moves.reset_mock()
+    drive(guarded, poses, yes, stands=layout.stage)
+    assert scope.state().electron.settings.lens is Lens.FIELD_FREE
+    assert guarded.refusals == 0
+    z, r, t, far = start.z, start.r, start.t, 0
+    for call in moves.call_args_list:
+        to = call.args[0]
+        turn = max(abs((to.r if to.r is not None else r) - r), abs((to.t if to.t is not None else t) - t))
+        if turn > FREE_TURN_RAD:
+            far += 1
+            assert z < start.z - 4.8e-3
+            assert to.z is None
+        z, r, t = (new if new is not None else old for new, old in ((to.z, z), (to.r, r), (to.t, t)))
+    assert far >= 4  # mill, face-on, deposit, back to cut
+    assert len(asked) == len(moves.call_args_list)
+    assert z == pytest.approx(start.z, abs=0.2e-6)
+    with pytest.raises(Refused, match="no pose of this run"):
+        guarded.move_stage(StagePosition(t=radians(30)))
+    with pytest.raises(Refused, match="no gas of this run"):
+        guarded.set_gas("Pt", GasSetting(heater_on=True))
+
+
+def test_a_low_turn_comes_through_autoscript() -> None:
+    with emulated(URL) as other:
+        start = other.make_safe().stage
+        layout = Layout.at(recipe(), None)
+        poses = (layout.pose(PoseName.MILL), layout.pose(PoseName.DEPOSIT))
+        guarded = Guarded(other, envelope(other.state(), other.describe(), poses, layout.stage))
+        drive(guarded, poses, lambda _question: True, stands=layout.stage)
+        assert guarded.refusals == 0
+        now = other.state().stage
+        assert (now.r, now.t) == pytest.approx((start.r, start.t), abs=1e-3)
+        assert now.z == pytest.approx(start.z, abs=1e-6)
+
+
+def test_who_says_no_on_the_way_leaves_the_sample_low(scope: Microscope) -> None:
+    start = scope.state().stage
+    answers = iter([True, True, False])  # lowered, turned, not raised
+    with pytest.raises(Refused, match="not confirmed"):
+        drive(scope, poses_of(Layout.at(recipe(), None)), lambda _question: next(answers))
+    stands = scope.state().stage
+    assert stands.z is not None
+    assert stands.z < start.z - 4.8e-3
+    assert move_low(scope, start, "back?", lambda _question: True) is not None
+
+
+def test_z_is_lowered_no_farther_than_it_goes(scope: Microscope) -> None:
+    start, asked = scope.state().stage, list[str]()
+    scope.move_stage(StagePosition(z=-4.5e-3))
+    assert move_low(scope, StagePosition(t=radians(20)), "tilt?", lambda question: asked.append(question) or True)
+    assert asked == ["lower Z by 0.50 mm first?", "tilt?", "raise Z by 0.50 mm again?"]
+    asked.clear()
+    scope.move_stage(StagePosition(z=scope.describe().stage.z[0]))
+    assert move_low(scope, StagePosition(t=radians(10)), "tilt?", lambda question: asked.append(question) or True)
+    assert asked == ["tilt?"]  # it stands as low as it can
+    assert move_low(scope, start, "back?", lambda _question: True)
 
 
 def test_a_sign_says_what_was_seen() -> None:

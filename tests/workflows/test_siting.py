@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from math import radians
+from collections.abc import Callable
+from math import cos, pi, radians
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 import simulator
 from instrument.errors import BadData, NotReached, Refused
 from instrument.frame import Frame
 from instrument.geometry import PoseName, Site, View, holder_point, pose, stage_for
+from instrument.guard import Guarded
 from instrument.hydra import hydra
-from instrument.settings import Beam, Device, StagePosition
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Device,
+    GasSetting,
+    Lens,
+    PatternJob,
+    Rectangle,
+    StagePosition,
+)
 from simulator.chamber import holder_point as true_place
+from simulator.microscope import SimulatedMicroscope
 from simulator.options import parse
 from tests.workflows.frames import frame
 from workflows import sites
@@ -27,7 +40,7 @@ from workflows.layout import Layout
 from workflows.recipe import RecipeProblem, load
 from workflows.rehearse import poses_of
 from workflows.site_page import page
-from workflows.siting import Clicks, Located, Pictures, found_by_itself, located, teach
+from workflows.siting import Clicks, Located, Pictures, envelope, found_by_itself, located, teach
 
 URL = (
     "simulator:3?width=40um&height=20um&depth=4um&coating=16um&above=3um&voxel=100nm&layer=100nm&site=10um&turned=3deg"
@@ -82,6 +95,20 @@ def test_clicks_tell_where_the_block_is(
     assert View(true, Beam.ELECTRON, there).field((0, 0, 0)) == pytest.approx((0, 0), abs=1e-9)
 
 
+@pytest.mark.parametrize("mounted", [0.0, 30.0, 91.0, 100.0, 150.0, 179.0, 180.0, -180.0, -120.0, -91.0])
+@pytest.mark.parametrize("askew", [-4.0, 0.0, 4.0])
+def test_the_edge_is_turned_to_x_the_short_way_from_where_the_person_put_it(mounted: float, askew: float) -> None:
+    true = Site(sx=3e-3, sy=-2e-3, sz=1e-6, pretilt=PRETILT, turned=radians(mounted))
+    mill = pose(PoseName.MILL, PRETILT)
+    stage = stage_for(true, mill.replace(r=radians(mounted + askew)), (0.0, 0.0, 0.0))
+    for r in (stage.r, (stage.r + pi) % (2 * pi) - pi):  # as it was sent, or as an instrument reads it
+        seen = Pictures(picture(), picture(), stage.replace(r=r))
+        found = located(seen, clicks_on(true, stage), PRETILT, true.column)
+        assert found.edge_off_rad == pytest.approx(radians(-askew), abs=1e-6)
+        assert found.site.turned - r == pytest.approx(radians(-askew), abs=1e-6)
+        assert cos(found.site.turned - true.turned) == pytest.approx(1.0)  # the pre-tilt still faces the ion beam
+
+
 @settings(max_examples=20)
 @given(turned=st.floats(-0.1, 0.1), name=st.sampled_from([PoseName.FACE_ON, PoseName.DEPOSIT, PoseName.ROCK_PLUS]))
 def test_a_block_that_stands_turned_is_seen_as_one_that_does_not(turned: float, name: PoseName) -> None:
@@ -130,6 +157,62 @@ def test_nothing_moves_without_a_yes_nor_with_a_device_in_and_a_crooked_sample_i
         scope.insert(Device.NEEDLE)
         with pytest.raises(Refused, match="needle"):
             teach(scope, PRETILT, FIELD_M, crooked, lambda _: True, lambda _: None)
+    finally:
+        scope.close()
+
+
+def test_the_sample_is_low_while_it_turns_far_and_the_lens_field_free(mocker: MockerFixture) -> None:
+    scope = simulator.open(URL)
+    try:
+        start = scope.make_safe().stage
+        scope.set_beam(Beam.ELECTRON, BeamSettings(lens=Lens.IMMERSION))
+        guarded = Guarded(scope, envelope(start, scope.describe(), PRETILT))
+        moves = mocker.spy(scope, "move_stage")
+        asked: list[str] = []
+
+        def yes(question: str) -> bool:
+            asked.append(question)
+            return True
+
+        teach(guarded, PRETILT, FIELD_M, lambda seen, _: found_by_itself(seen), yes, lambda _: None)
+        assert scope.state().electron.settings.lens is Lens.FIELD_FREE
+    finally:
+        scope.close()
+    assert guarded.refusals == 0
+    sent = [call.args[0] for call in moves.call_args_list]
+    assert [one.model_dump(exclude_none=True).keys() for one in sent[:3]] == [{"z"}, {"t"}, {"z"}]
+    assert sent[0].z < start.z - 4.9e-3
+    assert sent[2].z == pytest.approx(start.z, abs=0.2e-6)
+    assert [one.split()[0] for one in asked[:3]] == ["lower", "tilt", "raise"]
+    assert len(asked) == len(sent)
+    assert all(one.r is not None for one in sent[3:])  # small turns, made where it stands
+
+
+def test_teaching_may_turn_and_look_and_nothing_else() -> None:
+    scope = simulator.open(URL)
+    try:
+        stage = scope.make_safe().stage
+        guarded = Guarded(scope, envelope(stage, scope.describe(), PRETILT))
+        mill = pose(PoseName.MILL, PRETILT)
+
+        def refused(rule: str, act: Callable[[], object]) -> None:
+            with pytest.raises(Refused) as caught:
+                act()
+            assert caught.value.rule == rule
+
+        refused("stage-box", lambda: guarded.move_stage(StagePosition(z=(stage.z or 0.0) + 1.5e-3)))
+        refused("stage-box", lambda: guarded.move_stage(StagePosition(t=radians(45))))
+        refused("stage-box", lambda: guarded.move_stage(StagePosition(x=5e-3)))
+        refused("pose-of-the-run", lambda: guarded.move_stage(StagePosition(r=pi, t=mill.t)))
+        refused("beam-of-the-run", lambda: guarded.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=60e-9)))
+        refused("gas-of-the-run", lambda: guarded.set_gas("Pt", GasSetting(heater_on=True)))
+        box = Rectangle(x_m=0.0, y_m=0.0, width_m=1e-6, height_m=1e-6, depth_m=1e-7)
+        now = scope.state().ion.settings
+        job = PatternJob(
+            patterns=(box,), purpose="mill", area="trench", current_a=now.current_a, voltage_v=now.voltage_v,
+            dose_c=1e-9,
+        )  # fmt: skip
+        refused("area-of-the-run", lambda: guarded.pattern(job))
     finally:
         scope.close()
 
@@ -233,7 +316,7 @@ def test_a_block_that_nobody_has_clicked_is_not_adopted_on_any_microscope() -> N
 def test_a_line_that_was_pasted_wrong_is_asked_for_again(tmp_path: Path) -> None:
     scope_url = URL.replace("&turned=3deg", "")
     command = ["site", "edge-B", "--recipe", str(RECIPE), "--instrument", scope_url, "--field", "60 um"]
-    typed = "y\nedge 1,2 3,4\nedge 100,512 1400,512 middle 767,512 electron 767,512\n"
+    typed = "y\ny\ny\nedge 1,2 3,4\nedge 100,512 1400,512 middle 767,512 electron 767,512\n"
     done = subprocess.run(
         [sys.executable, "-m", "workflows.cli", *command], input=typed + "n\n", capture_output=True, text=True,
         timeout=200, check=False,
@@ -293,3 +376,18 @@ def test_a_site_is_taught_rehearsed_and_worked_on(tmp_path: Path) -> None:
     assert any(
         abs(at["r"] - site.site.turned) < 1e-6 for one in stood for at in one.values() if at.get("r") is not None
     )
+
+
+def test_the_commands_drive_through_the_guard(tmp_path: Path, mocker: MockerFixture) -> None:
+    from workflows.commands_instrument import rehearse
+    from workflows.commands_instrument import site as teach_site
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.read_text(encoding="utf-8").replace("site: auto", "site: edge-C"), encoding="utf-8")
+    moves = mocker.spy(Guarded, "move_stage")
+    opened = mocker.spy(SimulatedMicroscope, "move_stage")
+    assert teach_site("edge-C", recipe, instrument=URL, field="60 um", yes=True) == 0
+    assert rehearse(recipe, instrument=URL, yes=True) == 0
+    assert moves.call_count == opened.call_count > 10
+    assert {call.args[0].envelope.run for call in moves.call_args_list} == {"site", "rehearse"}
+    assert {call.args[0].envelope.doses for call in moves.call_args_list} == {()}
