@@ -48,7 +48,8 @@ class Guarded(Microscope):
         charge: Callable[[str], float] | None = None,
     ) -> None:
         self._microscope = microscope
-        self.envelope = envelope
+        self._usual_a: dict[tuple[object, ...], float] = {}
+        self._envelope = envelope
         self.clock = microscope.clock
         self._described = microscope.describe()
         self._looked: rules.Look | None = None
@@ -56,6 +57,16 @@ class Guarded(Microscope):
         self._charge = charge if charge is not None else lambda area: self._counted.get(area, 0.0)
         self._base_pa = microscope.state().pressure_pa
         self.refusals = 0
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """What the controller may do."""
+        return self._envelope
+
+    @envelope.setter
+    def envelope(self, envelope: Envelope | None) -> None:
+        self._envelope = envelope
+        self._usual_a = {}  # a new controller, or a person who has looked at the source: learned anew
 
     def describe(self) -> Description:
         """Return what this instrument is and can do."""
@@ -114,6 +125,7 @@ class Guarded(Microscope):
             rules.scan_fits_the_field(context, scan)
             for rule in rules.LOOK_RULES:
                 rule(context, scan.beam)
+        self._learn(context, scan.beam)
         frame = self._microscope.acquire(scan)
         if scan.beam is Beam.ION:
             self._looked = rules.Look.at(self._microscope.state())
@@ -126,6 +138,7 @@ class Guarded(Microscope):
             rules.scan_fits_the_field(context, scan)
             for rule in rules.LOOK_RULES:
                 rule(context, Beam.ELECTRON)
+        self._learn(context, Beam.ELECTRON)
         return self._microscope.acquire_eds(scan)
 
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
@@ -135,6 +148,7 @@ class Guarded(Microscope):
             rules.scan_fits_the_field(context, scan)
             for rule in rules.LOOK_RULES:
                 rule(context, scan.beam)
+        self._learn(context, scan.beam)
         return self._microscope.tune(routine, scan)
 
     def check(self, job: PatternJob) -> None:
@@ -150,7 +164,9 @@ class Guarded(Microscope):
         """Write a job that every rule allows; the charge it gives counts for its area."""
         self.check(job)
         with self._refusing():
-            rules.pattern_not_too_long(self._context(), job)
+            context = self._context()
+            rules.pattern_not_too_long(context, job)
+        self._learn(context, job.beam)
         charge = job.dose_c * (job.to_fraction - job.from_fraction)  # what nobody can know counts in full
         try:
             done = self._microscope.pattern(job, watch)
@@ -187,10 +203,17 @@ class Guarded(Microscope):
         if device is Device.NEEDLE and self._microscope.state().devices.get(device, False) != inserting:
             self._looked = None
 
+    def _learn(self, context: rules.Context, beam: Beam) -> None:
+        """Remember what a working point gives when it is first used: later measurements are held against it."""
+        now = context.state.beam(beam)
+        self._usual_a.setdefault(rules.point_of(beam, now.settings), now.measured_current_a)
+
     def _context(self) -> rules.Context:
         state = self._microscope.state()
         self._base_pa = min(self._base_pa, state.pressure_pa)
-        return rules.Context(self._described, state, self.envelope, self._looked, self._charge, self._base_pa)
+        return rules.Context(
+            self._described, state, self.envelope, self._looked, self._charge, self._base_pa, self._usual_a
+        )
 
     def _refusing(self) -> _Counting:
         return _Counting(self)

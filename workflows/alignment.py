@@ -13,7 +13,7 @@ from typing import Any
 from instrument.errors import DeviceFault, NotReached
 from instrument.frame import Frame
 from instrument.geometry import View
-from instrument.guard_rules import CURRENT_ROOM
+from instrument.guard_rules import current_is_right, point_of
 from instrument.microscope import Microscope
 from instrument.settings import (
     Beam,
@@ -119,6 +119,7 @@ class Aligner:
         self.layout: Layout | None = None
         self.marks: Sequence[Mark] = ()
         self._base_pa = 0.0
+        self._usual_a: dict[tuple[object, ...], float] = {}
         self.worn_m = 0.0
         self.ruler_zero = 0.0
         self.pointing = Pointing()
@@ -239,12 +240,16 @@ class Aligner:
             if not now.source_on:
                 msg = f"the {beam} source is off; relight it and go on with `kintsugi resume`"
                 raise SourceOff(msg, beam=str(beam))
-            if abs(now.measured_current_a - wanted.current_a) > CURRENT_ROOM * wanted.current_a:
+            point = point_of(beam, now.settings)
+            usual = self._usual_a.get(point)
+            if not current_is_right(now.measured_current_a, wanted.current_a, usual):
+                before = "" if usual is None else f", {usual * 1e9:.3g} nA was measured before"
                 msg = (
                     f"the {beam} beam's measured current is {now.measured_current_a * 1e9:.3g} nA and "
-                    f"{wanted.current_a * 1e9:.3g} nA is asked for (5 % allowed); check source and aperture"
+                    f"{wanted.current_a * 1e9:.3g} nA is asked for{before}; check source and aperture"
                 )
                 raise CurrentOff(msg, beam=str(beam), measured_a=now.measured_current_a, wanted_a=wanted.current_a)
+            self._usual_a.setdefault(point, now.measured_current_a)
 
     def _on_mark(self, setup: Setup, state: State) -> None:
         """Correct the ion beam's shift so that the mark is seen where it lies."""
