@@ -43,6 +43,8 @@ CBS_AGES_C = 3e-3
 #: The electron beam's share of `Options.aim`; its focus is off by this at every working point, metres. The ion beam's
 #: focus too, by the second, where its aim is (our own choice: apertures differ, and depth of focus is large).
 ELECTRON_AIM, FOCUS_OFF_M, ION_FOCUS_OFF_M = 0.4, 3e-6, 40e-6
+#: Once a plasma was lit again every aperture points elsewhere by this share of `Options.aim` (our own choice).
+LIT_ELSEWHERE = 0.3
 #: Currents deviate from their nominal values, at most (physics.md 1.1: clients accept 5 %).
 CURRENT_SPREAD, CURRENT_MOST = 0.012, 0.03
 #: Pressure: at rest, with one valve fully open (physics.md 1.5), Pa; how it falls after shutting, s.
@@ -86,7 +88,7 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
 def sight(options: Options, now: Condition, beam: Beam, time_s: float) -> Sight:
     """Return what a beam truly meets at a time."""
     settings = now.beam(beam)
-    off = aim(options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0, settings.species)
+    off = aim(options, beam, settings.voltage_v or 0.0, settings.current_a or 0.0, settings.species, now.lights)
     turned = settings.scan_rotation_rad or 0.0
     # the offset is the column's own and does not turn with the scan
     off_u, off_v = cos(turned) * off[0] + sin(turned) * off[1], cos(turned) * off[1] - sin(turned) * off[0]
@@ -96,13 +98,20 @@ def sight(options: Options, now: Condition, beam: Beam, time_s: float) -> Sight:
 
 @lru_cache(maxsize=256)
 def aim(
-    options: Options, beam: Beam, voltage_v: float, current_a: float, species: str | None = None
+    options: Options, beam: Beam, voltage_v: float, current_a: float, species: str | None = None, lights: int = 0
 ) -> tuple[float, float]:
-    """Return where a working point truly points, metres in the field: every aperture points elsewhere (night.md 13)."""
+    """Return where a working point truly points, metres in the field: every aperture points elsewhere (night.md 13).
+
+    A plasma that was lit again burns elsewhere: `lights` is how often it was.
+    """
     spread = options.aim * (1.0 if beam is Beam.ION else ELECTRON_AIM)
     other = () if species is None or species == "Xenon" else (species,)
     draw = rng(options.seed, "aim", str(beam), round(voltage_v), round(current_a * 1e13), *other)
     u, v = draw.normal(0, spread, 2)
+    if beam is Beam.ION and lights:
+        moved = rng(options.seed, "aim, lit again", lights, round(voltage_v), round(current_a * 1e13))
+        du, dv = moved.normal(0, LIT_ELSEWHERE * spread, 2)
+        u, v = u + du, v + dv
     return float(u), float(v)
 
 
@@ -113,16 +122,20 @@ def focus_off(options: Options, voltage_v: float, current_a: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def ion_focus(options: Options, voltage_v: float, current_a: float) -> float:
-    """Return the working distance at which the ion beam is sharp at a working point, metres: each aperture its own."""
-    draw = rng(options.seed, "ion focus", round(voltage_v), round(current_a * 1e13))
+def ion_focus(options: Options, voltage_v: float, current_a: float, lights: int = 0) -> float:
+    """Return the working distance at which the ion beam is sharp at a working point, metres: each aperture its own.
+
+    And another one each time that the plasma was lit again.
+    """
+    again = (lights,) if lights else ()
+    draw = rng(options.seed, "ion focus", round(voltage_v), round(current_a * 1e13), *again)
     return ION_DISTANCE_M + float(draw.normal(0, ION_FOCUS_OFF_M)) * min(1.0, options.aim / 1e-6)
 
 
 def ion_defocus(options: Options, now: Condition) -> float:
     """Return how far from the sample the ion beam is focused, metres."""
     ion = now.ion
-    sharp = ion_focus(options, ion.voltage_v or 0.0, ion.current_a or 0.0)
+    sharp = ion_focus(options, ion.voltage_v or 0.0, ion.current_a or 0.0, now.lights)
     return (ion.working_distance_m or ION_DISTANCE_M) - sharp
 
 

@@ -50,6 +50,7 @@ class Condition(Model):
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
     came : on which side X, Y, R, T were approached last, +1 or -1; lit_s : when the ion source was lit, None: long ago
+    lights : how often it was
     coated_c : ion charge that hit CBS while it was in, coulombs
     struck : faults so far; looked_s : until when they have been looked for
     """
@@ -79,6 +80,7 @@ class Condition(Model):
     changes: int = Field(default=0, ge=0)
     came: tuple[int, int, int, int] = (1, 1, 1, 1)
     lit_s: float | None = None
+    lights: int = 0
     coated_c: float = 0.0
     struck: tuple[Struck, ...] = ()
     looked_s: float = 0.0

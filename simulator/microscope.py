@@ -417,7 +417,7 @@ class SimulatedMicroscope(Machine, Microscope):
         self.clock.wait(_LIGHT_S)
         for beam in Beam:
             self._now = self._now.with_beam(beam, self._now.beam(beam).replace(source_on=True))
-        self._now = self._now.replace_fast(lit_s=self.clock.now())
+        self._now = self._now.replace_fast(lit_s=self.clock.now(), lights=self._now.lights + 1)
         self._mended("plasma-loss", "current-drift", "emission-drift")
 
     def _home(self) -> None:

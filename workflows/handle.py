@@ -108,6 +108,7 @@ class Handle:
         answer: Callable[[str], str | None],
         free_bytes: Callable[[], int],
         asked: Callable[[int], Asked],
+        relit: Callable[[], int] = lambda: 0,
     ) -> None:
         self.recipe = recipe
         self.description = description
@@ -121,6 +122,7 @@ class Handle:
         self._answer = answer
         self.free_bytes = free_bytes
         self.asked = asked
+        self.relit = relit
         self.planes: Planes | None = None
         self.detectors: tuple[DetectorSettings, ...] = ()
         #: how fast films grow here over the model, as far as it was measured

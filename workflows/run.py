@@ -257,7 +257,7 @@ class Run:
             self.recipe, layout, self.description, acts, aligner,
             Labels(self.folder, self.follower, self.recipe.fillable),
             load=self._load, boundary=self._boundary, told=self._tell, answer=self._answered,
-            free_bytes=self.folder.free_bytes, asked=partial(asked, self.journal),
+            free_bytes=self.folder.free_bytes, asked=partial(asked, self.journal), relit=self._relit,
         )  # fmt: skip
 
     def _stood(self) -> Stood | None:
@@ -279,6 +279,10 @@ class Run:
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
             return [one for one in found if one.get("by") == BY_HAND]
         return found
+
+    def _relit(self) -> int:
+        """Return how often the ion source was lit again in this run."""
+        return sum(1 for event in self.journal.events(kind="mended") if "relit" in str(event.data["done"]))
 
     def _load(self, ref: FrameRef) -> Frame:
         path = self.folder.root / ref.name

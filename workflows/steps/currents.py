@@ -28,7 +28,13 @@ DUG_M = 1e-6
 LEAST_ALIKE = 0.2
 
 
-def align(handle: Handle) -> None:
+def align_again(handle: Handle) -> None:
+    """Measure currents anew once the source was lit again: it comes back sharp and pointing elsewhere (night.md 13)."""
+    if (times := handle.relit()) > 0:
+        align(handle, f"relit-{times}")
+
+
+def align(handle: Handle, key: str = "site") -> None:
     """Measure the focus of each current of the recipe, and where it points beside the one that found the edge."""
     layout, recipe = handle.layout, handle.recipe
     block = recipe.block
@@ -44,9 +50,10 @@ def align(handle: Handle) -> None:
     pictures = {}
     for volts, current in (found_with, *sorted(others, key=lambda one: one[::-1])):
         name = f"{volts / 1e3:g}kV-{show(current, 'current', 3).replace(' ', '')}"
-        _focus(handle, name, digs, volts, current)
+        _focus(handle, f"{key}/focus-{name}", digs, volts, current)
         setup = handle.ion_setup(PoseName.MILL, volts, current, on_mark=False)
-        pictures[volts, current] = handle.acts.frame(f"site/points-{name}", looks, setup, "looks", f"points-{name}")
+        file = f"points-{name}" if key == "site" else f"{key}-points-{name}"
+        pictures[volts, current] = handle.acts.frame(f"{key}/points-{name}", looks, setup, "looks", file)
 
     def compute() -> list[dict[str, Any]]:
         first = handle.load(pictures[found_with]).pixels[0]
@@ -60,13 +67,13 @@ def align(handle: Handle) -> None:
         return measured
 
     frames = [ref.sha256 for ref in pictures.values()]
-    for one in handle.value("site/currents", "measure", {"frames": frames}, compute):
+    for one in handle.value(f"{key}/currents", "measure", {"frames": frames}, compute):
         if one["off_m"] is not None:
             u, v = one["off_m"]
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
 
 
-def _focus(handle: Handle, name: str, scan: Scan, volts: float, current: float) -> None:
+def _focus(handle: Handle, key: str, scan: Scan, volts: float, current: float) -> None:
     """Focus a current, once, and keep the working distance for whatever it is used for."""
     width, height = scan.width_px * scan.pixel_m, scan.height_px * scan.pixel_m
     if current * TUNE_S * mill_rate("electrode", volts) / (width * height) > DUG_M:
@@ -77,6 +84,6 @@ def _focus(handle: Handle, name: str, scan: Scan, volts: float, current: float) 
         return {"working_distance_m": handle.aligner.ion_focus(setup, scan)}
 
     args = {"voltage_v": volts, "current_a": current}
-    found = handle.acts.value(f"site/focus-{name}", "measure", args, compute, mended=True)["working_distance_m"]
+    found = handle.acts.value(key, "measure", args, compute, mended=True)["working_distance_m"]
     if found is not None:
         handle.aligner.pointing.add_focus(volts, current, found)

@@ -19,6 +19,7 @@ from workflows.limits import current_of_film, film_area
 from workflows.planes import Planes
 from workflows.recipe import Cut, Infiltrate, Slice
 from workflows.settling import left_out
+from workflows.steps.currents import align_again
 from workflows.store import frame_name
 
 #: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
@@ -68,6 +69,7 @@ def fill(
     if planes is None:
         msg = f"{key}: there is no face yet"
         raise Held(msg, step=key)
+    align_again(handle)
     image, old, label = slicing.image, planes.target, key.replace("/", "-")
     if settings.pair and before is None:
         handle.tell("the plane before the fill")

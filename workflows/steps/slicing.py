@@ -19,6 +19,7 @@ from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
 from workflows.refill import Fill, decide, last_made
+from workflows.steps.currents import align_again
 from workflows.steps.infiltrate import fill
 from workflows.tracking import detail
 
@@ -55,6 +56,7 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
         handle.telling.slice_n = max(k, handle.telling.slice_n)
         if not _in_time(handle, settings, k):
             break
+        align_again(handle)
         _ready(handle, settings, k, max(k, min(images, planned)))
         refilled = last_made(fills) == k - 1
         before = _slice(handle, settings, k, before, seen, refilled=refilled)
