@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from instrument.errors import InstrumentError, Refused
-from instrument.microscope import Microscope
+from instrument.microscope import MakesSafe, Microscope
 
 __all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect", "connect_beside"]
 
@@ -41,7 +41,7 @@ def connect(url: str, state: Path | None = None) -> Microscope:
     return opened
 
 
-def connect_beside(url: str) -> Microscope | None:
+def connect_beside(url: str) -> MakesSafe | None:
     """Return a connection to make safe by, beside another process's; None where the backend has no `open_for_safety`.
 
     Nothing is asked that making safe does not need. Raises what `connect` raises.

@@ -42,6 +42,16 @@ class Clock(Protocol):
         """Let `seconds` of the instrument's time pass."""
 
 
+class MakesSafe(Protocol):
+    """What makes an instrument safe, whatever else it can do."""
+
+    def make_safe(self) -> object:
+        """Stop, blank, shut, retract; idempotent."""
+
+    def close(self) -> None:
+        """Let go of the instrument."""
+
+
 class Microscope(ABC):
     """A focused-ion-beam scanning electron microscope. SI units and radians throughout.
 
@@ -51,6 +61,11 @@ class Microscope(ABC):
     """
 
     clock: Clock
+
+    @property
+    def lost(self) -> bool:
+        """Whether only a new process can connect to the instrument again."""
+        return False
 
     @abstractmethod
     def describe(self) -> Description:

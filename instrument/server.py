@@ -28,7 +28,7 @@ from instrument.guard import Guarded
 from instrument.lease import Lease
 from instrument.ledger import Ledger
 from instrument.microscope import Microscope
-from instrument.settings import Envelope
+from instrument.settings import Envelope, GasSetting
 from instrument.spool import Spool
 from instrument.tokens import token, token_file
 from instrument.wire import command_from_plain, fires
@@ -158,7 +158,7 @@ class Server:
         """Make safe; never queues behind what is in hand."""
         self._operators_only()
         self._tell("make_safe")
-        self._actions.stop()
+        self._try(self._actions.stop)
         return self._guarded.make_safe().model_dump(mode="json")
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -168,16 +168,29 @@ class Server:
         """Seconds without a controller."""
         return self._lease.idle_s
 
-    def close(self) -> None:
-        """Make safe and let go of the instrument."""
+    def close(self, *, cool: bool = False) -> None:
+        """Make safe and let go of the instrument; `cool`: nobody has come back, and gases are not kept hot for them."""
         self._lease.close()
         try:
             self._try(self._actions.stop)
             if not self._actions.close():
                 log.critical("what was in hand has not ended")
-            self._try(self._guarded.make_safe)
+            if not self._try(self._guarded.make_safe):
+                self.broken.set()
+            elif cool:
+                self._try(self._cool)
         finally:
             self._microscope.close()
+
+    def _cool(self) -> None:
+        for gas, now in self._microscope.state().gases.items():
+            if now.heater_on:
+                self._microscope.set_gas(gas, GasSetting(heater_on=False))
+
+    def look(self) -> None:
+        """Break where only a new process can connect to the instrument again."""
+        if self._microscope.lost and not self.broken.is_set():
+            self._broke("the connection to the instrument is lost")
 
     def _broke(self, why: str) -> None:
         self._tell("broken", why=why)
@@ -201,16 +214,20 @@ class Server:
             raise
 
     def _make_safe(self) -> None:
-        """Stop, then make safe, whatever the stop says."""
+        """Stop, then make safe, whatever the stop says; where that fails, end: the watchdog makes safe beside."""
         self._try(self._actions.stop)
-        self._try(self._guarded.make_safe)
+        if not self._try(self._guarded.make_safe):
+            self.broken.set()
 
-    def _try(self, step: Callable[[], object]) -> None:
+    def _try(self, step: Callable[[], object]) -> bool:
+        """Do a step; tell whether it did not fail."""
         try:
             step()
         except (InstrumentError, OSError) as error:
             self._tell("unsafe", why=str(error))
             log.critical("could not be made safe: %s", error)
+            return False
+        return True
 
     def _tell(self, what: str, **data: Any) -> None:
         with self._lock:
@@ -253,17 +270,21 @@ def serve(
     }  # fmt: skip
     durable.atomic_write_json(state / "server.json", where)
 
+    def left() -> bool:
+        return 0 < linger_s < server.idle_s
+
     def go_on() -> bool:
-        return not (stop.is_set() or server.broken.is_set() or (linger_s > 0 and server.idle_s > linger_s))
+        server.look()
+        return not (stop.is_set() or server.broken.is_set() or left())
 
     try:
         daemon.requestLoop(go_on)
     finally:
         (state / "server.json").unlink(missing_ok=True)
         daemon.close()
-        server.close()
+        server.close(cool=left() and not stop.is_set())
     if server.broken.is_set():
-        msg = f"the server ended by a defect; see {state / 'audit.log'}"
+        msg = f"the server ended by a defect, or without its instrument safe; see {state / 'audit.log'}"
         raise Unsafe(msg)
 
 

@@ -21,6 +21,7 @@ from typing import IO
 
 from instrument import durable
 from instrument.errors import InstrumentError
+from instrument.microscope import MakesSafe
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _make_safe(url: str, state: Path) -> None:
     try:
         with durable.FileLock(state / "server.lock"):
             (state / "server.json").unlink(missing_ok=True)
-            microscope = connect_beside(url) or connect(url, state)
+            microscope: MakesSafe = connect_beside(url) or connect(url, state)
             try:
                 microscope.make_safe()
             finally:

@@ -3,8 +3,8 @@
 The client's package comes with the microscope and is imported when a URL such as `autoscript://localhost` asks for it.
 What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
 its axes and signs; `columns.py`, `screen.py`, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs
-ask; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs, and
-`opening.py` opens it by its URL.
+ask; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs, `safety.py`
+stops and makes safe, and `opening.py` opens it by its URL.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from instrument.autoscript.microscope import AutoscriptMicroscope
+    from instrument.autoscript.safety import Safety
 
 __all__ = ["open", "open_for_safety"]
 
@@ -34,7 +35,7 @@ def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
     return open_url(url)
 
 
-def open_for_safety(url: str) -> AutoscriptMicroscope:
+def open_for_safety(url: str) -> Safety:
     """Open the microscope to stop and make safe only: its server takes several connections at once."""
     from instrument.autoscript.opening import open_for_safety as opened
 

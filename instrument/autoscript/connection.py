@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,11 +15,15 @@ from instrument.errors import ConnectionLost, DeviceFault, InstrumentError, Refu
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 PACKAGE = "autoscript_sdb_microscope_client"
 #: The first version with Python 3.11.
 OLDEST = (4, 13)
 #: Calls that only read or set something, and connecting: seconds on the wall.
 CALL_S, CONNECT_S = 60.0, 60.0
+#: A call that is not back so long after its deadline (s on the wall) counts as one that never comes back.
+LATE_S = 30.0
 
 
 def client_version() -> str:
@@ -56,20 +62,33 @@ def structure(name: str) -> Any:
 class Caller:
     """A thread that calls what does not promise to come back.
 
-    A call that does not end by its deadline leaves the thread to itself: every further call fails at once, so that
-    nothing queues behind what hangs.
+    A call that does not end by its deadline is given up. Should it come back late, the thread goes on to the next one;
+    until then nothing else is done, and after LATE_S it counts as lost: every further call fails at once.
+
+    Parameters
+    ----------
+    name : of the thread
+    late : called in the thread when a call came back after it was given up, before any further one
     """
 
-    def __init__(self, name: str) -> None:
-        self._hung: str | None = None
-        self._work: queue.SimpleQueue[tuple[Callable[[], Any], _Answer] | None] = queue.SimpleQueue()
+    def __init__(self, name: str, late: Callable[[], None] = lambda: None) -> None:
+        self._late = late
+        self._given_up: _Call | None = None
+        self._dropped = self._ended = False
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"autoscript {name}", daemon=True)
         self._thread.start()
 
     @property
     def hangs(self) -> bool:
-        """Whether a call has never come back."""
-        return self._hung is not None
+        """Whether a call that was given up has not come back yet."""
+        return self._given_up is not None and not self._given_up.there.is_set()
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is of no more use: it is closed, a call never came back, or the client has lost its connection."""
+        return self._ended or self._dropped or (self.hangs and self._patience_s() <= 0)
 
     def call(self, what: str, function: Callable[[], T], deadline_s: float = CALL_S) -> T:
         """Call in the connection's thread and return what comes back.
@@ -77,36 +96,74 @@ class Caller:
         Raises
         ------
         TimedOut : it had not come back after `deadline_s` seconds on the wall: whether it was done is not known
-        ConnectionLost : an earlier call hangs, or the client says that it is not connected
+        ConnectionLost : an earlier call never came back, or the client says that it is not connected
         DeviceFault : the client's own complaint
         """
-        if self._hung is not None:
-            msg = f"{what}: not asked, as an earlier call ({self._hung}) never came back; start the server anew"
-            raise ConnectionLost(msg, hung=self._hung)
-        answer = _Answer()
-        self._work.put((function, answer))
-        if not answer.there.wait(deadline_s):
-            self._hung = what
-            msg = f"{what}: the microscope has not answered for {deadline_s:.0f} s; whether it was done is not known"
-            raise TimedOut(msg, call=what, waited_s=deadline_s)
-        if answer.error is not None:
-            raise told(what, answer.error) from answer.error
-        return answer.value  # type: ignore[no-any-return]
+        self._not_ended(what)
+        self._free(what)
+        call = _Call(what, function)
+        self._work.put(call)
+        if not call.there.wait(deadline_s):
+            self._give_up(call, deadline_s)
+        if call.error is not None:
+            known = told(what, call.error)
+            self._dropped = self._dropped or isinstance(known, ConnectionLost)
+            raise known from call.error
+        return call.value  # type: ignore[no-any-return]
 
     def end(self) -> None:
         """End the thread; one that hangs ends when what it waits for comes back, if ever."""
+        self._ended = True
         self._work.put(None)
-        if self._hung is None:
+        if not self.hangs:
             self._thread.join(CALL_S)
 
+    def _not_ended(self, what: str) -> None:
+        if self._ended:
+            msg = f"{what}: not asked, as this connection is closed"
+            raise ConnectionLost(msg, call=what)
+
+    def _free(self, what: str) -> None:
+        """Wait for a call that is late; ConnectionLost where it never comes back."""
+        late = self._given_up
+        if late is not None and not late.there.wait(max(0.0, self._patience_s())):
+            msg = f"{what}: not asked, as an earlier call ({late.what}) never came back; start the server anew"
+            raise ConnectionLost(msg, hung=late.what)
+
+    def _patience_s(self) -> float:
+        late = self._given_up
+        return LATE_S if late is None else late.given_up_at + LATE_S - time.monotonic()
+
+    def _give_up(self, call: _Call, deadline_s: float) -> None:
+        """Raise TimedOut, unless it came back this very moment."""
+        with self._lock:
+            if call.there.is_set():
+                return
+            earlier = self._given_up
+            behind = earlier is not None and not earlier.there.is_set()
+            call.given_up_at = earlier.given_up_at if earlier is not None and behind else time.monotonic()
+            call.given_up, self._given_up = True, call
+        msg = f"{call.what}: the microscope has not answered for {deadline_s:.0f} s; whether it was done is not known"
+        raise TimedOut(msg, call=call.what, waited_s=deadline_s)
+
     def _loop(self) -> None:
-        while (item := self._work.get()) is not None:
-            function, answer = item
-            try:
-                answer.value = function()
-            except Exception as error:  # noqa: BLE001 - handed to the caller, who says what it means
-                answer.error = error
-            answer.there.set()
+        while (call := self._work.get()) is not None:
+            if not call.given_up:  # else nobody waits for it any more, and it was not begun
+                try:
+                    call.value = call.function()
+                except Exception as error:  # noqa: BLE001 - handed to the caller, who says what it means
+                    call.error = error
+                with self._lock:
+                    if not call.given_up:
+                        call.there.set()
+                        continue
+                log.warning("%s came back late", call.what)
+                try:
+                    self._late()
+                except InstrumentError as error:
+                    log.critical("what came back late could not be stopped: %s", error.message)
+                    return  # stays hung, and so is lost
+            call.there.set()
 
 
 class Connection(Caller):
@@ -118,46 +175,63 @@ class Connection(Caller):
     ----------
     host, port : of the microscope's server
     name : of the thread
+    late : called when a call came back after it was given up
+    within_s : connecting takes no longer (s on the wall)
     """
 
-    def __init__(self, host: str, port: int, name: str) -> None:
-        super().__init__(name)
+    def __init__(
+        self, host: str, port: int, name: str, late: Callable[[], None] = lambda: None, within_s: float = CONNECT_S
+    ) -> None:
+        super().__init__(name, late)
         self.client: Any = None
         try:
-            self.client = self._connect(host, port)
+            self.client = self._connect(host, port, within_s)
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, host: str, port: int) -> Any:
+    def _connect(self, host: str, port: int, within_s: float) -> Any:
         def work() -> Any:
             client = importlib.import_module(PACKAGE).SdbMicroscopeClient()
             client.connect(host, port)
             return client
 
         try:
-            return self.call("connect", work, CONNECT_S)
+            return self.call("connect", work, within_s)
         except (DeviceFault, TimedOut) as error:
             msg = f"no AutoScript server answers at {host}:{port}: {error.message}; start it on the microscope"
             raise ConnectionLost(msg, host=host, port=port) from error
 
     def close(self) -> None:
-        """Disconnect, and end the thread."""
+        """Disconnect, and end the thread; what hangs is left to itself."""
+        if self.hangs:
+            self.leave()
+        elif not self._ended:
+            try:
+                self.call("disconnect", self._disconnect, CALL_S)
+            finally:
+                self.end()
 
-        def work() -> None:
-            if self.client is not None:
-                self.client.disconnect()
+    def leave(self) -> None:
+        """Disconnect and end once what is in hand has come back, if ever; nobody waits for it."""
+        if not self._ended:
+            self._ended = True
+            self._work.put(_Call("disconnect", self._disconnect))
+            self._work.put(None)
 
-        try:
-            if self._hung is None:
-                self.call("disconnect", work, CALL_S)
-        finally:
-            self.end()
+    def _disconnect(self) -> None:
+        if self.client is not None:
+            self.client.disconnect()
 
 
-class _Answer:
-    def __init__(self) -> None:
+class _Call:
+    """What is to be called, and what came of it."""
+
+    def __init__(self, what: str, function: Callable[[], Any]) -> None:
+        self.what, self.function = what, function
         self.there = threading.Event()
+        self.given_up = False
+        self.given_up_at = 0.0
         self.value: Any = None
         self.error: Exception | None = None
 

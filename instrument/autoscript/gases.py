@@ -151,11 +151,19 @@ class Gases:
         book.valve_open = open_it
 
 
+def source_names(gas: Any) -> list[str | None]:
+    """Return the names of what gases come from, of the client's `gas`: all of its ports, or None for its MultiChem."""
+    return [None] if list(gas.list_all_multichem_ports()) else [str(one) for one in gas.list_all_gis_ports()]
+
+
+def source(gas: Any, name: str | None) -> Any:
+    """Return what a gas comes from, by one of `source_names`."""
+    return gas.get_multichem() if name is None else gas.get_gis_port(name)
+
+
 def sources(gas: Any) -> list[Any]:
     """Return what gases come from, of the client's `gas`: its MultiChem, or all of its ports."""
-    if list(gas.list_all_multichem_ports()):
-        return [gas.get_multichem()]
-    return [gas.get_gis_port(name) for name in gas.list_all_gis_ports()]
+    return [source(gas, name) for name in source_names(gas)]
 
 
 def needle_is_in(gas: Any) -> bool:
@@ -163,4 +171,6 @@ def needle_is_in(gas: Any) -> bool:
     return any(str(one.state) == "Inserted" for one in sources(gas))
 
 
-__all__ = ["HOT_K", "PATIENCE", "STEADY_K", "STEADY_S", "Book", "Gases", "needle_is_in", "sources"]
+__all__ = [
+    "HOT_K", "PATIENCE", "STEADY_K", "STEADY_S", "Book", "Gases", "needle_is_in", "source", "source_names", "sources",
+]  # fmt: skip

@@ -16,7 +16,8 @@ from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, taken
 from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration
 from instrument.autoscript.description import describe
 from instrument.autoscript.elements import ElementMapper
-from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in, sources
+from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in
+from instrument.autoscript.safety import Safety
 from instrument.autoscript.scans import framing
 from instrument.autoscript.writing import draw
 from instrument.errors import (
@@ -27,7 +28,6 @@ from instrument.errors import (
     Refused,
     Stopped,
     TimedOut,
-    Unsafe,
 )
 from instrument.frame import Frame, FrameMeta
 from instrument.microscope import Clock, Microscope, Watch, unwatched
@@ -72,8 +72,12 @@ SLOW_S = {Recovery.HOME_STAGE: 600.0, Recovery.RELIGHT_SOURCE: 1800.0, Recovery.
 TUNE_DEADLINE_S = 600.0
 #: A stage that reads otherwise by more than this is not where it was sent (m, rad).
 STAGE_ROOM_M, STAGE_ROOM_RAD = 2e-6, 0.5 * np.pi / 180
+#: A wait is cut into so many seconds of the instrument's time, so that a stop is heeded.
+_WAIT_S = 1.0
 #: How often a running pattern is looked at, s on the wall: soon first, then seldom.
 _POLL_S = (0.02, 0.5)
+#: A pattern is running within so long of its start (s on the wall).
+_BEGIN_S = PATIENT * PATTERN_START_S
 #: A pattern that ended by itself within this share of its time was whole.
 _WHOLE = 0.97
 
@@ -107,11 +111,11 @@ class AutoscriptMicroscope(Microscope):
 
     def __init__(self, host: str, port: int, elements: ElementMapper | None = None, *, ready: bool = True) -> None:
         version = client_version()
-        self._acts = Connection(host, port, "acts")
-        self._reads = Connection(host, port, "reads")
-        self._stops = Connection(host, port, "stops")
         self._lock = threading.RLock()
         self._stopping = threading.Event()
+        self._safety = Safety(host, port)
+        self._acts = Connection(host, port, "acts", late=self.stop)  # what comes back late may have unblanked
+        self._reads = Connection(host, port, "reads")
         virtual_clock = getattr(self._acts.client, "virtual_clock", None)
         self.clock = virtual_clock if virtual_clock is not None else WallClock()
         self._elements = elements if elements is not None else getattr(self._acts.client, "virtual_elements", None)
@@ -125,12 +129,12 @@ class AutoscriptMicroscope(Microscope):
         )  # fmt: skip
         self._frames = 0
         self._session = f"{time.time_ns() // 1_000_000_000}"  # names files: of the wall's calendar
-        self._cbs_in = False
+        self._cbs_in = self._eds_in = False
         self._shown: dict[Beam, tuple[str, ...]] = {}
         self._turned = 0.0
         if ready:
             self._do("make ready", self._ready)
-        self._looked()
+        self._looked(eds=True)
 
     @staticmethod
     def _ready(scope: Any) -> None:
@@ -144,6 +148,11 @@ class AutoscriptMicroscope(Microscope):
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
+    @property
+    def lost(self) -> bool:
+        """Whether a connection is lost for good, so that only a new process speaks with the microscope again."""
+        return self._acts.lost or self._reads.lost
+
     def describe(self) -> Description:
         """Return what this instrument is and can do."""
         return self._description
@@ -151,23 +160,24 @@ class AutoscriptMicroscope(Microscope):
     def state(self) -> State:
         """Return all that can be read, in one snapshot.
 
-        Whether CBS is in is known from the last act: to ask would change what the screen shows, maybe under a person's
-        hands. Every act asks before it begins.
+        Whether CBS and EDS are in is known from the last act: to ask for CBS would change what the screen shows, maybe
+        under a person's hands, and the X-ray program may not answer. Acts ask before they begin.
         """
         return self._reads.call("read the state", lambda: self._read(self._reads.client))
 
-    def _looked(self) -> State:
-        """Return the state after a look at CBS: what an act begins with."""
-        if Device.CBS in self._description.devices and not self._acts.hangs:
+    def _looked(self, *, eds: bool) -> State:
+        """Return the state after a look at CBS, and at EDS for an act that it matters to: what an act begins with."""
+        if Device.CBS in self._description.devices:
             self._cbs_in = self._do("look at CBS", screen.cbs_is_in)
+        if eds and self._elements is not None:
+            self._eds_in = self._elements.is_in()
         return self.state()
 
     def _read(self, scope: Any) -> State:
         now = self.clock.now()
         electron, ion = self._column(scope, Beam.ELECTRON), self._column(scope, Beam.ION)
         inside = {
-            Device.CBS: self._cbs_in, Device.NEEDLE: needle_is_in(scope.gas),
-            Device.EDS: self._elements is not None and self._elements.is_in(),
+            Device.CBS: self._cbs_in, Device.EDS: self._eds_in, Device.NEEDLE: needle_is_in(scope.gas),
         }  # fmt: skip
         devices = {device: inside[device] for device in self._description.devices}
         gases = self._gases.states(now, needle_in=inside[Device.NEEDLE])
@@ -251,7 +261,7 @@ class AutoscriptMicroscope(Microscope):
     def move_stage(self, to: StagePosition) -> StagePosition:
         """Move the given axes; return what was reached. Refuses what could touch an inserted device."""
         with self._act("move the stage"):
-            state = self._looked()
+            state = self._looked(eds=True)
             context = rules.Context(self._description, state, None)
             for rule in (rules.homed, rules.within_travel, rules.devices_out_of_the_way):
                 rule(context, to)
@@ -278,7 +288,7 @@ class AutoscriptMicroscope(Microscope):
     def insert(self, device: Device, position: str | None = None) -> None:
         """Bring a device in; refuses devices that would collide."""
         with self._act(f"insert {device}"):
-            state = self._looked()
+            state = self._looked(eds=True)
             rules.nothing_to_collide_with(rules.Context(self._description, state, None), device)
             inside = [one for one, there in state.devices.items() if there and one is not device]
             if inside:
@@ -313,7 +323,7 @@ class AutoscriptMicroscope(Microscope):
             self._elements.insert() if inwards else self._elements.retract()
 
     def _must_be(self, device: Device, *, inside: bool) -> None:
-        if self._looked().devices.get(device, False) is not inside:
+        if self._looked(eds=device is Device.EDS).devices.get(device, False) is not inside:
             where = "in" if inside else "out"
             msg = f"{device} does not read {where}; look at it before the stage moves"
             raise NotReached(msg, device=str(device), wanted=where)
@@ -356,8 +366,8 @@ class AutoscriptMicroscope(Microscope):
         raise TimedOut(msg, gas=gas, kelvin=before)
 
     def _valve(self, gas: str, *, open_it: bool) -> None:
-        """Open or shut a valve; that gas flows is seen from the chamber's pressure."""
-        pressure = self._pressure()
+        """Open a valve and wait until it is purged, or shut it; that gas flows is seen from the chamber's pressure."""
+        pressure, asked = self._pressure(), self.clock.now()
         self._asking(
             f"{'open' if open_it else 'shut'} {gas}",
             lambda: self._do(
@@ -366,11 +376,22 @@ class AutoscriptMicroscope(Microscope):
                 PATIENT * (PURGE_S + RECOVERY_S) + CALL_S,
             ),
         )
+        if open_it:
+            self._purge(gas, asked + PURGE_S)  # counts what the microscope's own opening took
         others = [name for name, one in self._gases.books.items() if one.valve_open and name != gas]
         if open_it and not others and not self._pressure() > pressure:
             self._do(f"shut {gas}", lambda _scope: self._gases.shut(self.clock.now()), 3 * CALL_S)
             msg = f"the chamber's pressure has not risen with {gas} open: no gas flows; look at crucible and valve"
             raise DeviceFault(msg, gas=gas, pressure_pa=pressure)
+
+    def _purge(self, gas: str, until_s: float) -> None:
+        """Wait, blanked, until a time on the instrument's clock (s); a stop shuts the valve: it was not purged."""
+        while (left := until_s - self.clock.now()) > 0 and not self._stopping.is_set():
+            self.clock.wait(min(left, _WAIT_S))
+        if self._stopping.is_set():
+            self._do(f"shut {gas}", lambda _scope: self._gases.shut(self.clock.now()), 3 * CALL_S)
+            msg = f"{gas} was stopped while it was purged, and is shut again"
+            raise Stopped(msg)
 
     def _pressure(self) -> float:
         return self._do("read the pressure", lambda scope: float(scope.vacuum.chamber_pressure.value))
@@ -401,7 +422,7 @@ class AutoscriptMicroscope(Microscope):
 
     def _can_look(self, scan: Scan) -> None:
         """Refuse a picture that can't be taken."""
-        state = self._looked()
+        state = self._looked(eds=scan.beam is Beam.ION)
         _lit(state, scan.beam)
         context = rules.Context(self._description, state, None)
         rules.no_ions_with_detector_in(context, scan.beam)
@@ -437,7 +458,8 @@ class AutoscriptMicroscope(Microscope):
         with self._act("take element maps"):
             if self._elements is None:
                 raise refused("elements", "eds", "no X-ray system", "one in the URL", "add elements=FOLDER to the URL")
-            if not self._elements.is_in():
+            self._eds_in = self._elements.is_in()
+            if not self._eds_in:
                 raise refused("detector-out", "eds", "detector out", "EDS in", "insert EDS first")
             started, seconds = self.clock.now(), eds_seconds(scan)
             field = scan.width_px * scan.pixel_m
@@ -516,7 +538,7 @@ class AutoscriptMicroscope(Microscope):
             )
 
     def _can_write(self, job: PatternJob) -> None:
-        state = self._looked()
+        state = self._looked(eds=job.beam is Beam.ION)
         _lit(state, job.beam)
         context = rules.Context(self._description, state, None)
         rules.no_ions_with_detector_in(context, job.beam)
@@ -544,11 +566,12 @@ class AutoscriptMicroscope(Microscope):
     def _followed(self, job: PatternJob, watch: Watch, started: float, wall: float) -> float:
         """Follow a running pattern; return the share of it that was written.
 
-        How long the microscope took to begin is not known: the share counts from the start, so that it is rather too
-        large than too small, and what is given afterwards rather too little than too much.
+        When the microscope began is known by the looks at it only: the share counts from the last one that saw nothing
+        running, so that it is rather too large than too small, and what is given afterwards rather too little than too
+        much. A pattern that is idle before it was seen to run has not begun yet: it has time to.
         """
         seconds, looked, seen = job.seconds, started, time.monotonic()
-        span = job.to_fraction - job.from_fraction
+        span, begun, longest = job.to_fraction - job.from_fraction, False, seen - wall
         deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
         while True:
             state = self._do("look at the pattern", lambda scope: str(scope.patterning.state))
@@ -562,6 +585,17 @@ class AutoscriptMicroscope(Microscope):
                 msg = f"the pattern was not looked at for {unseen:.0f} s and has ended, by itself or by who made safe"
                 at_least, at_most = (job.from_fraction + span * one for one in (before, share))
                 raise DeviceFault(msg, at_least=at_least, at_most=at_most)
+            begun = begun or state != "Idle"
+            if not begun and not self._stopping.is_set():
+                longest = max(longest, unseen)
+                if time.monotonic() - wall < _BEGIN_S:
+                    started = now
+                    threading.Event().wait(pause)
+                    continue
+                if seconds > longest:  # it can't have come and gone between two looks
+                    msg = f"the pattern has not begun within {_BEGIN_S:.0f} s; look at the microscope's screen"
+                    raise DeviceFault(msg, fraction=job.from_fraction)
+                share = 1.0
             if state == "Idle":
                 if share >= _WHOLE and not self._stopping.is_set():
                     share = 1.0
@@ -627,42 +661,26 @@ class AutoscriptMicroscope(Microscope):
         return self.state()
 
     def stop(self) -> None:
-        """End the pattern or scan in hand and blank, from any thread, at once, over a connection of its own."""
+        """Blank, end the pattern or scan in hand, from any thread, at once, over a connection of its own.
+
+        Raises DeviceFault, or Unsafe where the microscope does not answer, which names all that failed.
+        """
         self._stopping.set()
-
-        def work() -> None:
-            scope = self._stops.client
-            if str(scope.patterning.state) != "Idle":
-                scope.patterning.stop()
-            scope.imaging.stop_acquisition()
-            for beam in (scope.beams.electron_beam, scope.beams.ion_beam):
-                beam.blank()
-
-        self._stops.call("stop", work)
+        self._safety.stop()
 
     def make_safe(self) -> State:
-        """Patterning off, beams blanked, valves shut, then needles out; idempotent, from any thread."""
-        self.stop()
+        """Patterning off, beams blanked, valves shut, then needles out; idempotent, from any thread.
 
-        def work() -> None:
-            found = sources(self._stops.client.gas)
-            for source in found:
-                source.close()
-            for source in found:
-                if str(source.state) != "Retracted":
-                    source.retract()
-
-        try:
-            self._stops.call("shut valves, needles out", work, 5 * CALL_S)
-        except TimedOut as error:
-            msg = "valves and needle do not answer; a person is needed now"
-            raise Unsafe(msg, **error.evidence) from error
+        Every step is tried, whatever became of the others. Raises what `stop` does.
+        """
+        self._stopping.set()
+        self._safety.make_safe()
         self._gases.all_shut(self.clock.now())
         return self.state()
 
     def close(self) -> None:
         """Let go of the connections; the microscope stays as it is."""
-        for connection in (self._acts, self._reads, self._stops):
+        for connection in (self._acts, self._reads, self._safety):
             try:
                 connection.close()
             except InstrumentError as error:

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from instrument.autoscript.elements import ElementMapper, FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope, refused
+from instrument.autoscript.safety import Safety
 from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
 from instrument.settings import Description, State
 
@@ -25,9 +26,9 @@ def open_url(url: str) -> AutoscriptMicroscope:
     return AutoscriptMicroscope(*_place(url), elements)
 
 
-def open_for_safety(url: str) -> AutoscriptMicroscope:
-    """Return the microscope of a URL to stop, blank and shut only: nothing is prepared, no X-ray program asked."""
-    return AutoscriptMicroscope(*_place(url), ready=False)
+def open_for_safety(url: str) -> Safety:
+    """Return what makes the microscope of a URL safe: one connection, over which nothing else is asked."""
+    return Safety(*_place(url))
 
 
 def examine(url: str) -> tuple[Description, State, dict[str, Any]]:

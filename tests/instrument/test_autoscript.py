@@ -14,15 +14,19 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pytest_mock import MockerFixture
 
 from instrument import connect
-from instrument.autoscript import connection, microscope, opening, writing
+from instrument.autoscript import connection, microscope, opening, safety, writing
 from instrument.autoscript.elements import FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.scans import framing
 from instrument.autoscript.xray import ByHand, Command, LaserApi
-from instrument.errors import BadData, ConnectionLost, DeviceFault, NotReached, Refused, TimedOut
+from instrument.errors import BadData, ConnectionLost, DeviceFault, NotReached, Refused, Stopped, TimedOut, Unsafe
+from instrument.process import PURGE_S
+from instrument.remote import attach
+from instrument.server import serve
 from instrument.settings import (
     Beam,
     BeamSettings,
@@ -36,9 +40,11 @@ from instrument.settings import (
     Rectangle,
     Scan,
     StagePosition,
+    State,
 )
 from instrument.watchdog import _make_safe_beside
 from tests.contract.emulation import BARE, emulated, vendor_named
+from tests.instrument.serving import until
 
 
 @pytest.fixture
@@ -126,30 +132,277 @@ def test_a_start_whose_answer_is_lost_is_ended(scope: AutoscriptMicroscope, mock
         raise ConnectionError("reset by peer")
 
     mocker.patch.object(type(client.patterning), "start", lost)
+    assert not scope.lost
     with pytest.raises(ConnectionLost, match="reset by peer"):
         scope.pattern(job())
     assert is_quiet(scope)
+    assert scope.lost  # as its server has to know
 
 
 def test_a_call_that_hangs_ends_by_its_deadline_and_is_stopped_from_beside(mocker: MockerFixture) -> None:
     with emulated(BARE) as scope:
         go_on, client = threading.Event(), scope._acts.client
         mocker.patch.object(microscope, "CALL_S", 0.3)
+        mocker.patch.object(connection, "LATE_S", 0.1)
         mocker.patch.object(microscope, "move_seconds", return_value=0.0)
         mocker.patch.object(type(client.specimen.stage), "absolute_move", side_effect=lambda *_: go_on.wait(30.0))
         client.beams.ion_beam.unblank()
         try:
             with pytest.raises(TimedOut, match="whether it was done is not known"):
                 scope.move_stage(StagePosition(x=1e-6))
-            assert scope._stops.client.beams.ion_beam.is_blanked
+            assert scope._safety._line.client.beams.ion_beam.is_blanked
             with pytest.raises(ConnectionLost, match="never came back"):
                 scope.set_beam(Beam.ION, BeamSettings(shift_x_m=0.0))
+            assert scope.lost
             scope.stop()
             assert scope.make_safe().safe
         finally:
             go_on.set()
     scope._acts._thread.join(20.0)
     assert not scope._acts._thread.is_alive()
+
+
+def test_a_call_that_comes_back_late_is_stopped_from_beside_and_work_goes_on(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    go_on, client = threading.Event(), scope._acts.client
+    mocker.patch.object(microscope, "CALL_S", 0.3)
+    mocker.patch.object(microscope, "move_seconds", return_value=0.0)
+
+    def late(*_: Any) -> None:
+        assert go_on.wait(30.0)
+        client.beams.ion_beam.unblank()
+
+    moves = mocker.patch.object(type(client.specimen.stage), "absolute_move", side_effect=late)
+    with pytest.raises(TimedOut):
+        scope.move_stage(StagePosition(x=1e-6))
+    assert scope._acts.hangs
+    go_on.set()
+    mocker.stop(moves)
+    scope.set_beam(Beam.ION, BeamSettings(shift_x_m=1e-6))
+    assert scope.state().ion.blanked
+    assert not scope.lost
+
+
+def test_a_server_whose_vendors_call_never_returns_ends_safely_and_the_next_one_works(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    go_on, ended = threading.Event(), []
+    mocker.patch.object(microscope, "CALL_S", 0.3)
+    mocker.patch.object(microscope, "move_seconds", return_value=0.0)
+    mocker.patch.object(connection, "LATE_S", 0.1)
+
+    def work(scope: AutoscriptMicroscope) -> None:
+        try:
+            serve(scope, tmp_path)
+        except Unsafe as error:
+            ended.append(error)
+
+    with emulated(BARE, place=("hung", 7520)) as scope:
+        stage = type(scope._acts.client.specimen.stage)
+        hangs = mocker.patch.object(stage, "absolute_move", side_effect=lambda *_: go_on.wait(60.0))
+        thread = threading.Thread(target=work, args=(scope,))
+        thread.start()
+        try:
+            until((tmp_path / "server.json").exists)
+            with attach(tmp_path / "server.json", "run-1") as remote:
+                remote.claim()
+                with pytest.raises((TimedOut, ConnectionLost)):
+                    remote.move_stage(StagePosition(x=1e-6))
+                thread.join(30.0)
+            assert not thread.is_alive()
+            assert len(ended) == 1  # which is what has its watchdog make safe once more
+            assert not (tmp_path / "server.json").exists()
+            mocker.stop(hangs)
+            with closing(opening.open_url("autoscript://hung")) as again:
+                assert again.state().safe
+                again.move_stage(StagePosition(x=1e-6))
+        finally:
+            go_on.set()
+    scope._acts._thread.join(20.0)
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    go_on, begun = threading.Event(), threading.Event()
+    caller = connection.Caller("test")
+    first = threading.Thread(target=lambda: caller.call("one", lambda: go_on.wait(30.0)))
+    first.start()
+    with pytest.raises(TimedOut):
+        caller.call("two", begun.set, 0.1)
+    go_on.set()
+    assert caller.call("three", lambda: 3) == 3
+    assert not begun.is_set()
+    first.join(5.0)
+    caller.end()
+    with pytest.raises(ConnectionLost, match="closed"):
+        caller.call("four", begun.set)
+
+
+def test_what_came_back_late_and_can_not_be_stopped_is_lost(mocker: MockerFixture) -> None:
+    mocker.patch.object(connection, "LATE_S", 0.2)
+    go_on = threading.Event()
+
+    def broken() -> None:
+        msg = "the stop does not answer"
+        raise Unsafe(msg)
+
+    caller = connection.Caller("test", late=broken)
+    with pytest.raises(TimedOut):
+        caller.call("one", lambda: go_on.wait(30.0), 0.1)
+    go_on.set()
+    with pytest.raises(ConnectionLost, match="never came back"):
+        caller.call("two", lambda: 2)
+    assert caller.lost
+
+
+# -- making safe, whatever fails ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gassed(scope: AutoscriptMicroscope) -> AutoscriptMicroscope:
+    """A microscope with gas flowing and a beam on."""
+    scope.insert(Device.NEEDLE)
+    scope.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+    scope._acts.client.beams.ion_beam.unblank()
+    return scope
+
+
+def truly(scope: AutoscriptMicroscope) -> State:
+    """What the virtual microscope itself says, whatever our side remembers."""
+    found: State = scope._acts.client._console.state()
+    return found
+
+
+def is_truly_safe(scope: AutoscriptMicroscope) -> bool:
+    client, state = scope._acts.client, truly(scope)
+    blanked = client.beams.ion_beam.is_blanked and client.beams.electron_beam.is_blanked
+    return blanked and not state.devices[Device.NEEDLE] and not any(one.valve_open for one in state.gases.values())
+
+
+@pytest.mark.parametrize(
+    ("part", "verb", "named"), [("patterning", "stop", "stop patterning"), ("imaging", "stop_acquisition", "scanning")]
+)
+def test_every_step_of_making_safe_is_tried_where_one_fails(
+    gassed: AutoscriptMicroscope, mocker: MockerFixture, part: str, verb: str, named: str
+) -> None:
+    client = gassed._acts.client
+    mocker.patch.object(type(client.patterning), "state", mocker.PropertyMock(return_value="Running"))
+    mocker.patch.object(type(client.patterning), "stop")
+    mocker.patch.object(type(getattr(client, part)), verb, side_effect=RuntimeError("no"))
+    with pytest.raises(DeviceFault, match=named):
+        gassed.make_safe()
+    assert is_truly_safe(gassed)
+
+
+def test_all_that_failed_is_named(gassed: AutoscriptMicroscope, mocker: MockerFixture) -> None:
+    client = gassed._acts.client
+    mocker.patch.object(type(client.imaging), "stop_acquisition", side_effect=RuntimeError("busy"))
+    mocker.patch.object(type(client.gas.get_multichem()), "close", side_effect=RuntimeError("stuck"))
+    with pytest.raises(DeviceFault, match=r"busy.*stuck") as told:
+        gassed.make_safe()
+    assert told.value.evidence["failed"] == ["stop scanning", "shut the valves"]
+    assert not truly(gassed).devices[Device.NEEDLE]
+
+
+def test_one_bad_port_keeps_no_other_from_being_shut(mocker: MockerFixture) -> None:
+    with emulated(BARE, kind="hydra-gis") as scope:
+        scope.insert(Device.NEEDLE)
+        scope.set_gas("W", GasSetting(heater_on=True, valve_open=True))
+        gas = type(scope._acts.client.gas)
+        really = gas.get_gis_port
+
+        def port(self: Any, name: str) -> Any:
+            if name == "Pt dep":
+                msg = "this port does not answer"
+                raise RuntimeError(msg)
+            return really(self, name)
+
+        mocker.patch.object(gas, "get_gis_port", port)
+        with pytest.raises(DeviceFault, match="shut Pt dep, retract Pt dep"):
+            scope.make_safe()
+        assert is_truly_safe(scope)
+
+
+def test_a_blanking_that_hangs_keeps_nothing_else_from_being_made_safe(
+    gassed: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    go_on, beam = threading.Event(), gassed._acts.client.beams.ion_beam
+    mocker.patch.object(safety, "BLANK_S", 0.2)
+    really = type(beam).blank
+    hung: list[str] = []
+
+    def blank(self: Any) -> None:
+        if not hung:
+            hung.append("once")
+            assert go_on.wait(30.0)
+        really(self)
+
+    mocker.patch.object(type(beam), "blank", blank)
+    before = gassed._safety._line
+    try:
+        assert gassed.make_safe().safe  # the second blanking, over a fresh connection, has done it
+        assert gassed._safety._line is not before
+        assert is_truly_safe(gassed)
+    finally:
+        go_on.set()
+    before._thread.join(10.0)
+    assert before.client.server_host is None  # disconnected, once it came back
+
+
+def test_a_stop_works_again_after_one_that_hung_and_could_not_connect_anew(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    go_on, client, before = threading.Event(), scope._acts.client, scope._safety._line
+    mocker.patch.object(safety, "BLANK_S", 0.2)
+    hangs = mocker.patch.object(type(client.beams.ion_beam), "blank", side_effect=lambda: go_on.wait(30.0))
+    away = mocker.patch.object(type(client), "connect", side_effect=ConnectionError("no route"))
+    with pytest.raises(Unsafe, match="no route"):
+        scope.stop()
+    go_on.set()
+    before._thread.join(10.0)
+    mocker.stop(hangs)
+    mocker.stop(away)
+    client.beams.ion_beam.unblank()
+    scope.stop()
+    assert scope.state().ion.blanked
+
+
+def test_what_never_answers_is_unsafe_and_all_else_is_done(gassed: AutoscriptMicroscope, mocker: MockerFixture) -> None:
+    go_on, beam = threading.Event(), gassed._acts.client.beams.electron_beam
+    mocker.patch.object(safety, "BLANK_S", 0.2)
+    really = type(beam).blank
+
+    def blank(self: Any) -> None:
+        if self._column.index == 1:
+            assert go_on.wait(30.0)
+        really(self)
+
+    mocker.patch.object(type(beam), "blank", blank)
+    try:
+        with pytest.raises(Unsafe, match="a person is needed now") as told:
+            gassed.make_safe()
+        assert told.value.evidence["failed"] == ["blank the electron beam"]
+        assert is_truly_safe(gassed)
+    finally:
+        go_on.set()
+
+
+def test_what_makes_safe_beside_a_server_asks_nothing_else(mocker: MockerFixture) -> None:
+    with emulated(BARE, place=("beside", 7520)) as scope:
+        scope.insert(Device.NEEDLE)
+        scope.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+        client = scope._acts.client
+        connected = mocker.spy(type(client), "connect")
+        for part, name in (("vacuum", "chamber_pressure"), ("specimen", "stage"), ("detector", "type")):
+            mocker.patch.dict(getattr(client, part).__dict__, {name: mocker.Mock(side_effect=RuntimeError)})
+        mocker.patch.object(type(client.gas.get_multichem()), "get_temperature", side_effect=RuntimeError("no"))
+        views = mocker.spy(type(client.imaging), "set_active_view")
+        with closing(opening.open_for_safety("autoscript://beside")) as beside:
+            beside.make_safe()
+            beside.make_safe()
+        assert connected.call_count == 1
+        assert views.call_count == 0
+        assert is_truly_safe(scope)
 
 
 def test_a_value_that_does_not_stick_is_not_reached(scope: AutoscriptMicroscope, mocker: MockerFixture) -> None:
@@ -171,6 +424,78 @@ def test_a_gas_that_does_not_flow_is_shut_again(scope: AutoscriptMicroscope, moc
     with pytest.raises(DeviceFault, match="no gas flows"):
         scope.set_gas("Pt", GasSetting(valve_open=True))
     assert not scope._acts.client._console.state().gases["Pt"].valve_open
+
+
+@pytest.mark.parametrize("waits_itself", [True, False])
+def test_an_opened_gas_is_purged_once_before_anything_else(
+    scope: AutoscriptMicroscope, mocker: MockerFixture, waits_itself: bool
+) -> None:
+    scope.insert(Device.NEEDLE)
+    scope.set_gas("Pt", GasSetting(heater_on=True))
+    if not waits_itself:
+        mocker.patch("simulator.microscope.PURGE_S", 0.0)
+    began = scope.clock.now()
+    scope.set_gas("Pt", GasSetting(valve_open=True))
+    assert PURGE_S <= scope.clock.now() - began < 1.5 * PURGE_S
+
+
+def test_a_purge_that_is_stopped_leaves_the_valve_shut(scope: AutoscriptMicroscope, mocker: MockerFixture) -> None:
+    scope.insert(Device.NEEDLE)
+    scope.set_gas("Pt", GasSetting(heater_on=True))
+    mocker.patch("simulator.microscope.PURGE_S", 0.0)
+    began, really = scope.clock.now(), scope.clock.wait
+
+    def wait(seconds: float) -> None:
+        really(seconds)
+        if scope.clock.now() - began > 30.0:
+            scope.stop()
+
+    mocker.patch.object(scope.clock, "wait", wait)
+    with pytest.raises(Stopped, match="purged"):
+        scope.set_gas("Pt", GasSetting(valve_open=True))
+    assert scope.clock.now() - began < PURGE_S
+    assert not truly(scope).gases["Pt"].valve_open
+    assert not scope.state().gases["Pt"].valve_open
+
+
+def test_a_pattern_that_begins_slowly_is_followed_to_its_end(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    patterning = type(scope._acts.client.patterning)
+    really, start = patterning.state, patterning.start
+    looks: list[str] = []
+
+    def asked(_self: Any) -> None:
+        looks.clear()
+
+    def state(self: Any) -> str:
+        looks.append("look")
+        if len(looks) == 5:
+            start(self)
+        return "Idle" if len(looks) < 5 else str(really.fget(self))
+
+    mocker.patch.object(patterning, "start", asked)
+    mocker.patch.object(patterning, "state", property(state))
+    done = scope.pattern(job())
+    assert (done.fraction, done.stopped) == (1.0, False)
+    assert done.elapsed_s == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("seconds", [20.0, 1e-3])
+def test_a_pattern_that_is_never_seen_running_was_not_given_unless_it_is_shorter_than_a_look(
+    scope: AutoscriptMicroscope, mocker: MockerFixture, seconds: float
+) -> None:
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    mocker.patch.object(microscope, "_BEGIN_S", 0.3)
+    mocker.patch.object(type(scope._acts.client.patterning), "start")
+    if seconds > 1.0:
+        with pytest.raises(DeviceFault, match="has not begun") as told:
+            scope.pattern(job(seconds))
+        assert told.value.evidence["fraction"] == 0.0
+    else:
+        assert scope.pattern(job(seconds)).fraction == 1.0
+    assert is_quiet(scope)
 
 
 def test_a_picture_of_another_size_is_no_picture(scope: AutoscriptMicroscope, mocker: MockerFixture) -> None:
@@ -350,6 +675,64 @@ def test_the_description_says_who_starts_maps(tmp_path: Path, mocker: MockerFixt
             assert opened.describe().maps_by is None  # the virtual X-ray system needs nobody
 
 
+class Elements:
+    """An X-ray system that counts how often it is asked, and may fail."""
+
+    maps_by = None
+
+    def __init__(self) -> None:
+        self.asked, self.fails, self.inside = 0, False, False
+
+    def is_in(self) -> bool:
+        self.asked += 1
+        if self.fails:
+            msg = "the X-ray program has crashed"
+            raise DeviceFault(msg)
+        return self.inside
+
+    def insert(self) -> None:
+        self.inside = True
+
+    def retract(self) -> None:
+        self.inside = False
+
+    def map(self, scan: EdsScan) -> NDArray[np.uint16]:
+        return np.ones((len(scan.elements), scan.height_px, scan.width_px), np.uint16)
+
+
+@pytest.fixture
+def elements(scope: AutoscriptMicroscope) -> Elements:
+    found = Elements()
+    scope._elements = found
+    return found
+
+
+def test_the_xray_program_is_not_asked_for_the_state(scope: AutoscriptMicroscope, elements: Elements) -> None:
+    scope.insert(Device.EDS)
+    assert scope.state().devices[Device.EDS]
+    asked = elements.asked
+    scope.state()
+    scope.set_beam(Beam.ION, BeamSettings(shift_x_m=1e-6))
+    assert elements.asked == asked
+    elements.inside = False  # a person has taken it out
+    scope.move_stage(StagePosition(x=1e-3))
+    assert not scope.state().devices[Device.EDS]
+
+
+def test_an_xray_program_that_fails_keeps_nobody_from_making_safe(
+    scope: AutoscriptMicroscope, elements: Elements
+) -> None:
+    scope.insert(Device.NEEDLE)
+    elements.fails = True
+    assert scope.make_safe().safe
+    scan = Scan(detectors=(DetectorSettings(name="ETD"),), width_px=512, height_px=442, pixel_m=20e-9, dwell_s=1e-7)
+    scope.acquire(scan)
+    with pytest.raises(DeviceFault, match="has crashed"):  # nobody knows whether it is in the way
+        scope.move_stage(StagePosition(x=1e-6))
+    with pytest.raises(DeviceFault, match="has crashed"):
+        scope.pattern(job())
+
+
 LONG = SCAN.replace(width_px=200, height_px=200, dwell_s=1e-3, frames=2)
 
 
@@ -469,7 +852,7 @@ def test_a_pattern_that_ended_while_nobody_looked_has_bounds_only(
         looks += 1
         if looks == 1:
             mocker.patch.object(scope, "_description", described)
-            scope._stops.call("stop", scope._stops.client.patterning.stop)
+            scope._safety.stop()
             threading.Event().wait(0.5)
 
     with pytest.raises(DeviceFault, match="not looked at") as told:

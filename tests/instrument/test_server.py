@@ -424,7 +424,9 @@ def test_a_server_ends_by_itself_when_nobody_comes_back(fake: FakeMicroscope, tm
     with serving(fake, tmp_path, linger_s=0.3) as place:
         with attach(place, "run-1") as remote:
             remote.claim()
+            remote.set_gas("Pt", GasSetting(heater_on=True))
         until(lambda: fake.closed)
+        assert not fake.state().gases["Pt"].heater_on  # nobody came back: it isn't kept hot for a weekend
         assert not place.exists()
         with pytest.raises(ConnectionLost):
             attach(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from instrument import durable
 from instrument.errors import DeviceFault, NoRoom, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
+from instrument.server import serve
 from instrument.tokens import token
 from instrument.wire import Acquire, WritePattern
 from tests.instrument.fake_microscope import FakeMicroscope, job, scan
@@ -88,18 +90,86 @@ def test_it_is_made_safe_even_where_the_stop_fails(
     assert "vendor's stop" in str(remote.events())
 
 
+@contextmanager
+def ending(fake: FakeMicroscope, state: Path) -> Iterator[Path]:
+    """A server that ends by itself as unsafe while the block runs: what makes the watchdog above it act."""
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            serve(fake, state, lease_s=0.5, linger_s=0.0)
+        except Unsafe as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    until((state / "server.json").exists)
+    yield state / "server.json"
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert "without its instrument safe" in str(ended)
+    assert not (state / "server.json").exists()
+    assert fake.closed
+
+
+def stuck() -> None:
+    msg = "the valve is stuck"
+    raise Unsafe(msg)
+
+
 def test_that_it_could_not_be_made_safe_is_told(
     remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> None:
-        msg = "the valve is stuck"
-        raise Unsafe(msg)
-
-    monkeypatch.setattr(fake, "make_safe", broken)
+    """Who asked is there to try again: a needle may move the second time."""
+    monkeypatch.setattr(fake, "make_safe", stuck)
     with pytest.raises(Unsafe, match="stuck"):
         remote.make_safe()
-    remote._ended.set()
-    until(lambda: "unsafe" in [event["what"] for event in remote.events()], 3.0)
+    monkeypatch.undo()
+    assert remote.make_safe().safe
+
+
+def test_a_server_that_can_not_make_safe_by_itself_ends(
+    fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease has lapsed, and nobody is there to be told: the watchdog's own connection is what is left."""
+    with ending(fake, tmp_path) as place, attach(place, "run-1") as remote:
+        remote.claim()
+        monkeypatch.setattr(fake, "make_safe", stuck)
+        remote._ended.set()
+        until(lambda: '"what":"unsafe"' in (tmp_path / "audit.log").read_text(encoding="utf-8"))
+
+
+def test_a_server_that_can_not_leave_it_safe_at_its_end_says_so(
+    fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "make_safe", stuck)
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(Unsafe, match="without its instrument safe"):
+        serve(fake, tmp_path, stopping=stopping)
+
+
+def test_asked_to_make_safe_it_does_even_where_the_stop_fails(
+    remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        msg = "the vendor's stop does not answer"
+        raise DeviceFault(msg)
+
+    monkeypatch.setattr(fake, "stop", broken)
+    remote.make_safe()
+    assert fake.safe_calls > 0
+
+
+def test_a_server_whose_backend_has_lost_the_instrument_makes_safe_and_ends(
+    fake: FakeMicroscope, tmp_path: Path
+) -> None:
+    """A run that is resumed starts a fresh one, with a fresh connection, rather than joining this one."""
+    with ending(fake, tmp_path) as place, attach(place, "run-1") as remote:
+        remote.claim()
+        fake.gone = True
+    assert fake.safe_calls > 0
+    assert '"what":"broken"' in (tmp_path / "audit.log").read_text(encoding="utf-8")
 
 
 def test_who_leaves_takes_what_waits_along(place: Path, fake: FakeMicroscope) -> None:
