@@ -66,7 +66,7 @@ class Guarded(Microscope):
     @envelope.setter
     def envelope(self, envelope: Envelope | None) -> None:
         self._envelope = envelope
-        self._usual_a = {}  # a new controller, or a person who has looked at the source: learned anew
+        self._usual_a = {}  # a new claim: learned anew; what a run knows from before it holds against it itself
 
     def describe(self) -> Description:
         """Return what this instrument is and can do."""

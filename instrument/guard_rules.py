@@ -66,7 +66,7 @@ class Look:
         """Tell whether nothing that the look depends on has changed, as far as can be read."""
         here, now = self.stage, state.stage
         moved = [abs((getattr(here, axis) or 0.0) - (getattr(now, axis) or 0.0)) for axis in ("x", "y", "z")]
-        turned = [_turn(getattr(here, axis), getattr(now, axis)) for axis in ("r", "t")]
+        turned = [apart(getattr(here, axis), getattr(now, axis)) for axis in ("r", "t")]
         same = (self.point, self.needle) == (working_point(state.ion.settings), state.devices.get(Device.NEEDLE, False))
         return same and max(moved) <= SAME_PLACE_M and max(turned) <= STILL_RAD
 
@@ -119,7 +119,7 @@ def devices_out_of_the_way(context: Context, to: StagePosition) -> None:
     if not inside:
         return
     now = context.state.stage
-    turned = any(_turn(getattr(to, axis), getattr(now, axis)) > SAME_ANGLE_RAD for axis in ("r", "t"))
+    turned = any(apart(getattr(to, axis), getattr(now, axis)) > SAME_ANGLE_RAD for axis in ("r", "t"))
     rises = to.z is not None and now.z is not None and to.z - now.z > SAME_Z_M
     far = max(
         abs((getattr(to, axis) or 0.0) - (getattr(now, axis) or 0.0)) if getattr(to, axis) is not None else 0.0
@@ -153,7 +153,7 @@ def a_pose_of_the_run(context: Context, to: StagePosition) -> None:
     now = context.state.stage
     r, t = (to.r if to.r is not None else now.r or 0.0), (to.t if to.t is not None else now.t or 0.0)
     for pose in context.envelope.poses:
-        if max(_turn(r, pose.r), _turn(t, pose.t)) <= pose.tolerance_rad:
+        if max(apart(r, pose.r), apart(t, pose.t)) <= pose.tolerance_rad:
             return
     shown = f"R {degrees(r):.2f} deg, T {degrees(t):.2f} deg"
     known = ", ".join(
@@ -187,7 +187,7 @@ def homing_is_for_people(context: Context, what: Recovery) -> None:
 def immersion_off_to_turn(context: Context, to: StagePosition) -> None:
     """No tilt or rotation in the immersion lens's field."""
     now = context.state.stage
-    turned = any(_turn(getattr(to, axis), getattr(now, axis)) > SAME_ANGLE_RAD for axis in ("r", "t"))
+    turned = any(apart(getattr(to, axis), getattr(now, axis)) > SAME_ANGLE_RAD for axis in ("r", "t"))
     if turned and context.state.electron.settings.lens is Lens.IMMERSION:
         raise _immersed("the stage may not turn")
 
@@ -488,7 +488,7 @@ def _listed(current: float, listed: tuple[float, ...]) -> bool:
     return any(abs(current - one) <= CURRENT_ROOM * one for one in listed)
 
 
-def _turn(one: float | None, other: float | None) -> float:
+def apart(one: float | None, other: float | None) -> float:
     """Return how far two angles are apart (rad), the shorter way; 0 where one isn't given."""
     if one is None or other is None:
         return 0.0

@@ -103,6 +103,7 @@ class Aligner:
         *,
         stood: Stood | None = None,
         focused: Iterable[Mapping[str, Any]] = (),
+        usual: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self._instrument = instrument
         self._description = description
@@ -119,7 +120,10 @@ class Aligner:
         self.layout: Layout | None = None
         self.marks: Sequence[Mark] = ()
         self._base_pa = 0.0
-        self._usual_a: dict[tuple[object, ...], float] = {}
+        self._usual_a = {
+            point_of(Beam(one["beam"]), BeamSettings.model_validate(one["point"])): float(one["measured_a"])
+            for one in usual
+        }
         self.worn_m = 0.0
         self.ruler_zero = 0.0
         self.pointing = Pointing()
@@ -249,7 +253,15 @@ class Aligner:
                     f"{wanted.current_a * 1e9:.3g} nA is asked for{before}; check source and aperture"
                 )
                 raise CurrentOff(msg, beam=str(beam), measured_a=now.measured_current_a, wanted_a=wanted.current_a)
-            self._usual_a.setdefault(point, now.measured_current_a)
+            if usual is None:
+                self._usual_a[point] = now.measured_current_a
+                settings = now.settings
+                self._note("usual current", {
+                    "beam": str(beam), "measured_a": now.measured_current_a,
+                    "point": {
+                        "voltage_v": settings.voltage_v, "current_a": settings.current_a, "species": settings.species,
+                    },
+                })  # fmt: skip
 
     def _on_mark(self, setup: Setup, state: State) -> None:
         """Correct the ion beam's shift so that the mark is seen where it lies."""

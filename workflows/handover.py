@@ -30,6 +30,8 @@ _AXES = {"x": "length", "y": "length", "z": "length", "r": "angle", "t": "angle"
 _STILL_M, _STILL_RAD, _SAME = 0.5e-6, 1e-5, 1e-6
 #: A stage that stands within this of where a picture was taken is in its pose (rad).
 SAME_POSE_RAD = 1e-2
+#: The change that says that a person has lit the ion source.
+SOURCE_LIT = "ion source: off -> on"
 #: By whom a focus was found that no session's end outdates.
 BY_HAND = "a person"
 

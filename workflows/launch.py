@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -93,43 +94,53 @@ def dry(recipe: Recipe, seed: int | None = None) -> str:
     return f"{name}?coating={coating * 1e6:.6g}um" if coating is not None else name
 
 
-def server_for(folder: RunFolder, url: str) -> Path:
-    """Return server.json of the server that holds this run's instrument; joined where it lives, else started.
+def server_for(state: Path, url: str) -> Path:
+    """Return server.json of the server that holds an instrument; joined where it lives, else started.
 
-    A server that has ended is started again on its saved state. TimedOut when it doesn't come up.
+    `state` is its folder (`state_folder`). A server that has ended is started again on its saved state. TimedOut when
+    it doesn't come up, Refused where one lives that was started otherwise.
     """
     from instrument import server
 
-    state = state_folder(folder, url)
-    place = state / folder.server.name
+    place = state / "server.json"
     if place.exists() and server.is_alive(place):
+        held = str(json.loads(place.read_text(encoding="utf-8"))["url"])
+        if held != url:
+            msg = f"a server holds the instrument as {held}; {url} is asked for"
+            raise Refused(
+                msg, rule="one-server", field="instrument", value=url, limit=held,
+                remedy="write the same URL, or wait until that server has ended: ten minutes after its last run",
+            )  # fmt: skip
         return place
     return server.start(url, state)
 
 
-def state_folder(folder: RunFolder, url: str) -> Path:
+def state_folder(folder: RunFolder, url: str, kept: str | None = None) -> Path:
     """Return where the server of a run's instrument keeps what it must not forget.
 
     A simulator's lies with its run. A real instrument has one for all runs, in KINTSUGI_INSTRUMENTS or the user's own
     folder of the program: two runs never drive it by two servers, each with a lease and a book of valves of its own.
+    `kept` is what it was when the run began, whoever resumes it: the run's ledger is there.
     """
     from platformdirs import user_state_path
 
-    if is_simulator(url) or folder.server.exists():
+    if is_simulator(url) or (folder.instrument / "ledger.jsonl").exists():  # as runs of earlier versions had it
         return folder.instrument
+    if kept is not None:
+        return Path(kept)
     given = os.environ.get("KINTSUGI_INSTRUMENTS")
     parts = urlsplit(url if "//" in url else url.replace(":", "://", 1))
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{parts.scheme}-{parts.netloc.lower()}")
     return (Path(given) if given else user_state_path("kintsugi") / "instruments") / name
 
 
-def remote_for(folder: RunFolder, url: str, run: str) -> RemoteMicroscope:
-    """Return a run's instrument, not claimed yet: over a server that runs already (`pyro://`), else over its own."""
+def remote_for(state: Path, url: str, run: str) -> RemoteMicroscope:
+    """Return a run's instrument, not claimed yet: over a server that runs already (`pyro://`), else `server_for`."""
     from instrument.remote import at_url, attach
 
     if url.startswith("pyro:"):
         return at_url(url, run)
-    return attach(server_for(folder, url), run)
+    return attach(server_for(state, url), run)
 
 
 def runs(folder: RunFolder) -> bool:

@@ -221,7 +221,7 @@ class Night:
         if self._stopping.is_set():
             if asked is None or asked.after != "now":
                 request = Request(what="stop", after="now", by=SUPERVISOR)
-        elif self._ends is not None and datetime.now().astimezone() >= self._ends and asked is None:
+        elif self._ends is not None and datetime.now().astimezone() >= self._ends and _later_than_a_slice(asked):
             request = Request(what="stop", after="slice", by=WINDOW)
             if not self._told.window:
                 self._told.window = True
@@ -343,6 +343,11 @@ class _Told:
     step: str = ""
     quarter: int = 0
     window: bool = False
+
+
+def _later_than_a_slice(asked: Request | None) -> bool:
+    """Tell whether a run that was asked for this, or for nothing, goes on after the slice in hand."""
+    return asked is None or asked.after == "fill"
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:

@@ -7,7 +7,7 @@ of the ion beam. Where the stage turns far, it turns with the sample lowered, ea
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import cos, degrees, hypot, pi, radians, sin
+from math import cos, degrees, hypot, sin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from instrument.settings import (
     Description,
     DetectorSettings,
     Envelope,
-    Lens,
     Model,
     PoseLimit,
     Scan,
@@ -30,7 +29,9 @@ from instrument.settings import (
     StagePosition,
     State,
 )
+from workflows.envelope import POSE_ROOM_RAD, STAGE_ROOM_M
 from workflows.layout import Layout
+from workflows.moving import LOWERED_M, field_free, move_low
 from workflows.tracking import moved
 
 #: The pictures: a small preset with pixels of this size (m); changes move them by so many pixels; the scan is turned
@@ -38,13 +39,6 @@ from workflows.tracking import moved
 PIXEL_M, SIZE, MOVED_PX, TURN_RAD, ION_A = 100e-9, (768, 512), 40, 0.05, 0.3e-9
 #: A movement counts as seen when it is within this share, and so many pixels, of what is expected.
 ROOM, ROOM_PX = 0.35, 6.0
-#: A turn of the stage by more than this (rad) is made with the sample lowered by so much (m), as far as Z goes: 4 mm
-#: under the pole piece a stub that stands off the axes would come too near (night.md 3).
-FREE_TURN_RAD, LOWERED_M = radians(5.0), 5e-3
-#: Nobody is asked about less of Z than this, m.
-SAME_Z_M = 1e-6
-#: How far the stage may be from where a rehearsal sends it (m, rad).
-STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
 #: A part at the picture's right, in which a turn of the scan is seen: columns from here, so many; rows likewise.
 _RIGHT = (slice(128, 384), slice(512, 768))
 
@@ -186,38 +180,6 @@ def drive(
     return tuple(found), seen
 
 
-def field_free(microscope: Microscope) -> None:
-    """Switch the immersion lens off where it is on: in its field no stage turns and no ion beam is seen straight."""
-    if microscope.state().electron.settings.lens is Lens.IMMERSION:
-        microscope.set_beam(Beam.ELECTRON, BeamSettings(lens=Lens.FIELD_FREE))
-
-
-def move_low(
-    microscope: Microscope, to: StagePosition, question: str, confirm: Callable[[str], bool]
-) -> StagePosition | None:
-    """Move where a person says yes; a far turn is made between lowering Z and raising it, each of them asked for.
-
-    Returns where the stage then stands, None where the person said no: the stage stays where it is by then.
-    """
-    now = microscope.state().stage
-    here = now.z or 0.0
-    up = here if to.z is None else to.z
-    if max(_apart(to.r, now.r), _apart(to.t, now.t)) <= FREE_TURN_RAD:
-        return microscope.move_stage(to) if confirm(question) else None
-    low = min(here, max(microscope.describe().stage.z[0], min(here, up) - LOWERED_M))
-    steps = [(to.replace(z=None), question)]
-    if here - low > SAME_Z_M:
-        steps.insert(0, (StagePosition(z=low), f"lower Z by {(here - low) * 1e3:.2f} mm first?"))
-    if up - low > SAME_Z_M:
-        steps.append((StagePosition(z=up), f"raise Z by {(up - low) * 1e3:.2f} mm again?"))
-    stood = now
-    for step, asked in steps:
-        if not confirm(asked):
-            return None
-        stood = microscope.move_stage(step)
-    return stood
-
-
 def envelope(
     state: State, described: Description, poses: tuple[Pose, ...], stands: Callable[[Pose], StagePosition] | None = None
 ) -> Envelope:
@@ -265,11 +227,6 @@ def _small(described: Description, ion: BeamSettings) -> float:
     """Return the listed current (A) that the ion beam looks with at its voltage."""
     listed = described.currents(Beam.ION, ion.voltage_v or 0.0, ion.species or "Xenon")
     return min(listed, key=lambda one: abs(one - ION_A))
-
-
-def _apart(one: float | None, other: float | None) -> float:
-    """Return how far two angles are apart (rad), the shorter way; 0 where one isn't given."""
-    return 0.0 if one is None or other is None else abs((one - other + pi) % (2 * pi) - pi)
 
 
 def _beam(microscope: Microscope, **settings: float) -> None:

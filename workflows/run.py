@@ -32,7 +32,17 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
-from workflows.handover import BY_HAND, Change, Choice, a_hand, changes, focus_by_hand, ion_focus_by_hand, restore
+from workflows.handover import (
+    BY_HAND,
+    SOURCE_LIT,
+    Change,
+    Choice,
+    a_hand,
+    changes,
+    focus_by_hand,
+    ion_focus_by_hand,
+    restore,
+)
 from workflows.health import whole
 from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.mending import Mender
@@ -81,6 +91,7 @@ class Run:
     follower : the segmentation core's process, None to go without labels
     told : told where the run stands, and the name of each slice that has come
     site : where the block is, as it was taught; None: in the middle of a virtual holder
+    alone : resumed by itself, with nobody who has looked at the instrument
     choose : asked, where the instrument stands otherwise than the run left it, whether that is adopted or restored
     """
 
@@ -98,6 +109,7 @@ class Run:
         until: str | None = None,
         choose: Callable[[list[Change]], Choice] = lambda _changes: "restore",
         site: TaughtSite | None = None,
+        alone: bool = False,
     ) -> None:
         self.folder = folder
         self.journal = journal
@@ -110,6 +122,7 @@ class Run:
         self._told = told
         self._choose = choose
         self._site = site
+        self._alone = alone
         self._asked: Request | None = None
         self._milling = threading.Event()
         self._ended = threading.Event()
@@ -134,7 +147,7 @@ class Run:
         began = time.monotonic()
         with self.folder.logging():
             take_back = self._left()
-            self._change("running", {"pid": os.getpid()})
+            self._change("running", {"pid": os.getpid(), "alone": self._alone})
             watch = threading.Thread(target=self._watch, name="requests", daemon=True)
             watch.start()
             try:
@@ -237,8 +250,9 @@ class Run:
         layout = layout_for(self.recipe, self._site)
         budget = (self.recipe.fiducial or Fiducial()).budget
         aligner = Aligner(
-            self.instrument, self.description, self.journal.note, budget, stood=self._stood(), focused=self._focused()
-        )
+            self.instrument, self.description, self.journal.note, budget, stood=self._stood(), focused=self._focused(),
+            usual=self._usual(),
+        )  # fmt: skip
         aligner.worn_m = worn(self.recipe, self.journal)
         for event in self.journal.events(kind="taken back"):
             ion = BeamSettings.model_validate(event.data.get("ion", {}))
@@ -277,12 +291,22 @@ class Run:
         found = [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
         ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
+            began = self.journal.events(kind="state")[-1].seq
+            found = [event.data for event in self.journal.events(max(began, since), kind="focused")]
             return [one for one in found if one.get("by") == BY_HAND]
         return found
 
+    def _usual(self) -> list[Mapping[str, Any]]:
+        """Return what currents gave since a person last began or resumed this run: they have looked at the source."""
+        begun = (event for event in self.journal.events(kind="state") if event.data["to"] == "running")
+        since = max((event.seq for event in begun if not event.data.get("alone")), default=0)
+        return [event.data for event in self.journal.events(since, kind="usual current")]
+
     def _relit(self) -> int:
-        """Return how often the ion source was lit again in this run."""
-        return sum(1 for event in self.journal.events(kind="mended") if "relit" in str(event.data["done"]))
+        """Return how often the ion source was lit again in this run, by the run itself or by a person."""
+        mended = (str(event.data["done"]) for event in self.journal.events(kind="mended"))
+        by_hand = (event.data["changes"] for event in self.journal.events(kind="taken back"))
+        return sum("relit" in done for done in mended) + sum(SOURCE_LIT in found for found in by_hand)
 
     def _load(self, ref: FrameRef) -> Frame:
         path = self.folder.root / ref.name

@@ -23,7 +23,7 @@ from workflows.follower import ELSEWHERE, Follower, core_command
 from workflows.handle import Telling
 from workflows.handover import Change, Choice
 from workflows.journal import Journal
-from workflows.launch import is_simulator, remote_for
+from workflows.launch import is_simulator, remote_for, state_folder
 from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
@@ -104,9 +104,11 @@ class Session:
         with FileLock(self.folder.lock):
             if not self.folder.supervised:
                 self.folder.answered()  # of a process before this one; a night keeps what was asked since it began
-            code = self._work(until)
-            self.folder.answered()  # it came while the results were made
-            return code
+            try:
+                return self._work(until)
+            finally:
+                if state_of(self.journal) not in ("failed", "running"):
+                    self.folder.answered()  # it came while the results were made
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +122,11 @@ class Session:
         if state_of(self.journal) == "done":
             self._results_if_room()
             return DONE
-        self._remote = remote_for(self.folder, str(self.journal.meta("url")), self.journal.run_id)
+        url = str(self.journal.meta("url"))
+        state = state_folder(self.folder, url, self.journal.meta("instrument_state"))
+        if state != self.folder.instrument:
+            self.journal.set_meta("instrument_state", str(state))
+        self._remote = remote_for(state, url, self.journal.run_id)
         description: Description = self._remote.describe()
         self._virtual = description.virtual
         if description.virtual and not is_simulator(str(self.journal.meta("url"))):
@@ -143,7 +149,7 @@ class Session:
             self.journal.set_meta("clock_start", self._remote.state().time_s)
         self._run = Run(
             self.folder, self.journal, self.recipe, planned, self._remote, description, self._follower,
-            told=self._tell, until=until, choose=self._choose, site=site,
+            told=self._tell, until=until, choose=self._choose, site=site, alone=self._alone,
         )  # fmt: skip
         try:
             with self._live:

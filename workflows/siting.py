@@ -43,9 +43,10 @@ from instrument.settings import (
 )
 from workflows import tracking
 from workflows.alignment import look_scan
+from workflows.envelope import POSE_ROOM_RAD
 from workflows.handle import SPECIES
 from workflows.limits import nearest
-from workflows.rehearse import LOWERED_M, POSE_ROOM_RAD, field_free, move_low
+from workflows.moving import LOWERED_M, field_free, move_low
 from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ELECTRON_V, OVERVIEW_ION_A, OVERVIEW_ION_V
 
 #: What may be left of the edge's turn (rad) and between the beams (m) for a site to be kept (night.md 3).
@@ -182,7 +183,7 @@ def teach(
 ) -> tuple[Located, Pictures]:
     """Teach a site: look, be told by clicks, turn and move, look again, until the edge and the beams agree.
 
-    The lens is switched to field-free first, and stays so; far turns are made with Z lowered (`rehearse.move_low`).
+    The lens is switched to field-free first, and stays so; far turns are made with Z lowered (`moving.move_low`).
 
     Parameters
     ----------

@@ -248,6 +248,33 @@ def test_an_ion_focus_that_can_not_be_believed_is_set_back(score: float, found: 
     assert scope.now.ion.settings.working_distance_m == (found if kept else 16.5e-3)
 
 
+def test_a_current_is_held_against_what_its_aperture_gave_in_this_session_or_one_before() -> None:
+    scope = Scope()
+    aligner, layout, notes = aligner_on(scope)
+    aligner.ensure(milling(layout))
+
+    def measured(share: float) -> None:
+        scope.now = scope.now.replace(ion=scope.now.ion.replace(measured_current_a=share * 4e-9))
+
+    known = {"beam": "ion", "measured_a": 1.25 * 4e-9, "point": {"voltage_v": 30e3, "current_a": 4e-9}}
+    assert [data["measured_a"] for kind, data in notes if kind == "usual current"] == [4e-9]
+    species = scope.now.ion.settings.species
+    made: Any = scope
+    again = Aligner(
+        made, hydra(), lambda _kind, _data: None,
+        usual=[{**known, "point": {**known["point"], "species": species}}],
+    )  # fmt: skip
+    again.layout, again.marks = layout, aligner.marks
+    again.ensure(milling(layout))
+    measured(1.22)  # a quarter more than its label says, as always
+    again.ensure(milling(layout))
+    with pytest.raises(NotReached, match="measured current"):
+        aligner.ensure(milling(layout))
+    measured(1.1)
+    with pytest.raises(NotReached, match="5 nA was measured before"):
+        again.ensure(milling(layout))
+
+
 def test_a_wrong_current_holds() -> None:
     scope = Scope()
     aligner, layout, _ = aligner_on(scope)

@@ -29,6 +29,8 @@ from workflows.recipe import load
 
 SMALL = Path(__file__).parents[1] / "end_to_end" / "small.yaml"
 URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
+#: The plasma goes out while the film of the first fill is cleaned off, s.
+LOST_S = 12000
 
 
 def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
@@ -57,6 +59,30 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
     blurs = [spot_sigma(i, v, ion_focus(options, v, i) - ION_DISTANCE_M) / spot_sigma(i, v) for v, i in points]
     assert max(blurs) > 1.1  # as they were found
     assert max(abs(one["off_m"][0]) for one in act.result) > 3e-6
+
+
+@pytest.mark.slow
+def test_once_the_source_was_lit_again_every_current_is_placed_anew(tmp_path: Path) -> None:
+    url = f"{URL}&fault=plasma-loss@{LOST_S}s"
+    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", url, "--images", "1"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "RUN"), "--model", "none"], capture_output=True, text=True, timeout=400,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with Journal(tmp_path / "RUN" / "journal.sqlite") as journal:
+        found = [journal.find(f"{key}/currents") for key in ("site", "relit-1")]
+    options, moved = parse(url), 0.0
+    for lights, act in enumerate(found):
+        assert act is not None
+        points = [(one["voltage_v"], one["current_a"]) for one in act.result]
+        first = np.array(aim(options, Beam.ION, *points[0], None, lights))
+        for (volts, current), one in zip(points, act.result, strict=True):
+            off = first - np.array(aim(options, Beam.ION, volts, current, None, lights))
+            assert one["off_m"] == pytest.approx(off, abs=0.3e-6), f"{current * 1e9:g} nA, lit {lights} times"
+    for one, other in zip(found[0].result, found[1].result, strict=True):  # type: ignore[union-attr]
+        moved = max(moved, abs(one["off_m"][0] - other["off_m"][0]))
+    assert moved > 1e-6  # or nothing was shown
 
 
 def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:

@@ -274,6 +274,7 @@ def test_a_night_by_hand_forgets_old_requests_and_a_worker_only_its_own(
     folder.ask(Request(what="stop", by="kintsugi stop"))
     night, _ = supervised(folder, Stops(), [0], monkeypatch)
     assert night.work() == 0
+    assert folder.asked() is None
     folder.ask(Request(what="stop", after="now", by=SUPERVISOR))
     night, _ = supervised(folder, Stops(), [0], monkeypatch, by_hand=False)
     assert night.work() == 0
@@ -351,20 +352,21 @@ def test_a_run_is_asked_to_end_until_it_does(why: str, folder: RunFolder, monkey
     assert all(one["kind"] != "failure" for one in kept)
 
 
-def test_what_a_person_has_asked_stands_when_the_window_ends(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("after", "stands"), [("cut", True), ("slice", True), ("fill", False)])
+def test_what_a_person_has_asked_stands_when_the_window_ends_unless_it_is_later(
+    after: str, *, stands: bool, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     begun = datetime.now(UTC) - timedelta(hours=1)
     night = Night(folder.root, (), Messenger(None), threading.Event(), ends=begun)
     process = Process(
         3,
-        lambda: folder.ask(Request(what="pause", after="cut", by="kintsugi pause")),
+        lambda: folder.ask(Request.model_validate({"what": "pause", "after": after, "by": "kintsugi pause"})),
         lambda: seen.append(folder.asked().by),  # type: ignore[union-attr]
     )
     monkeypatch.setattr("workflows.night.subprocess.Popen", process)
     assert night.work() == 3
-    assert seen == ["kintsugi pause"]
+    assert seen == ["kintsugi pause" if stands else WINDOW]
 
 
 # -- a failure that may be mended is no alarm -------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from instrument.microscope import Microscope
 from instrument.settings import Beam, BeamSettings, Device, GasSetting, Lens, StagePosition
 from tests.contract.emulation import emulated
 from workflows.layout import Layout
+from workflows.moving import FREE_TURN_RAD, move_low
 from workflows.recipe import Recipe, load
-from workflows.rehearse import FREE_TURN_RAD, Sign, drive, envelope, move_low, poses_of, signs
+from workflows.rehearse import Sign, drive, envelope, poses_of, signs
 
 URL = "simulator:3?width=40um&height=20um&depth=4um&coating=16um&above=3um&voxel=100nm&layer=100nm"
 RECIPE = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"

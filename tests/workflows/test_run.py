@@ -176,6 +176,19 @@ def test_what_was_asked_while_a_session_started_is_honoured(
     assert folder.asked() is None
 
 
+def test_what_currents_gave_is_known_to_a_session_alone_and_learnt_anew_by_one_that_a_person_begins(
+    folder: RunFolder, journal: Journal
+) -> None:
+    run = a_run(folder, journal, Instrument())
+    journal.note("state", {"to": "running", "alone": False})
+    journal.note("usual current", {"measured_a": 1e-9})
+    journal.note("state", {"to": "running", "alone": True})
+    assert [one["measured_a"] for one in run._usual()] == [1e-9]
+    journal.note("state", {"to": "failed"})
+    journal.note("state", {"to": "running", "alone": False})
+    assert run._usual() == []
+
+
 def test_a_focus_found_by_hand_is_kept_however_long_the_person_took(
     folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,11 +200,14 @@ def test_a_focus_found_by_hand_is_kept_however_long_the_person_took(
     run = a_run(folder, journal, Instrument())
     monkeypatch.setattr(Instrument, "state", lambda _self: at.replace(electron=at.electron.replace(settings=sharp)))
     journal.note("focused", {"pose": "face-on", "working_distance_m": 4e-3, "plane_m": 3.9e-6})
+    journal.note("state", {"to": "running"})
     assert run._focused() == []
     run._choose = lambda _changes: "adopt"
     run._take_back(at, run_module.changes)
     kept = run._focused()
     assert [(one["pose"], one["working_distance_m"], one["plane_m"]) for one in kept] == [("face-on", 4.02e-3, 4e-6)]
+    journal.note("state", {"to": "running"})  # a later session, hours after: nobody has looked since
+    assert run._focused() == []
 
 
 @pytest.mark.parametrize("supervised", [False, True])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from instrument.frame import Frame
 from instrument.geometry import PoseName
 from instrument.process import TUNE_S, mill_rate
 from instrument.settings import Beam, Scan
@@ -56,13 +57,15 @@ def align(handle: Handle, key: str = "site") -> None:
         pictures[volts, current] = handle.acts.frame(f"{key}/points-{name}", looks, setup, "looks", file)
 
     def compute() -> list[dict[str, Any]]:
-        first = handle.load(pictures[found_with]).pixels[0]
+        first = handle.load(pictures[found_with])
+        u0, v0 = _shift(first)
         measured = []
         for (volts, current), ref in pictures.items():
-            pixels = handle.load(ref).pixels[0]
-            down, right = tracking.moved(first, pixels)
-            told = tracking.alike_when_moved(first, pixels, (down, right)) >= LEAST_ALIKE
-            off = (right * looks.pixel_m, down * looks.pixel_m) if told else None
+            frame = handle.load(ref)
+            down, right = tracking.moved(first.pixels[0], frame.pixels[0])
+            told = tracking.alike_when_moved(first.pixels[0], frame.pixels[0], (down, right)) >= LEAST_ALIKE
+            u, v = _shift(frame)  # what was known of it before is made up for in its picture
+            off = (u - u0 + right * looks.pixel_m, v - v0 + down * looks.pixel_m) if told else None
             measured.append({"voltage_v": volts, "current_a": current, "off_m": off})
         return measured
 
@@ -71,6 +74,12 @@ def align(handle: Handle, key: str = "site") -> None:
         if one["off_m"] is not None:
             u, v = one["off_m"]
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
+
+
+def _shift(frame: Frame) -> tuple[float, float]:
+    """Return the ion beam's shift (m) that a picture was taken with."""
+    ion = frame.meta.state.ion.settings
+    return ion.shift_x_m or 0.0, ion.shift_y_m or 0.0
 
 
 def _focus(handle: Handle, key: str, scan: Scan, volts: float, current: float) -> None:

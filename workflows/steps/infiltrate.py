@@ -93,7 +93,7 @@ def fill(
         handle.tell("the plane after the fill")
         after = handle.picture(f"{key}/after", "pairs", f"{label}-after", image, old)
         handle.evidence.submit(f"{label}-after", after)
-        plane = handle.measure(f"{key}/plane", after, old)
+        plane = handle.measure(f"{key}/plane", after, (handle.planes or planes).target)
         handle.planes = planes.restart(plane.z_m)
     handle.value(f"{key}/ended", "decide", {"rounds": settings.rounds}, lambda: {"ended": ended})
     handle.boundary("fill")
@@ -163,7 +163,9 @@ def _clean(
         "clean the face by hand, then `kintsugi answer DIR yes` and resume",
     )  # fmt: skip
     ref = handle.picture(f"{key}/by-hand", "looks", f"{label}-by-hand", image, old)
-    handle.planes = planes.restart(handle.measure(f"{key}/by-hand/plane", ref, planes.target).z_m)
+    plane = handle.measure(f"{key}/by-hand/plane", ref, planes.target)
+    if handle.planes is not None:
+        handle.planes = handle.planes.restart(plane.z_m)
     return "by hand"
 
 

@@ -38,8 +38,10 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
     cut = settings.cut
     learnt = None if handle.recipe.made is None else handle.recipe.made.dose
     handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor, learnt)
-    timed = settings.until.latest is not None and not handle.description.virtual
-    images = settings.images if timed else planned
+    real = not handle.description.virtual
+    if real:
+        handle.value("slice/began", "measure", {}, _wall)
+    images = settings.images if real and settings.until.latest is not None else planned
     handle.telling.slice_n = planned
     handle.value("slice/focus", "measure", {}, handle.aligner.focus_anew)  # hours may have gone by since the block
     for number in range(cut.warm_up):
@@ -268,16 +270,17 @@ def _in_time(handle: Handle, settings: Slice, k: int) -> bool:
     if latest is None or handle.description.virtual:
         return True
 
-    def wall() -> str:
-        return datetime.now().astimezone().isoformat()
-
-    began = datetime.fromisoformat(handle.value("slice/began", "measure", {}, wall))
+    began = datetime.fromisoformat(handle.value("slice/began", "measure", {}, _wall))
 
     def compute() -> dict[str, Any]:
-        now = wall()
+        now = _wall()
         return {"go_on": not over(latest, began, datetime.fromisoformat(now)), "at": now}
 
     return bool(handle.value(f"slice/{k:04d}/time", "decide", {"latest": latest}, compute)["go_on"])
+
+
+def _wall() -> str:
+    return datetime.now().astimezone().isoformat()
 
 
 def over(latest: str, began: datetime, now: datetime) -> bool:
