@@ -1,8 +1,8 @@
 """The run folder: where everything of a run lies, and how it gets there whole or not at all.
 
     recipe.yaml  journal.sqlite  slices/  labels/  eds/  pairs/  overviews/  looks/  summary.json  report.html
-    latest.png  index.html  instrument/ (a virtual one's ledger and state)  run.log  request.json (while one is waiting)  run.lock
-    night.lock (of who supervises it)
+    latest.png  index.html  instrument/ (a virtual one's ledger and state)  run.log  run.lock
+    request.json (while one is waiting)  night.lock (of who supervises it)
 
 Everything about a run can be rebuilt from `recipe.yaml`, `journal.sqlite` and `slices/`.
 """

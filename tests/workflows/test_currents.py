@@ -30,7 +30,7 @@ from workflows.recipe import load
 SMALL = Path(__file__).parents[1] / "end_to_end" / "small.yaml"
 URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
 #: The plasma goes out while the film of the first fill is cleaned off, s.
-LOST_S = 12000
+LOST_S = 9000
 
 
 def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
