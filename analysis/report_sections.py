@@ -181,7 +181,7 @@ def profile(data: ReportData) -> str:
 def positions(data: ReportData) -> str:
     """Return thickness and position of the slices, and the sentence about tortuosity."""
     if not data.rows:
-        return missing("There are no slices.")
+        return missing("No slice has labels.")
     found = data.spacing or _spacing(data.rows)
     parts = []
     if found.thickness_m is not None:
@@ -299,7 +299,7 @@ def _share(row: SliceRow, name: str) -> str:
 def every_slice(data: ReportData) -> str:
     """Return the table of all slices."""
     if not data.rows:
-        return missing("There are no slices.")
+        return missing("No slice has labels.")
     head = ["slice", "z, nm", "± nm", "step, nm", *(f"{WORDS[name]} %" for name in _COATING)]
     head += ["empty %", "film %", "doubt %", "confidence", "fill age, nm", ""]
     rows = []

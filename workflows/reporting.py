@@ -497,12 +497,12 @@ def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _card(folder: RunFolder) -> dict[str, Any]:
+    """Return who labelled a run's slices, and how well by its card; nothing of a run without labels."""
     from analysis.model import WEIGHTS, Card
 
-    path = WEIGHTS / "card.json"
-    if not path.exists():
+    path, names = WEIGHTS / "card.json", folder.label_names()
+    if not path.exists() or not names:
         return {}
-    names = folder.label_names()
     card = Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    used = (folder.numbers(names[0]) or {}).get("model_id") if names else card.model_id
+    used = (folder.numbers(names[0]) or {}).get("model_id")
     return {"model_id": used, "figures": card.figures if used == card.model_id else {}}

@@ -244,7 +244,6 @@ def test_an_empty_run_says_what_is_missing() -> None:
         "No slice has labels",
         "heights",
         "No element map was taken",
-        "There are no slices",
         "nothing can be compared",
         "No refill was decided on",
         "No health figures",

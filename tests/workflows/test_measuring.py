@@ -113,3 +113,9 @@ def test_only_the_pair_that_the_page_shows_is_read(folder: RunFolder, mocker: Mo
     assert other.after.image == folder.slices / "s0004.ome.tif"
     assert isinstance(other.after.labels, Path)
     assert other.after_fractions == {"cbd": 0.2}
+
+
+def test_a_run_without_labels_is_not_said_to_be_labelled_by_anything(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "RUN")
+    assert reporting._card(folder) == {}
+    assert reporting._real(folder, tmp_path, "") is None
