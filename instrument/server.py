@@ -18,12 +18,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from instrument import durable
 from instrument.actions import Actions
-from instrument.errors import ConnectionLost, InstrumentError, NotInControl, Refused, TimedOut, Unsafe, from_plain
+from instrument.errors import (
+    ConnectionLost,
+    DeviceFault,
+    InstrumentError,
+    NotInControl,
+    Refused,
+    TimedOut,
+    Unsafe,
+    from_plain,
+)
 from instrument.guard import Guarded
 from instrument.lease import Lease
 from instrument.ledger import Ledger
@@ -39,6 +49,8 @@ LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
 #: A server waits so long for the one before it to let go of its folder, s.
 LOCK_S = 120.0
 MOST_WAIT_S = 2.0
+#: An instrument that complained while it was made safe (a stuck needle) is made safe again after so long, s.
+AGAIN_S = 60.0
 _EVENTS = 1000
 #: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
 _STARTED: list[subprocess.Popen[bytes]] = []
@@ -61,6 +73,9 @@ class Server:
         self._number = 0
         self._lock = threading.Lock()
         self.broken = threading.Event()
+        self._silent = False  # it did not answer when it was made safe last
+        self._again_at: float | None = None
+        self._again: threading.Thread | None = None
         self._ledger = Ledger(state / "ledger.jsonl")
         self._spool = Spool(state / "spool")
         self._guarded = Guarded(microscope, charge=self._ledger.charge)
@@ -79,6 +94,7 @@ class Server:
             raise ValueError(msg)
         wanted = None if envelope is None else Envelope.model_validate(envelope)
         epoch = self._lease.claim(run, lambda: self._ledger.claim(run))
+        self._again_at = None  # it is theirs now, needle and all
         self._guarded.envelope = wanted
         self._actions.max_pattern_s = wanted.max_pattern_s if wanted is not None else 120.0
         self._tell("claim", run=run, epoch=epoch)
@@ -171,13 +187,17 @@ class Server:
     def close(self, *, cool: bool = False) -> None:
         """Make safe and let go of the instrument; `cool`: nobody has come back, and gases are not kept hot for them."""
         self._lease.close()
+        if self._again is not None:
+            self._again.join(LOCK_S)
         try:
-            self._try(self._actions.stop)
+            hopeless = self._silent and not self._actions.busy  # it has just failed, and nothing was begun since
+            if not hopeless:
+                self._try(self._actions.stop)
             if not self._actions.close():
                 log.critical("what was in hand has not ended")
-            if not self._try(self._guarded.make_safe):
+            if not hopeless and self._tried_safe() is not None:
                 self.broken.set()
-            elif cool:
+            if cool and not self._silent:
                 self._try(self._cool)
         finally:
             self._microscope.close()
@@ -185,12 +205,17 @@ class Server:
     def _cool(self) -> None:
         for gas, now in self._microscope.state().gases.items():
             if now.heater_on:
-                self._microscope.set_gas(gas, GasSetting(heater_on=False))
+                self._try(partial(self._microscope.set_gas, gas, GasSetting(heater_on=False)))
 
     def look(self) -> None:
-        """Break where only a new process can connect to the instrument again."""
+        """Break where only a new process can connect to the instrument again; make safe again what complained."""
         if self._microscope.lost and not self.broken.is_set():
             self._broke("the connection to the instrument is lost")
+        again_at = self._again_at
+        if again_at is not None and time.monotonic() > again_at and not self._lease.alive:
+            self._again_at = None
+            self._again = threading.Thread(target=self._make_safe, name="safe again", daemon=True)
+            self._again.start()
 
     def _broke(self, why: str) -> None:
         self._tell("broken", why=why)
@@ -207,27 +232,40 @@ class Server:
     def _lapsed(self, run: str) -> None:
         self._tell("lapsed", run=run, after_s=self._lease.seconds)
         log.warning("no heartbeat from run %s for %.1f s: making safe", run, self._lease.seconds)
-        try:
-            self._make_safe()
-        except BaseException:
-            self.broken.set()  # a defect: the watchdog has a connection of its own
-            raise
+        self._make_safe()
 
     def _make_safe(self) -> None:
-        """Stop, then make safe, whatever the stop says; where that fails, end: the watchdog makes safe beside."""
-        self._try(self._actions.stop)
-        if not self._try(self._guarded.make_safe):
+        """Stop, then make safe, whatever the stop says.
+
+        Where the instrument complains, it is tried again at a later look: a needle usually moves the second time. Where
+        it does not answer, this server ends: the watchdog makes safe over a connection of its own.
+        """
+        try:
+            self._try(self._actions.stop)
+            failed = self._tried_safe()
+        except BaseException:
+            self.broken.set()  # a defect
+            raise
+        if isinstance(failed, DeviceFault):
+            self._again_at = time.monotonic() + AGAIN_S
+        elif failed is not None:
             self.broken.set()
 
-    def _try(self, step: Callable[[], object]) -> bool:
-        """Do a step; tell whether it did not fail."""
+    def _tried_safe(self) -> Exception | None:
+        """Make safe; return what it failed with."""
+        failed = self._try(self._guarded.make_safe)
+        self._silent = isinstance(failed, Unsafe)
+        return failed
+
+    def _try(self, step: Callable[[], object]) -> Exception | None:
+        """Do a step; return what it failed with."""
         try:
             step()
         except (InstrumentError, OSError) as error:
             self._tell("unsafe", why=str(error))
             log.critical("could not be made safe: %s", error)
-            return False
-        return True
+            return error
+        return None
 
     def _tell(self, what: str, **data: Any) -> None:
         with self._lock:

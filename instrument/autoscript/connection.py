@@ -100,7 +100,7 @@ class Caller:
         DeviceFault : the client's own complaint
         """
         self._not_ended(what)
-        self._free(what)
+        self.settle()
         call = _Call(what, function)
         self._work.put(call)
         if not call.there.wait(deadline_s):
@@ -110,6 +110,13 @@ class Caller:
             self._dropped = self._dropped or isinstance(known, ConnectionLost)
             raise known from call.error
         return call.value  # type: ignore[no-any-return]
+
+    def settle(self) -> None:
+        """Wait for a call that is late; ConnectionLost where it never comes back."""
+        late = self._given_up
+        if late is not None and not late.there.wait(max(0.0, self._patience_s())):
+            msg = f"{late.what}: it never came back, and nothing more is asked here; start the server anew"
+            raise ConnectionLost(msg, hung=late.what)
 
     def end(self) -> None:
         """End the thread; one that hangs ends when what it waits for comes back, if ever."""
@@ -122,13 +129,6 @@ class Caller:
         if self._ended:
             msg = f"{what}: not asked, as this connection is closed"
             raise ConnectionLost(msg, call=what)
-
-    def _free(self, what: str) -> None:
-        """Wait for a call that is late; ConnectionLost where it never comes back."""
-        late = self._given_up
-        if late is not None and not late.there.wait(max(0.0, self._patience_s())):
-            msg = f"{what}: not asked, as an earlier call ({late.what}) never came back; start the server anew"
-            raise ConnectionLost(msg, hung=late.what)
 
     def _patience_s(self) -> float:
         late = self._given_up

@@ -76,7 +76,7 @@ STAGE_ROOM_M, STAGE_ROOM_RAD = 2e-6, 0.5 * np.pi / 180
 _WAIT_S = 1.0
 #: How often a running pattern is looked at, s on the wall: soon first, then seldom.
 _POLL_S = (0.02, 0.5)
-#: A pattern is running within so long of its start (s on the wall).
+#: A pattern is running within so long after its start has come back (s on the wall).
 _BEGIN_S = PATIENT * PATTERN_START_S
 #: A pattern that ended by itself within this share of its time was whole.
 _WHOLE = 0.97
@@ -113,8 +113,9 @@ class AutoscriptMicroscope(Microscope):
         version = client_version()
         self._lock = threading.RLock()
         self._stopping = threading.Event()
+        self._looks_only = not ready
         self._safety = Safety(host, port)
-        self._acts = Connection(host, port, "acts", late=self.stop)  # what comes back late may have unblanked
+        self._acts = Connection(host, port, "acts", late=self._came_late)
         self._reads = Connection(host, port, "reads")
         virtual_clock = getattr(self._acts.client, "virtual_clock", None)
         self.clock = virtual_clock if virtual_clock is not None else WallClock()
@@ -572,6 +573,7 @@ class AutoscriptMicroscope(Microscope):
         """
         seconds, looked, seen = job.seconds, started, time.monotonic()
         span, begun, longest = job.to_fraction - job.from_fraction, False, seen - wall
+        begin_by = seen + _BEGIN_S
         deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
         while True:
             state = self._do("look at the pattern", lambda scope: str(scope.patterning.state))
@@ -588,7 +590,7 @@ class AutoscriptMicroscope(Microscope):
             begun = begun or state != "Idle"
             if not begun and not self._stopping.is_set():
                 longest = max(longest, unseen)
-                if time.monotonic() - wall < _BEGIN_S:
+                if time.monotonic() < begin_by:
                     started = now
                     threading.Event().wait(pause)
                     continue
@@ -635,7 +637,7 @@ class AutoscriptMicroscope(Microscope):
         try:
             self._do("end the pattern", work, 3 * CALL_S)
         except InstrumentError:
-            self.stop()  # over its own connection
+            self.stop()  # over its own connection; once more where what hangs was stopped already
             raise
 
     # -- recovering, stopping -----------------------------------------------------------------------------------------
@@ -691,18 +693,42 @@ class AutoscriptMicroscope(Microscope):
 
     @contextmanager
     def _act(self, what: str) -> Iterator[None]:
-        """One verb at a time."""
+        """One verb at a time; what has hung is back once it ends with TimedOut."""
         with self._lock:
             self._stopping.clear()
             try:
                 yield
             except TimedOut:
-                if self._acts.hangs:  # what hangs may still write: end it from beside
-                    self.stop()
+                for line in (self._acts, self._reads):
+                    line.settle()  # ConnectionLost where it never comes back: only a new server helps
                 raise
 
     def _do(self, what: str, work: Callable[[Any], T], deadline_s: float = CALL_S) -> T:
-        return self._acts.call(what, lambda: work(self._acts.client), deadline_s)
+        try:
+            return self._acts.call(what, lambda: work(self._acts.client), deadline_s)
+        except TimedOut as error:
+            self._stop_beside(error)
+            raise
+
+    def _stop_beside(self, late: TimedOut) -> None:
+        """End what hangs, at once: it may still write. What the microscope complains of is kept as evidence."""
+        if self._looks_only:
+            return
+        try:
+            self._safety.stop()
+        except DeviceFault as error:
+            late.evidence["stop"] = error.message
+
+    def _came_late(self) -> None:
+        """After a call that had been given up: it may have unblanked, or opened a valve that was shut meanwhile.
+
+        The next act may have begun, and is not told to stop.
+        """
+        if self._looks_only:
+            return
+        self._safety.make_safe()
+        if hasattr(self, "_gases"):  # else it came from looking at them
+            self._gases.all_shut(self.clock.now())
 
     def _watched(self, what: str, work: Callable[[Any], T], deadline_s: float) -> T:
         """Do something that a stop makes worthless."""

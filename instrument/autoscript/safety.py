@@ -46,59 +46,86 @@ class Safety:
         Once all was tried, raises what names all that failed: DeviceFault where the microscope complained only, Unsafe
         where it does not answer.
         """
-        failed: dict[str, InstrumentError] = {}
-        self._stop(failed)
-        _raise(failed)
+        sweep = _Sweep()
+        self._stop(sweep)
+        sweep.end()
 
     def make_safe(self) -> None:
         """Stop, shut the valves, take the needles out; idempotent. Heaters are left on. Raises what `stop` does."""
-        failed: dict[str, InstrumentError] = {}
-        self._stop(failed)
-        names = self._try(failed, "find the gases", lambda scope: source_names(scope.gas)) or []
+        sweep = _Sweep()
+        self._stop(sweep)
+        names = self._try(sweep, "find the gases", lambda scope: source_names(scope.gas)) or []
         for name in names:
-            self._try(failed, f"shut {name or 'the valves'}", partial(_shut, name))
+            self._try(sweep, f"shut {name or 'the valves'}", partial(_shut, name))
         for name in names:
-            self._try(failed, f"retract {name or 'the needle'}", partial(_retract, name), NEEDLE_S)
-        _raise(failed)
+            self._try(sweep, f"retract {name or 'the needle'}", partial(_retract, name), NEEDLE_S)
+        sweep.end()
 
     def close(self) -> None:
         """Let go of the connection; the microscope stays as it is."""
         with self._lock:
             self._closed = True
-        self._line.close()
+        try:
+            self._line.close()
+        except InstrumentError as error:  # it was made safe, or that it was not is told already
+            log.warning("%s", error.message)
 
     # -- private ------------------------------------------------------------------------------------------------------
 
-    def _stop(self, failed: dict[str, InstrumentError]) -> None:
-        self._blank(failed)
-        self._try(failed, "stop patterning", _stop_patterning)
-        self._try(failed, "stop scanning", lambda scope: scope.imaging.stop_acquisition())
-        self._blank(failed)  # again: what went on may have unblanked, or kept it from blanking
+    def _stop(self, sweep: _Sweep) -> None:
+        self._blank(sweep)
+        self._try(sweep, "stop patterning", _stop_patterning)
+        self._try(sweep, "stop scanning", lambda scope: scope.imaging.stop_acquisition())
+        self._blank(sweep)  # again: what went on may have unblanked, or kept it from blanking
 
-    def _blank(self, failed: dict[str, InstrumentError]) -> None:
-        self._try(failed, "blank the ion beam", lambda scope: scope.beams.ion_beam.blank(), BLANK_S)
-        self._try(failed, "blank the electron beam", lambda scope: scope.beams.electron_beam.blank(), BLANK_S)
+    def _blank(self, sweep: _Sweep) -> None:
+        self._try(sweep, "blank the ion beam", lambda scope: scope.beams.ion_beam.blank(), BLANK_S)
+        self._try(sweep, "blank the electron beam", lambda scope: scope.beams.electron_beam.blank(), BLANK_S)
 
-    def _try(
-        self, failed: dict[str, InstrumentError], what: str, work: Callable[[Any], T], deadline_s: float = CALL_S
-    ) -> T | None:
-        """Do a step; where it fails, say so in `failed` and return None."""
+    def _try(self, sweep: _Sweep, what: str, work: Callable[[Any], T], deadline_s: float = CALL_S) -> T | None:
+        """Do a step; where it fails, say so in the sweep and return None."""
         try:
-            line = self._connected()
+            line = self._connected(sweep)
             out = line.call(what, lambda: work(line.client), deadline_s)
         except InstrumentError as error:
             log.error("%s", error.message)
-            failed[what] = error
+            sweep.failed[what] = error
             return None
-        failed.pop(what, None)
+        sweep.failed.pop(what, None)
         return out
 
-    def _connected(self) -> Connection:
+    def _connected(self, sweep: _Sweep) -> Connection:
+        """Return the line, a fresh one where it hangs; one that can't be had is asked for once in a sweep."""
         with self._lock:
             if (self._line.hangs or self._line.lost) and not self._closed:
+                if sweep.away is not None:
+                    raise sweep.away
                 self._line.leave()
-                self._line = Connection(*self._place, "stops", within_s=BLANK_S)
+                try:
+                    self._line = Connection(*self._place, "stops", within_s=BLANK_S)
+                except InstrumentError as error:
+                    sweep.away = error
+                    raise
             return self._line
+
+
+class _Sweep:
+    """What failed while all steps of a stop, or of making safe, were tried; `away`: nothing answers at all."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, InstrumentError] = {}
+        self.away: InstrumentError | None = None
+
+    def end(self) -> None:
+        """Raise what names all that failed, if any did."""
+        if not self.failed:
+            return
+        names, why = list(self.failed), dict.fromkeys(error.message for error in self.failed.values())
+        msg = f"the microscope did not {', '.join(names)}: {'; '.join(why)}"
+        if all(isinstance(error, DeviceFault) for error in self.failed.values()):
+            raise DeviceFault(msg, failed=names)
+        msg += "; it does not answer, and a person is needed now"
+        raise Unsafe(msg, failed=names)
 
 
 def _stop_patterning(scope: Any) -> None:
@@ -114,14 +141,3 @@ def _retract(name: str | None, scope: Any) -> None:
     needle = source(scope.gas, name)
     if str(needle.state) != "Retracted":
         needle.retract()
-
-
-def _raise(failed: dict[str, InstrumentError]) -> None:
-    if not failed:
-        return
-    names = list(failed)
-    msg = f"the microscope did not {', '.join(names)}: {'; '.join(error.message for error in failed.values())}"
-    if all(isinstance(error, DeviceFault) for error in failed.values()):
-        raise DeviceFault(msg, failed=names)
-    msg += "; it does not answer, and a person is needed now"
-    raise Unsafe(msg, failed=names)

@@ -65,6 +65,7 @@ class FakeMicroscope(Microscope):
         self.fired: list[tuple[str, float, float]] = []
         self.frames = 0
         self.safe_calls = 0
+        self.safe_fails: list[BaseException] = []  # what making safe fails with, one after another
         self.closed = False
         self.gone = False
         self.homed = True
@@ -173,6 +174,8 @@ class FakeMicroscope(Microscope):
 
     def make_safe(self) -> State:
         self.safe_calls += 1
+        if self.safe_fails:
+            raise self.safe_fails.pop(0)
         FakeMicroscope.stop(self)  # also where a test has it that `stop` fails
         self._gases = {name: gas.replace(valve_open=False) for name, gas in self._gases.items()}
         self._in.discard(Device.NEEDLE)

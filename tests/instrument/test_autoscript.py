@@ -111,6 +111,25 @@ def test_it_begins_blanked_and_leaves_no_thread(scope: AutoscriptMicroscope) -> 
 # -- failing, hanging, lying ------------------------------------------------------------------------------------------
 
 
+def raised(error: Exception | None) -> None:
+    if error is not None:
+        raise error
+
+
+def back_once_stopped(scope: AutoscriptMicroscope, mocker: MockerFixture) -> threading.Event:
+    """What a call hangs on until it is stopped from beside."""
+    go_on, really = threading.Event(), scope._safety.stop
+
+    def stop() -> None:
+        try:
+            really()
+        finally:
+            go_on.set()
+
+    mocker.patch.object(scope._safety, "stop", stop)
+    return go_on
+
+
 def test_an_exception_in_mid_pattern_leaves_it_blanked_and_cleared(
     scope: AutoscriptMicroscope, mocker: MockerFixture
 ) -> None:
@@ -148,7 +167,9 @@ def test_a_call_that_hangs_ends_by_its_deadline_and_is_stopped_from_beside(mocke
         mocker.patch.object(type(client.specimen.stage), "absolute_move", side_effect=lambda *_: go_on.wait(30.0))
         client.beams.ion_beam.unblank()
         try:
-            with pytest.raises(TimedOut, match="whether it was done is not known"):
+            with pytest.raises(
+                ConnectionLost, match="never came back"
+            ):  # which a run is resumed after, on a new server
                 scope.move_stage(StagePosition(x=1e-6))
             assert scope._safety._line.client.beams.ion_beam.is_blanked
             with pytest.raises(ConnectionLost, match="never came back"):
@@ -165,23 +186,110 @@ def test_a_call_that_hangs_ends_by_its_deadline_and_is_stopped_from_beside(mocke
 def test_a_call_that_comes_back_late_is_stopped_from_beside_and_work_goes_on(
     scope: AutoscriptMicroscope, mocker: MockerFixture
 ) -> None:
-    go_on, client = threading.Event(), scope._acts.client
+    go_on, client = back_once_stopped(scope, mocker), scope._acts.client
     mocker.patch.object(microscope, "CALL_S", 0.3)
     mocker.patch.object(microscope, "move_seconds", return_value=0.0)
 
     def late(*_: Any) -> None:
-        assert go_on.wait(30.0)
+        assert go_on.wait(10.0)
         client.beams.ion_beam.unblank()
 
     moves = mocker.patch.object(type(client.specimen.stage), "absolute_move", side_effect=late)
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut, match="whether it was done is not known"):
         scope.move_stage(StagePosition(x=1e-6))
-    assert scope._acts.hangs
-    go_on.set()
+    assert not scope._acts.hangs
+    assert client.beams.ion_beam.is_blanked
+    assert not scope._stopping.is_set()  # else the act that has begun by then would throw its picture away
     mocker.stop(moves)
     scope.set_beam(Beam.ION, BeamSettings(shift_x_m=1e-6))
     assert scope.state().ion.blanked
     assert not scope.lost
+
+
+@pytest.mark.parametrize("verb", ["pattern", "map"])
+def test_what_hangs_is_stopped_from_beside_before_anything_waits_for_it(
+    scope: AutoscriptMicroscope, elements: Elements, mocker: MockerFixture, verb: str
+) -> None:
+    """It comes back because it is stopped: were it waited for first, it never would."""
+    go_on, client = back_once_stopped(scope, mocker), scope._acts.client
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    if verb == "map":
+        scope.insert(Device.EDS)
+    asked: list[str] = []
+
+    def hangs(*_: Any) -> bool:
+        asked.append(threading.current_thread().name)
+        return asked != ["autoscript acts"] or go_on.wait(10.0)
+
+    def mapped(scan: EdsScan) -> NDArray[np.uint16]:
+        mocker.patch.object(type(client.beams.electron_beam), "is_blanked", property(hangs))
+        return Elements().map(scan)
+
+    mocker.patch.object(elements, "map", mapped)
+    mocker.patch.object(type(client.patterning), "start", hangs)
+    mocker.patch.object(AutoscriptMicroscope._do, "__defaults__", (1.0,))
+    mocker.patch.object(connection, "LATE_S", 5.0)
+    with pytest.raises(TimedOut):
+        scope.acquire_eds(SCAN) if verb == "map" else scope.pattern(job())
+    assert go_on.is_set()
+    assert not scope.lost
+
+
+def test_a_complaint_while_what_hangs_is_stopped_hides_nothing(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    """To a complaint, inserting would answer that it is refused."""
+    go_on, client = back_once_stopped(scope, mocker), scope._acts.client
+    mocker.patch.object(microscope, "CALL_S", 0.3)
+    mocker.patch.object(type(client.gas.get_multichem()), "insert", side_effect=lambda *_: go_on.wait(10.0))
+    complaints = iter([RuntimeError("busy")])
+    mocker.patch.object(type(client.imaging), "stop_acquisition", side_effect=lambda: raised(next(complaints, None)))
+    with pytest.raises(TimedOut) as told:
+        scope.insert(Device.NEEDLE)
+    assert "busy" in told.value.evidence["stop"]
+
+
+def test_a_gas_that_is_opened_late_is_shut_again(mocker: MockerFixture) -> None:
+    """What comes before it hangs, is given up, and all is made safe; then needle and valve move after all."""
+    with emulated(BARE, kind="hydra-gis") as scope:
+        scope.insert(Device.NEEDLE)
+        scope.set_gas("W", GasSetting(heater_on=True))
+        port = type(scope._acts.client.gas.get_gis_port("W dep"))
+        go_on, really = threading.Event(), port.open
+        flowed: list[bool] = []
+
+        def late(self: Any) -> None:
+            assert go_on.wait(10.0)
+            self.insert()
+            really(self)
+            flowed.append(truly(scope).gases["W"].valve_open)
+
+        def made_safe() -> None:
+            if not go_on.is_set():
+                assert scope.make_safe().safe
+                go_on.set()
+
+        mocker.patch.object(port, "open", late)
+        mocker.patch.object(scope._safety, "stop", made_safe)
+        mocker.patch.object(microscope, "CALL_S", 0.3)
+        mocker.patch.object(microscope, "PATIENT", 0.0)
+        with pytest.raises(TimedOut):
+            scope.set_gas("W", GasSetting(valve_open=True))
+        assert flowed == [True]
+        assert is_truly_safe(scope)
+        assert not scope._gases.books["W"].valve_open
+
+
+def test_who_only_looks_stops_nobodys_beam() -> None:
+    with emulated(BARE, place=("looked-at", 7520)) as scope:
+        go_on = threading.Event()
+        scope._acts.client.beams.ion_beam.unblank()
+        with closing(AutoscriptMicroscope("looked-at", 7520, ready=False)) as looking:
+            with pytest.raises(TimedOut):
+                looking._do("look", lambda _scope: go_on.wait(10.0), 0.1)
+            go_on.set()
+            looking._acts.settle()  # back, late
+        assert not scope._acts.client.beams.ion_beam.is_blanked
 
 
 def test_a_server_whose_vendors_call_never_returns_ends_safely_and_the_next_one_works(
@@ -207,7 +315,7 @@ def test_a_server_whose_vendors_call_never_returns_ends_safely_and_the_next_one_
             until((tmp_path / "server.json").exists)
             with attach(tmp_path / "server.json", "run-1") as remote:
                 remote.claim()
-                with pytest.raises((TimedOut, ConnectionLost)):
+                with pytest.raises(ConnectionLost):
                     remote.move_stage(StagePosition(x=1e-6))
                 thread.join(30.0)
             assert not thread.is_alive()
@@ -387,6 +495,35 @@ def test_what_never_answers_is_unsafe_and_all_else_is_done(gassed: AutoscriptMic
         go_on.set()
 
 
+def test_what_can_not_be_connected_anew_is_asked_for_once(gassed: AutoscriptMicroscope, mocker: MockerFixture) -> None:
+    """Each try takes its deadline where it hangs: all steps together would take minutes."""
+    go_on, client = threading.Event(), gassed._acts.client
+    mocker.patch.object(safety, "BLANK_S", 0.2)
+    mocker.patch.object(type(client.beams.ion_beam), "blank", side_effect=lambda: go_on.wait(30.0))
+    connects = mocker.patch.object(type(client), "connect", side_effect=lambda *_: go_on.wait(30.0))
+    before = {one.name for one in threading.enumerate()}
+    try:
+        for count in (1, 2):
+            with pytest.raises(Unsafe, match="no AutoScript server answers") as told:
+                gassed.make_safe()
+            assert connects.call_count == count
+            assert "find the gases" in told.value.evidence["failed"]
+    finally:
+        go_on.set()
+    until(lambda: {one.name for one in threading.enumerate()} <= before)
+
+
+def test_a_connection_that_can_not_be_let_go_of_is_no_failure_to_make_safe(
+    mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    with emulated(BARE, place=("going", 7520)) as scope:
+        away = mocker.patch.object(type(scope._acts.client), "disconnect", side_effect=RuntimeError("gone already"))
+        _make_safe_beside("autoscript://going")
+        mocker.stop(away)
+    assert "gone already" in caplog.text
+    assert "could not be made safe" not in caplog.text
+
+
 def test_what_makes_safe_beside_a_server_asks_nothing_else(mocker: MockerFixture) -> None:
     with emulated(BARE, place=("beside", 7520)) as scope:
         scope.insert(Device.NEEDLE)
@@ -480,6 +617,30 @@ def test_a_pattern_that_begins_slowly_is_followed_to_its_end(
     done = scope.pattern(job())
     assert (done.fraction, done.stopped) == (1.0, False)
     assert done.elapsed_s == pytest.approx(20.0)
+
+
+def test_a_pattern_has_its_time_to_begin_after_its_start_has_come_back(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    mocker.patch.object(microscope, "_BEGIN_S", 1.0)
+    patterning = type(scope._acts.client.patterning)
+    really, start = patterning.state, patterning.start
+    looks: list[str] = []
+
+    def slow(_self: Any) -> None:
+        looks.clear()
+        threading.Event().wait(1.1)
+
+    def state(self: Any) -> str:
+        looks.append("look")
+        if len(looks) == 3:
+            start(self)
+        return "Idle" if len(looks) < 3 else str(really.fget(self))
+
+    mocker.patch.object(patterning, "start", slow)
+    mocker.patch.object(patterning, "state", property(state))
+    assert scope.pattern(job()).fraction == 1.0
 
 
 @pytest.mark.parametrize("seconds", [20.0, 1e-3])

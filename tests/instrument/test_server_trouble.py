@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from instrument import durable
+from instrument import durable, link, server
 from instrument.errors import DeviceFault, NoRoom, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
-from instrument.server import serve
+from instrument.server import Server, serve
+from instrument.settings import Device, GasSetting, State
 from instrument.tokens import token
 from instrument.wire import Acquire, WritePattern
 from tests.instrument.fake_microscope import FakeMicroscope, job, scan
@@ -162,14 +163,87 @@ def test_asked_to_make_safe_it_does_even_where_the_stop_fails(
 
 
 def test_a_server_whose_backend_has_lost_the_instrument_makes_safe_and_ends(
-    fake: FakeMicroscope, tmp_path: Path
+    fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is resumed starts a fresh one, with a fresh connection, rather than joining this one."""
+    serves: list[bool] = []
+    really = fake.make_safe
+
+    def make_safe() -> State:
+        serves.append((tmp_path / "server.json").exists())
+        return really()
+
+    monkeypatch.setattr(fake, "make_safe", make_safe)
     with ending(fake, tmp_path) as place, attach(place, "run-1") as remote:
         remote.claim()
         fake.gone = True
-    assert fake.safe_calls > 0
+    assert serves == [True, False]  # at once, while it still answers, and once more at its end
     assert '"what":"broken"' in (tmp_path / "audit.log").read_text(encoding="utf-8")
+
+
+def complains() -> DeviceFault:
+    msg = "the needle is stuck"
+    return DeviceFault(msg)
+
+
+@pytest.mark.parametrize("ends", ["lapses", "releases"])
+def test_what_complains_is_made_safe_again_and_its_server_stays(
+    place: Path, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """A needle usually moves the second time."""
+    monkeypatch.setattr(server, "AGAIN_S", 0.0)
+    fake.insert(Device.NEEDLE)
+    fake.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+    fake.safe_fails = [complains(), complains()]
+    with attach(place, "run-1") as remote:
+        remote.claim()
+        if ends == "lapses":
+            remote._ended.set()
+            until(lambda: fake.safe_calls > 0, 3.0)
+    until(lambda: fake.safe_calls == 3)
+    assert fake.state().safe
+    with attach(place, "run-2") as after:
+        after.claim()
+        after.acquire(scan())
+
+
+def test_what_complained_is_left_to_who_controls_it_now(
+    fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "AGAIN_S", -1.0)
+    monkeypatch.setattr(link, "may_operate", lambda: True)
+    held = Server(fake, tmp_path)
+    fake.safe_fails = [complains()]
+    held._lapsed("run-1")
+    epoch = held.claim("run-2", None)["epoch"]
+    held.look()
+    held.release(epoch)
+    held.look()
+    held.close()
+    assert fake.safe_calls == 2  # as it lapsed, and at the end
+    assert not held.broken.is_set()
+
+
+def test_heaters_are_switched_off_at_the_end_whatever_else_complains(fake: FakeMicroscope, tmp_path: Path) -> None:
+    for gas in ("Pt", "C", "W"):
+        fake.set_gas(gas, GasSetting(heater_on=True))
+    fake.safe_fails, fake.fail_next = [complains()], complains()  # the needle; the first heater
+    Server(fake, tmp_path).close(cool=True)
+    assert [one.heater_on for one in fake.state().gases.values()].count(True) == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_has_just_not_answered_is_not_asked_again_at_the_end_unless_something_is_in_hand(
+    fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    held = Server(fake, tmp_path)
+    fake.safe_fails = [Unsafe("it does not answer")]
+    held._lapsed("run-1")
+    assert held.broken.is_set()
+    monkeypatch.setattr(type(held._actions), "busy", busy)
+    held.close(cool=True)
+    assert fake.safe_calls == (2 if busy else 1)
+    assert fake.closed
 
 
 def test_who_leaves_takes_what_waits_along(place: Path, fake: FakeMicroscope) -> None:
