@@ -136,8 +136,9 @@ class Aligner:
         self._ensurer.forget()
 
     def focus_anew(self) -> None:
-        """Have the electron beam focused before the next picture of the face."""
+        """Have the electron beam focused before the next picture of the face, whichever process takes it."""
         self._focus.clear()
+        self._note("focus anew", {})
 
     def ensure(self, setup: Setup) -> State:
         """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails."""

@@ -287,7 +287,8 @@ class Run:
         Focusing anew would give other pictures of the same plane, and so another reading of the ruler. What a person
         has focused before this session was adopted, however long they took.
         """
-        since = max((event.seq for event in self.journal.events(kind=("mended", "taken back"))), default=0)
+        outdate = ("mended", "taken back", "focus anew")
+        since = max((event.seq for event in self.journal.events(kind=outdate)), default=0)
         found = [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
         ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:

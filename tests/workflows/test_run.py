@@ -206,6 +206,10 @@ def test_a_focus_found_by_hand_is_kept_however_long_the_person_took(
     run._take_back(at, run_module.changes)
     kept = run._focused()
     assert [(one["pose"], one["working_distance_m"], one["plane_m"]) for one in kept] == [("face-on", 4.02e-3, 4e-6)]
+    journal.note("focus anew", {})  # it was asked for, and the process died before it came to it
+    assert run._focused() == []
+    run._take_back(at, run_module.changes)
+    assert len(run._focused()) == 1
     journal.note("state", {"to": "running"})  # a later session, hours after: nobody has looked since
     assert run._focused() == []
 
