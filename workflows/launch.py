@@ -124,7 +124,9 @@ def state_folder(folder: RunFolder, url: str, kept: str | None = None) -> Path:
     """
     from platformdirs import user_state_path
 
-    if is_simulator(url) or (folder.instrument / "ledger.jsonl").exists():  # as runs of earlier versions had it
+    if (
+        is_simulator(url) or url.startswith("pyro:") or (folder.instrument / "ledger.jsonl").exists()
+    ):  # as runs of earlier versions had it
         return folder.instrument
     if kept is not None:
         return Path(kept)
