@@ -124,9 +124,8 @@ def state_folder(folder: RunFolder, url: str, kept: str | None = None) -> Path:
     """
     from platformdirs import user_state_path
 
-    if (
-        is_simulator(url) or url.startswith("pyro:") or (folder.instrument / "ledger.jsonl").exists()
-    ):  # as runs of earlier versions had it
+    here = (folder.instrument / "ledger.jsonl").exists()  # a run of an earlier version
+    if here or is_simulator(url) or url.startswith("pyro:"):
         return folder.instrument
     if kept is not None:
         return Path(kept)
