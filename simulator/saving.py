@@ -56,8 +56,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         durable.make_dir(folder)
-        before = newest(folder)
-        self._saved = 0 if before is None else _number(before)
+        self._older = _states(folder)
+        self._saved = max(map(_number, self._older), default=0)
         self._written = 0
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._numbers: dict[str, int] = {}
@@ -81,9 +81,9 @@ class Store:
         self._saved += 1
         place = self.folder / f"state-{self._saved:09d}.json"
         durable.atomic_write_bytes(place, json.dumps(state).encode(), sync=False)
-        for older in _states(self.folder):
-            if older != place:
-                older.unlink(missing_ok=True)
+        for older in self._older:
+            older.unlink(missing_ok=True)
+        self._older = [place]
         for name, number in old.items():
             if number and self._numbers[name] != number:
                 self._map_path(name, number).unlink(missing_ok=True)

@@ -123,6 +123,8 @@ class Handle:
         self.free_bytes = free_bytes
         self.asked = asked
         self.relit = relit
+        #: after which lighting of the source currents were measured last
+        self.aligned = 0
         self.planes: Planes | None = None
         self.detectors: tuple[DetectorSettings, ...] = ()
         #: how fast films grow here over the model, as far as it was measured

@@ -74,6 +74,12 @@ FOCUS_KEPT_S = 3600.0
 Told = Callable[[Telling, str | None], None]
 
 
+def forget_request(folder: RunFolder, journal: Journal) -> None:
+    """Forget what was asked of a run that has ended, unless it may be resumed by itself: then that stands."""
+    if state_of(journal) not in ("failed", "running"):
+        folder.answered()
+
+
 def state_of(journal: Journal) -> str:
     """Return where a run stands by its journal: one of `CHANGES`."""
     events = journal.events(kind="state")
@@ -189,8 +195,7 @@ class Run:
             finally:
                 self._ended.set()
                 watch.join(5.0)
-                if self.state not in ("failed", "running"):
-                    self.folder.answered()  # else it may be resumed by itself, and what was asked stands
+                forget_request(self.folder, self.journal)
                 with durable.if_room("how long it took"):
                     self.journal.note("session", {"wall_s": time.monotonic() - began})
         return ended
@@ -289,13 +294,12 @@ class Run:
         """
         outdate = ("mended", "taken back", "focus anew")
         since = max((event.seq for event in self.journal.events(kind=outdate)), default=0)
-        found = [event.data for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
+        found = [event for event in self.journal.events(since, kind="focused") if "plane_m" in event.data]
         ended = max((act.done_at for act in self.journal.acts() if act.done_at is not None), default=None)
         if ended is None or self.instrument.state().time_s - ended > FOCUS_KEPT_S:
             began = self.journal.events(kind="state")[-1].seq
-            found = [event.data for event in self.journal.events(max(began, since), kind="focused")]
-            return [one for one in found if one.get("by") == BY_HAND]
-        return found
+            found = [event for event in found if event.seq > began and event.data.get("by") == BY_HAND]
+        return [event.data for event in found]
 
     def _usual(self) -> list[Mapping[str, Any]]:
         """Return what currents gave since a person last began or resumed this run: they have looked at the source."""
@@ -439,13 +443,13 @@ class Run:
         if focused is not None:
             data["ion"] = focused.model_dump(mode="json", exclude_none=True)
         self.journal.note("taken back", data)
-        looking = next((act for act in reversed(self.journal.acts(kind="frame")) if _face_on(act)), None)
-        if choice == "adopt" and looking is not None:
-            focus = focus_by_hand(left, now, Setup.model_validate(looking.setup))
-            if focus is not None:
-                self.journal.note("focused", focus)
         if choice == "restore":
             restore(self.instrument, left)
+            return
+        looking = next((act for act in reversed(self.journal.acts(kind="frame")) if _face_on(act)), None)
+        focus = None if looking is None else focus_by_hand(left, now, Setup.model_validate(looking.setup))
+        if focus is not None:
+            self.journal.note("focused", focus)
 
 
 def _face_on(act: Act) -> bool:

@@ -27,7 +27,7 @@ from workflows.launch import is_simulator, remote_for, state_folder
 from workflows.live import Live
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
-from workflows.run import Run, state_of
+from workflows.run import Run, forget_request, state_of
 from workflows.sites import TaughtSite, layout_for, site_for
 from workflows.soundness import set_aside_damaged
 from workflows.store import RunFolder
@@ -107,8 +107,7 @@ class Session:
             try:
                 return self._work(until)
             finally:
-                if state_of(self.journal) not in ("failed", "running"):
-                    self.folder.answered()  # it came while the results were made
+                forget_request(self.folder, self.journal)  # it came while the results were made
 
     # -- private ------------------------------------------------------------------------------------------------------
 

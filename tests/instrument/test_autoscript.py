@@ -595,25 +595,31 @@ def test_a_purge_that_is_stopped_leaves_the_valve_shut(scope: AutoscriptMicrosco
     assert not scope.state().gases["Pt"].valve_open
 
 
-def test_a_pattern_that_begins_slowly_is_followed_to_its_end(
-    scope: AutoscriptMicroscope, mocker: MockerFixture
-) -> None:
-    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+def let_patterns_begin(scope: AutoscriptMicroscope, mocker: MockerFixture, *, at_look: int, start_s: float) -> None:
+    """Let a pattern run from so many looks after its start on, which itself comes back after so long."""
     patterning = type(scope._acts.client.patterning)
     really, start = patterning.state, patterning.start
     looks: list[str] = []
 
     def asked(_self: Any) -> None:
         looks.clear()
+        threading.Event().wait(start_s)
 
     def state(self: Any) -> str:
         looks.append("look")
-        if len(looks) == 5:
+        if len(looks) == at_look:
             start(self)
-        return "Idle" if len(looks) < 5 else str(really.fget(self))
+        return "Idle" if len(looks) < at_look else str(really.fget(self))
 
     mocker.patch.object(patterning, "start", asked)
     mocker.patch.object(patterning, "state", property(state))
+
+
+def test_a_pattern_that_begins_slowly_is_followed_to_its_end(
+    scope: AutoscriptMicroscope, mocker: MockerFixture
+) -> None:
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    let_patterns_begin(scope, mocker, at_look=5, start_s=0.0)
     done = scope.pattern(job())
     assert (done.fraction, done.stopped) == (1.0, False)
     assert done.elapsed_s == pytest.approx(20.0)
@@ -624,22 +630,7 @@ def test_a_pattern_has_its_time_to_begin_after_its_start_has_come_back(
 ) -> None:
     scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
     mocker.patch.object(microscope, "_BEGIN_S", 1.0)
-    patterning = type(scope._acts.client.patterning)
-    really, start = patterning.state, patterning.start
-    looks: list[str] = []
-
-    def slow(_self: Any) -> None:
-        looks.clear()
-        threading.Event().wait(1.1)
-
-    def state(self: Any) -> str:
-        looks.append("look")
-        if len(looks) == 3:
-            start(self)
-        return "Idle" if len(looks) < 3 else str(really.fget(self))
-
-    mocker.patch.object(patterning, "start", slow)
-    mocker.patch.object(patterning, "state", property(state))
+    let_patterns_begin(scope, mocker, at_look=3, start_s=1.1)
     assert scope.pattern(job()).fraction == 1.0
 
 

@@ -78,14 +78,19 @@ def test_a_full_disk_keeps_no_lease_from_lapsing(
     until(lambda: fake.safe_calls > 0, 3.0)
 
 
-def test_it_is_made_safe_even_where_the_stop_fails(
-    remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_stop(fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A microscope whose stop fails."""
+
     def broken() -> None:
         msg = "the vendor's stop does not answer"
         raise DeviceFault(msg)
 
     monkeypatch.setattr(fake, "stop", broken)
+
+
+@pytest.mark.usefixtures("no_stop")
+def test_it_is_made_safe_even_where_the_stop_fails(remote: RemoteMicroscope, fake: FakeMicroscope) -> None:
     remote._ended.set()
     until(lambda: fake.safe_calls > 0, 3.0)
     assert "vendor's stop" in str(remote.events())
@@ -150,14 +155,8 @@ def test_a_server_that_can_not_leave_it_safe_at_its_end_says_so(
         serve(fake, tmp_path, stopping=stopping)
 
 
-def test_asked_to_make_safe_it_does_even_where_the_stop_fails(
-    remote: RemoteMicroscope, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken() -> None:
-        msg = "the vendor's stop does not answer"
-        raise DeviceFault(msg)
-
-    monkeypatch.setattr(fake, "stop", broken)
+@pytest.mark.usefixtures("no_stop")
+def test_asked_to_make_safe_it_does_even_where_the_stop_fails(remote: RemoteMicroscope, fake: FakeMicroscope) -> None:
     remote.make_safe()
     assert fake.safe_calls > 0
 

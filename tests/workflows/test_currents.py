@@ -33,14 +33,16 @@ URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
 LOST_S = 9000
 
 
+def run(out: Path, url: str, *until: str, timeout_s: float, code: int) -> Path:
+    """Run on a microscope until then; returns the journal."""
+    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", url, *until, "--out", str(out)]
+    done = subprocess.run([*command, "--model", "none"], capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == code, done.stderr
+    return out / "journal.sqlite"
+
+
 def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", URL, "--until", "site"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "RUN"), "--model", "none"], capture_output=True, text=True, timeout=200,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 3, done.stderr
-    with Journal(tmp_path / "RUN" / "journal.sqlite") as journal:
+    with Journal(run(tmp_path / "RUN", URL, "--until", "site", timeout_s=200, code=3)) as journal:
         act = journal.find("site/currents")
         focused = [one.result["working_distance_m"] for one in journal.acts() if one.key.startswith("site/focus-")]
         used = [one.setup["ion"]["working_distance_m"] for one in journal.acts() if one.key.startswith("site/points-")]
@@ -64,13 +66,7 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_once_the_source_was_lit_again_every_current_is_placed_anew(tmp_path: Path) -> None:
     url = f"{URL}&fault=plasma-loss@{LOST_S}s"
-    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", url, "--images", "1"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "RUN"), "--model", "none"], capture_output=True, text=True, timeout=400,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with Journal(tmp_path / "RUN" / "journal.sqlite") as journal:
+    with Journal(run(tmp_path / "RUN", url, "--images", "1", timeout_s=400, code=0)) as journal:
         found = [journal.find(f"{key}/currents") for key in ("site", "relit-1")]
     options, moved = parse(url), 0.0
     for lights, act in enumerate(found):

@@ -31,8 +31,9 @@ LEAST_ALIKE = 0.2
 
 def align_again(handle: Handle) -> None:
     """Measure currents anew once the source was lit again: it comes back sharp and pointing elsewhere (night.md 13)."""
-    if (times := handle.relit()) > 0:
+    if (times := handle.relit()) > handle.aligned:
         align(handle, f"relit-{times}")
+        handle.aligned = times
 
 
 def align(handle: Handle, key: str = "site") -> None:

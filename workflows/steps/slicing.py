@@ -38,10 +38,9 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
     cut = settings.cut
     learnt = None if handle.recipe.made is None else handle.recipe.made.dose
     handle.planes = Planes.after(handle.planes.target, cut.current, cut.voltage, cut.dose_factor, learnt)
-    real = not handle.description.virtual
-    if real:
-        handle.value("slice/began", "measure", {}, _wall)
-    images = settings.images if real and settings.until.latest is not None else planned
+    # on a virtual microscope the plan's number of images stands for the time
+    began = None if handle.description.virtual else handle.value("slice/began", "measure", {}, _wall)
+    images = planned if began is None or settings.until.latest is None else settings.images
     handle.telling.slice_n = planned
     handle.value("slice/focus", "measure", {}, handle.aligner.focus_anew)  # hours may have gone by since the block
     for number in range(cut.warm_up):
@@ -56,7 +55,7 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
     while k < images:
         k += 1
         handle.telling.slice_n = max(k, handle.telling.slice_n)
-        if not _in_time(handle, settings, k):
+        if not _in_time(handle, settings, k, began):
             break
         align_again(handle)
         _ready(handle, settings, k, max(k, min(images, planned)))
@@ -264,22 +263,21 @@ def _fill(handle: Handle, settings: Slice, rule: Refill, made: Fill, newest: Fra
     fill(handle, f"refill-{number:02d}", rule, settings, before=newest)
 
 
-def _in_time(handle: Handle, settings: Slice, k: int) -> bool:
-    """Tell whether another slice may begin; on a virtual microscope the plan's number of images stands for the time."""
+def _in_time(handle: Handle, settings: Slice, k: int, began: str | None) -> bool:
+    """Tell whether another slice may begin, by when slicing `began`; None: there is time."""
     latest = settings.until.latest
-    if latest is None or handle.description.virtual:
+    if latest is None or began is None:
         return True
-
-    began = datetime.fromisoformat(handle.value("slice/began", "measure", {}, _wall))
 
     def compute() -> dict[str, Any]:
         now = _wall()
-        return {"go_on": not over(latest, began, datetime.fromisoformat(now)), "at": now}
+        return {"go_on": not over(latest, datetime.fromisoformat(began), datetime.fromisoformat(now)), "at": now}
 
     return bool(handle.value(f"slice/{k:04d}/time", "decide", {"latest": latest}, compute)["go_on"])
 
 
 def _wall() -> str:
+    """Return the wall clock's time in the zone that times of day are meant in."""
     return datetime.now().astimezone().isoformat()
 
 
