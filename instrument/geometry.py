@@ -49,7 +49,8 @@ class Site(Model):
     """Where the block is on the holder: stage position that brings its origin to coincidence at R = T = 0.
 
     `sx, sy, sz` are holder coordinates (m) of the block's origin; `pretilt` is the stub's (rad), `turned` the stage's
-    rotation at which the block's edge lies along X (rad), `column` the angle between the columns (rad).
+    rotation at which the block's edge lies along X (rad), `column` the angle between the columns (rad). `ax, ay` is
+    where the stage's rotation axis stands (m, chamber's X and Y at T = 0) when its raw X and Y read 0.
     """
 
     sx: float
@@ -58,6 +59,14 @@ class Site(Model):
     pretilt: float
     turned: float = 0.0
     column: float = COLUMN_ANGLE
+    ax: float = 0.0
+    ay: float = 0.0
+
+    def about(self, ax: float, ay: float) -> Site:
+        """Return the same place at R = `turned`, the stage turning about another axis (m)."""
+        there, axis = turned_about_axis(self, self.turned, holder_point(self, np.zeros(3))), np.array([ax, ay, 0.0])
+        sx, sy, sz = map(float, axis + rot_z(-self.turned) @ (there - axis))
+        return self.replace(sx=sx, sy=sy, sz=sz, ax=ax, ay=ay)
 
 
 def rot_x(angle: float) -> Vector:
@@ -174,9 +183,16 @@ def holder_point(site: Site, block: Vector) -> Vector:
     return np.array([site.sx, site.sy, site.sz]) + block_to_holder(site) @ block
 
 
+def turned_about_axis(site: Site, r: float, holder: Vector) -> Vector:
+    """Where a holder point (3,) stands over an untilted stage at raw 0 once it is turned by `r` (rad)."""
+    axis = np.array([site.ax, site.ay, 0.0])
+    turned: Vector = axis + rot_z(r) @ (holder - axis)
+    return turned
+
+
 def stage_for(site: Site, at: Pose, point: tuple[float, float, float]) -> StagePosition:
     """Stage position that brings a block point (m) to the coincidence point in a pose."""
-    x, y, z = -(rot_z(at.r) @ holder_point(site, np.array(point)))
+    x, y, z = -turned_about_axis(site, at.r, holder_point(site, np.array(point)))
     return StagePosition(x=float(x), y=float(y), z=float(z), r=at.r, t=at.t)
 
 
@@ -212,7 +228,7 @@ class View:
         self.rotation = block_to_chamber(site, stage)
         offset = np.array([stage.x or 0.0, stage.y or 0.0, stage.z or 0.0])
         base = np.array([site.sx, site.sy, site.sz])
-        self.origin = rot_x(-(stage.t or 0.0)) @ (rot_z(stage.r or 0.0) @ base + offset)
+        self.origin = rot_x(-(stage.t or 0.0)) @ (turned_about_axis(site, stage.r or 0.0, base) + offset)
         self.u, self.v = field_axes(beam, scan_rotation, site.column)
         self.up = towards_column(beam, site.column)
         self.shift = shift

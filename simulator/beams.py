@@ -42,6 +42,7 @@ class Standing:
 
     x, y, z, r, t : raw stage, metres and radians; pretilt : of the stub, radians
     holder : where the block's origin is on it, metres
+    axis : where the axis that it rotates about stands (x, y) when raw x and y are 0, metres
     displaced : what drift and errors add in the chamber's axes, metres
     """
 
@@ -52,6 +53,7 @@ class Standing:
     t: float
     pretilt: float
     holder: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    axis: tuple[float, float] = (0.0, 0.0)
     displaced: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -88,6 +90,8 @@ class Sight:
         self, beam: Beam, standing: Standing, *, scan_rotation: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
     ) -> None:
         self.beam = beam
+        self._standing = standing
+        self._scan_rotation = scan_rotation
         self.shift = shift
         column = _Z if beam is Beam.ELECTRON else cos(COLUMN_RAD) * _Z + sin(COLUMN_RAD) * _Y
         # a picture's right is X; its down is what is left to be square to both
@@ -98,10 +102,17 @@ class Sight:
         at = standing
         #: The block's axes in the chamber, one per column.
         self.axes = np.column_stack([_mounted(at, axis) for axis in (_X, -_Z, _Y)])
-        base = turned(_Z, at.r, np.array(at.holder, float)) + np.array((at.x, at.y, at.z))
+        axis = np.array((*at.axis, 0.0))
+        base = turned(_Z, at.r, np.array(at.holder, float) - axis) + axis + np.array((at.x, at.y, at.z))
         self.origin = _tilted(at.t, base) + np.array(at.displaced, float)
         #: Direction of flight in block axes.
         self.flight: Vector = self.axes.T @ -self.up
+
+    def scanned(self, by: float) -> Sight:
+        """Return the same view with its scan turned further (radians), about the same middle."""
+        c, s = cos(by), sin(by)
+        shift = (c * self.shift[0] + s * self.shift[1], c * self.shift[1] - s * self.shift[0])
+        return Sight(self.beam, self._standing, scan_rotation=self._scan_rotation + by, shift=shift)
 
     def field(self, point: tuple[float, float, float]) -> tuple[float, float]:
         """Return where a block point is seen, metres from the picture's centre."""

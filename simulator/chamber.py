@@ -77,6 +77,7 @@ def standing(options: Options, now: Condition, time_s: float) -> Standing:
         t=(at.t or 0.0) + (0.0 if first else float(error_t)),
         pretilt=options.pretilt,
         holder=holder_point(options),
+        axis=options.axis,
         displaced=(
             drift_x + float(slide[0]) + (0.0 if first else float(jump_x)),
             drift_y + float(slide[1]) + (0.0 if first else float(jump_y)),

@@ -23,6 +23,7 @@ from simulator.milling import (
     tail,
     taper,
 )
+from simulator.sidebyside import beside
 
 Float32 = NDArray[np.float32]
 
@@ -101,8 +102,9 @@ class FaceCut:
         """See what the beam meets: how fast each column goes back, what curtains it draws."""
         block = self.block
         met = block.material_at(block.maps.face)
-        self._column = column_rate(met, self.rates, block.pixel, self._slant)
+        column = beside(column_rate, met, self.rates, block.pixel, self._slant)
         fresh = curtain(block.materials(met), self.rates, block.pixel, self._slant)
+        self._column = column()
         self._fresh = fresh * np.float32(ROCKED_SHARE) if abs(self._slant) > 0.01 else fresh
         self._looked_at = self._advanced
 

@@ -47,7 +47,6 @@ ROUGHNESS_M = 20e-9
 
 _CELL_M = 110e-9  # grid of the growth; its level set is interpolated to the voxels, so that outlines stay clean
 _MARGIN_M = 1.0e-6
-_WALL_WITHIN_M = 2.5e-6  # no farther from a wall is the middle of a usual pore
 _NOWHERE_M = -1e-6  # level where nothing grows
 _SLANT = 0.1  # a beam nearer to the face's normal than this (sine) lights no wall
 
@@ -314,25 +313,10 @@ def _highest_near(level: Float32) -> Float32:
 
 
 def _walls(open_: Bools, wanted: Bools, size: tuple[float, float, float]) -> Float32:
-    """Return the distance of wanted cells to the nearest that is not open, else 0, in the unit of `size`.
-
-    Parts are worked out with what lies around them: a wall that is nearer than that reaches is the nearest of all.
-    Where one is not, the whole is looked at.
-    """
-    count, around = open_.shape[2], math.ceil(_WALL_WITHIN_M / size[2])
+    """Return the distance of wanted cells to the nearest that is not open, else 0, in the unit of `size`."""
     wall = np.zeros(open_.shape, np.float32)
-
-    def part(first: int, last: int, reach: int) -> bool:
-        low, high = max(0, first - reach), min(count, last + reach)
-        window, here = open_[:, :, low:high], np.nonzero((wanted & open_)[:, :, first:last])
-        found = to_wall(window, (here[0], here[1], here[2] + first - low), size, np.float32)
-        wall[:, :, first:last][here] = found
-        known = not window.all() and float(found.max(initial=0.0)) < reach * size[2]
-        return known or (low == 0 and high == count)
-
-    first, last = zip(*parts(count), strict=True)
-    if not all(side_by_side(part, first, last, [around] * len(first))):
-        part(0, count, count)
+    here = np.nonzero(wanted & open_)
+    wall[here] = to_wall(open_, here, size)
     return wall
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import acos, cos
 from typing import Any
@@ -20,7 +19,9 @@ from simulator.block import FACE_REACH_M, Block
 from simulator.face import FaceScene, roughen, sample_face, truth
 from simulator.imaging import Electrons, Emission, dose_of, electrons_of, emission, render
 from simulator.ionimage import texture
+from simulator.levels import levels
 from simulator.randomness import rng
+from simulator.sidebyside import beside
 from simulator.topside import relief
 
 Float32 = NDArray[np.float32]
@@ -83,13 +84,12 @@ def look(block: Block, sight: Sight, scan: Scan | EdsScan, drift_v: tuple[float,
     flip = (bool(x[0] > x[-1]), bool(y[0] > y[-1]))
     x, y = (x[::-1] if flip[0] else x), (y[::-1] if flip[1] else y)
     view = (float(sight.flight[0]), float(sight.flight[1]), facing)
-    with ThreadPoolExecutor(1) as pool:
-        rough = pool.submit(_rough, block, x, y)
-        face = block.at(block.maps.face, x, y)
-        scene = sample_face(block.volume, face, block.at(block.film, x, y), x, y, view)
-        scene = roughen(scene, rough.result())
-    beside = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
-    scene = _with(scene, scene.material != beside, beside)
+    rough = beside(_rough, block, x, y)
+    face = block.at(block.maps.face, x, y)
+    scene = sample_face(block.volume, face, block.at(block.film, x, y), x, y, view)
+    scene = roughen(scene, rough())
+    near = np.where(face > plane + FACE_REACH_M, m.VACUUM, scene.material).astype(np.uint8)
+    scene = _with(scene, scene.material != near, near)
     scene = _beyond_the_top(block, scene, x, y, view, plane)
     middle = float(x[x.size // 2])
     heights = np.array([sight.working_distance((middle, float(b), plane)) for b in (y[0], y[-1])])
@@ -138,14 +138,15 @@ def picture(
     gain *= float(np.exp(GAIN_SPREAD * rng(seed, "detector gain", detector.name).standard_normal()))
     if seen is None:
         return _nothing(scan, detector, seed, key)
+    contrast, brightness = levels(detector)
     pixels = render(
         seen.scene,
         detector.name,
         current_a=current_a,
         dwell_s=frame_dwell(scan),
         voltage_v=settings.voltage_v or USUAL_V,
-        contrast=detector.contrast,
-        brightness=detector.brightness,
+        contrast=contrast,
+        brightness=brightness,
         tilt_rad=seen.tilt,
         defocus_m=defocus(seen, scan, settings, focus_off_m),
         stigmation_m=stigmation_m,

@@ -7,7 +7,6 @@ Cooper et al. 2022 and the Monte Carlo numbers given there.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +18,7 @@ from scipy import signal as sp_signal
 from simulator import materials as m
 from simulator.face import FaceScene, Float32, sample_face, truth
 from simulator.randomness import Key, rng
+from simulator.sidebyside import beside
 
 __all__ = ["DETECTORS", "FaceScene", "render", "sample_face", "truth"]
 
@@ -119,17 +119,16 @@ def emission(
     scene: FaceScene, electrons: Electrons, *, dose: float, voltage_v: float = 5e3, tilt_rad: float = 0.0
 ) -> Emission:
     """Return what a scene sends out of these electrons; see `render`. `dose` : of the picture, C/m2."""
-    with ThreadPoolExecutor(1) as beside:
-        charged = beside.submit(_charged, scene, dose)
-        secondary = electrons == "secondary"
-        table = _secondary(tilt_rad) if secondary else yields(tilt_rad)
-        solid, film, at = _solid(scene, table, voltage_v)
-        pores = np.flatnonzero(scene.material == m.PORE)
-        behind = table.take(scene.back.take(pores))
-        shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m.take(pores) * np.float32(-1 / _SHED_REACH_M))
-        behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
-        texture, lift = _texture(scene, film, at), _lift(scene, pores, secondary=secondary)
-        return Emission(electrons, solid, pores, behind, texture, lift, charged.result())
+    charged = beside(_charged, scene, dose)
+    secondary = electrons == "secondary"
+    table = _secondary(tilt_rad) if secondary else yields(tilt_rad)
+    solid, film, at = _solid(scene, table, voltage_v)
+    pores = np.flatnonzero(scene.material == m.PORE)
+    behind = table.take(scene.back.take(pores))
+    shed = np.float32(_SHED_M / _SHED_SEEN_M) * np.exp(scene.depth_m.take(pores) * np.float32(-1 / _SHED_REACH_M))
+    behind += (1 - np.exp(-shed)) * (table[m.RESIDUE] - behind)
+    texture, lift = _texture(scene, film, at), _lift(scene, pores, secondary=secondary)
+    return Emission(electrons, solid, pores, behind, texture, lift, charged())
 
 
 def electrons_of(detector: str) -> Electrons:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from instrument.settings import DetectorSettings, Scan
 from simulator.beams import Sight
 from simulator.block import Block
+from simulator.levels import levels
 from simulator.milling import spot_sigma
 from simulator.randomness import Key, rng
 from simulator.textures import noise
@@ -104,8 +105,9 @@ def _counted(
         counts = mean + np.sqrt(mean + 1) * draw.standard_normal(mean.shape, dtype=np.float32)
     else:
         counts = draw.poisson(mean).astype(np.float32)
-    gain = 2 ** ((detector.contrast - 0.5) / 0.15)
-    grey = counts / np.float32(electrons) * np.float32(255 * gain) + np.float32(510 * (detector.brightness - 0.5))
+    contrast, brightness = levels(detector)
+    gain = 2 ** ((contrast - 0.5) / 0.15)
+    grey = counts / np.float32(electrons) * np.float32(255 * gain) + np.float32(510 * (brightness - 0.5))
     grey += np.float32(0.7) * draw.standard_normal(grey.shape, dtype=np.float32)
     if scan.bits == 16:
         return np.clip(np.rint(grey * 257), 0, 65535).astype(np.uint16)

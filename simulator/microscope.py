@@ -44,6 +44,7 @@ from simulator import chamber, faults, interlocks
 from simulator.clock import SimulatedClock
 from simulator.condition import Running
 from simulator.faults import Moved
+from simulator.levels import as_it_stands
 from simulator.machine import Machine
 from simulator.milling import SLICE_M
 from simulator.options import Options
@@ -189,6 +190,7 @@ class SimulatedMicroscope(Machine, Microscope):
 
     def acquire(self, scan: Scan) -> Frame:
         """Take one picture with all detectors asked for, pixel-registered; ends blanked."""
+        scan = as_it_stands(scan)
         with self._action("frame"):
             interlocks.scan(self.description, self._now, scan)
             self.block.settle_film()

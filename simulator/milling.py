@@ -17,6 +17,7 @@ from scipy import ndimage, signal
 from instrument.process import MILL_RATES, VOLTAGE_EXPONENT, species_factor, spot
 from simulator import materials as m
 from simulator.randomness import rng
+from simulator.sidebyside import parts, side_by_side
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -187,14 +188,21 @@ def swept(
     steps = int(np.clip(np.ceil(most / (0.3 * sigma)), 1, 256))
     out = surface.astype(np.float32, copy=True)
     step = per_charge * np.float32(charge_per_area / steps)
-    for index in range(steps):
-        line = start + (end - start) * np.float32((index + 0.5) / steps)
-        used = share_beyond(out, line, sigma, tails)
-        met = used + np.float32(1e-6)
-        behind = out - line  # what stands out of a face along the line is met by more of the beam
-        middle = (met * behind).sum(axis=0) / met.sum(axis=0)
-        ridge = np.clip((middle - behind) / np.float32(sigma), -0.5, 0.5)
-        out += step * used * (1 + np.float32(LEVELLING) * ridge)
+    way = end - start
+
+    def part(first: int, last: int) -> None:  # columns don't know of each other
+        mine, its_step = out[:, first:last], step[:, first:last]
+        begin, its_way = (np.broadcast_to(one, out.shape)[:, first:last] for one in (start, way))
+        for index in range(steps):
+            line = begin + its_way * np.float32((index + 0.5) / steps)
+            used = share_beyond(mine, line, sigma, tails)
+            met = used + np.float32(1e-6)
+            behind = mine - line  # what stands out of a face along the line is met by more of the beam
+            middle = (met * behind).sum(axis=0) / met.sum(axis=0)
+            ridge = np.clip((middle - behind) / np.float32(sigma), -0.5, 0.5)
+            mine += its_step * used * (1 + np.float32(LEVELLING) * ridge)
+
+    side_by_side(part, *zip(*parts(out.shape[1]), strict=True))
     return out
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from instrument.errors import Refused
-from instrument.units import UnitError, quantity
+from instrument.units import UnitError, lengths, quantity
 from simulator.electrode import PRESETS, Electrode, Preset
 from simulator.faults import BY_NAME
 from simulator.slab import BEHIND_M, REACH_M, STRIDE_M
 
 #: What is held of a specimen has at most so many voxels unless its voxel is given.
 MOST_VOXELS = 150e6
+_AxisOffset = Annotated[float, Field(ge=-1e-3, le=1e-3)]
 
 
 class Options(BaseModel):
@@ -28,9 +29,11 @@ class Options(BaseModel):
     pretilt : of the stub; pace : seconds per second on the wall, None: stepped; jump : error of the position after a
     move of tilt or rotation (standard deviation); site : of the block's place on the holder; aim : of the ion beam's
     own offsets (the electron beam's are 0.4 of it; with none the ion beam is in focus at every current, too);
-    turned : how far the block is turned on its holder; rates : how far true rates lie from the nominal ones, at most
-    (films 1.25 of it); ragged : depth of the uneven front; drift : of position, focus and currents, 1 as usual, 0 none;
-    steady : a picture of the same thing has the same noise whenever it is taken, so that two runs can be compared
+    turned : how far the block is turned on its holder; axis : where the stage's rotation axis stands (x, y) when its
+    raw X and Y read 0, a length for x alone or two as 150um x -80um
+    rates : how far true rates lie from the nominal ones, at most (films 1.25 of it); ragged : depth of the uneven
+    front; drift : of position, focus and currents, 1 as usual, 0 none; steady : a picture of the same thing has the
+    same noise whenever it is taken, so that two runs can be compared
     fault : names and times (s) of faults that strike, as plasma-loss@03:10; faults : others at random, at this many
     times their usual rates (`simulator.faults`); grain : a pattern's dose is given, and saved, for so much time at once
     """
@@ -55,6 +58,7 @@ class Options(BaseModel):
     jump: float = Field(default=1.0e-6, ge=0, le=1e-5)
     site: float = Field(default=2e-6, ge=0, le=2e-5)
     turned: float = Field(default=0.0, ge=-0.2, le=0.2)
+    axis: tuple[_AxisOffset, _AxisOffset] = (0.0, 0.0)
     aim: float = Field(default=1.0e-6, ge=0, le=2e-5)
     rates: float = Field(default=0.2, ge=0, le=0.5)
     ragged: float = Field(default=1.5e-6, ge=0, le=1e-5)
@@ -108,6 +112,11 @@ def _as(dimension: str) -> Callable[[str], float]:
     return lambda text: quantity(text, dimension)
 
 
+def _across(text: str) -> tuple[float, ...]:
+    """Return x and y (m) of "150um x -80um"; of one length, x alone."""
+    return lengths(text, 2) if "x" in text else (quantity(text, "length"), 0.0)
+
+
 def _switch(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError(text)
@@ -122,6 +131,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "grain": _as("time"),
     "pretilt": _as("angle"),
     "turned": _as("angle"),
+    "axis": _across,
     "rates": _as("fraction"),
     "preset": str,
     "file": lambda text: Path(text).absolute(),

@@ -16,6 +16,7 @@ from instrument import durable
 from instrument.process import mill_rate
 from instrument.settings import Beam, DetectorSettings, Device, EdsScan, Scan, Tune, Tuning
 from simulator import chamber, disturbances, electronimage, faults, ionimage, tuning
+from simulator.askew import along_edge, askew, turned_back
 from simulator.beams import COINCIDENCE_M, ION_DISTANCE_M, Sight
 from simulator.block import Block
 from simulator.condition import Condition
@@ -60,17 +61,22 @@ class Pictures:
             pixels = self._ion(now, scan, sight, started_s, self._key(now, scan))
             self._wear(now, scan, sight, started_s)
             return Taken(pixels)
+        turned, asked = askew(sight), scan
+        if turned:
+            sight, scan = along_edge(sight, scan, turned)
         seen = electronimage.look(self._block, sight, scan, self._shear(now, sight, started_s, seconds))
         sent = self._sent(now, scan, seen, started_s)
         pictures = side_by_side(
             lambda one: self._electron(now, scan, seen, one, self._key(now, scan), started_s, sent), scan.detectors
         )
         pixels = np.stack(pictures)
-        pixels = self._disturbed(now, scan, pixels, started_s)
+        if turned:
+            pixels = turned_back(pixels, asked, turned)
+        pixels = self._disturbed(now, asked, pixels, started_s)
         if seen is not None:
             self._expose(seen, self._current(now, Beam.ELECTRON, started_s) * electronimage.frame_dwell(scan))
         names = {detector.name for detector in scan.detectors}
-        if seen is not None and names & {"CBS", "TLD"}:
+        if seen is not None and names & {"CBS", "TLD"} and not turned:
             self._keep_truth(now, scan, seen)
         return Taken(pixels)
 

@@ -78,7 +78,7 @@ def contrast(name: str, take: Callable[[DetectorSettings], NDArray[np.uint16]]) 
     how dark and bright ends go with the gain; that gives the settings.
     """
     trials = [DetectorSettings(name=name, contrast=c, brightness=TRIAL_BRIGHTNESS) for c in TRIAL_CONTRASTS]
-    gains = [2 ** ((trial.contrast - 0.5) / CONTRAST_STEP) for trial in trials]
+    gains = [2 ** ((contrast - 0.5) / CONTRAST_STEP) for contrast in TRIAL_CONTRASTS]
     ends = []
     for trial in trials:
         grey = ndimage.uniform_filter(take(trial).astype(np.float32) / 257, 3)

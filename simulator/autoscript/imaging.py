@@ -15,6 +15,7 @@ from simulator.autoscript.scans import dark, grab, scan_of
 from simulator.autoscript.stage import position_of
 from simulator.autoscript.structures import GetImageSettings, GrabFrameSettings, Limits
 from simulator.autoscript.tree import ApplicationServerException, Node, Setting, held_setting, serving
+from simulator.levels import levels
 
 #: Devices that a view can show: both columns, the chamber's camera, the navigation camera.
 _DEVICES = (1, 2, 3, 5)
@@ -222,7 +223,7 @@ class AutoFunctions(Node):
         if found is not None:
             view = self._console.view
             signal = self._console.column_of(view).signals[view.detector]
-            signal.contrast, signal.brightness = found.detectors[0].contrast, found.detectors[0].brightness
+            signal.contrast, signal.brightness = levels(found.detectors[0])
 
     def run_auto_focus(self, settings: Any = None) -> None:
         self._run(Tune.FOCUS, settings)

@@ -83,7 +83,7 @@ class Stage(Node):
         system = getattr(target_position, "coordinate_system", None) or self._console.coordinates
         wanted = {axis: getattr(target_position, axis, None) for axis in _AXES}
         if settings is not None and settings.rotate_compucentric and wanted["r"] is not None:
-            self._turned(wanted)
+            self._turned(wanted, str(system))
         self._go(wanted, system)
         if self._console.linked:
             self.__dict__["_moves"] += 1
@@ -114,13 +114,17 @@ class Stage(Node):
     def stop(self) -> None:
         """Do nothing: moves are waited for, none is under way when this is asked."""
 
-    def _turned(self, wanted: dict[str, Any]) -> None:
-        """Where X and Y are not said, what is in the middle stays there while the stage rotates."""
+    def _turned(self, wanted: dict[str, Any], system: str) -> None:
+        """Where X and Y are not said, what is in the middle stays there while the stage rotates about its axis."""
         if wanted["x"] is not None or wanted["y"] is not None:
             return
-        at = position_of(self._console)
+        at, to = position_of(self._console), position_of(self._console, system)
         by = float(wanted["r"]) - at.r
-        wanted["x"], wanted["y"] = cos(by) * at.x - sin(by) * at.y, sin(by) * at.x + cos(by) * at.y
+        # a client's X and Y grow the other way than the simulator's: the axis is in the middle where they are its own
+        axis_x, axis_y = self._console.scope.options.axis
+        x, y = at.x - axis_x, at.y - axis_y
+        wanted["x"] = to.x + cos(by) * x - sin(by) * y - x
+        wanted["y"] = to.y + sin(by) * x + cos(by) * y - y
 
     def _go(self, wanted: dict[str, Any], system: str) -> None:
         values: dict[str, Any] = {axis: None if value is None else float(value) for axis, value in wanted.items()}

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 _ENDS_WITHIN_S = 5.0
+#: Threads of simulator.sidebyside, which wait for work as long as the process lives.
+_LASTING = "hand_"
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +19,11 @@ def no_threads_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + _ENDS_WITHIN_S
-    for thread in set(threading.enumerate()) - before:
+    for thread in _others(before):
         thread.join(max(0.0, deadline - time.monotonic()))
-    left = sorted(thread.name for thread in set(threading.enumerate()) - before)
+    left = sorted(thread.name for thread in _others(before))
     assert left == []
+
+
+def _others(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one not in before and not one.name.startswith(_LASTING)]

@@ -36,7 +36,8 @@ places = st.floats(-5e-3, 5e-3)
 points = st.tuples(*[st.floats(-2e-4, 2e-4)] * 3)
 shifts = st.tuples(*[st.floats(-1.5e-5, 1.5e-5)] * 2)
 turns = st.floats(-pi, pi)
-sites = st.builds(Site, sx=places, sy=places, sz=places, pretilt=pretilts)
+axes = st.floats(-3e-4, 3e-4)
+sites = st.builds(Site, sx=places, sy=places, sz=places, pretilt=pretilts, turned=turns, ax=axes, ay=axes)
 
 
 def site_of(pretilt: float) -> Site:
@@ -163,6 +164,24 @@ def test_right_down_and_up_are_a_picture_seen_from_the_column(beam, turn):
 def test_the_stage_brings_a_point_under_both_beams(beam, site, name, angle, point):
     at = pose(name, site.pretilt, rocking=angle)
     assert View(site, beam, stage_for(site, at, point)).field(point) == pytest.approx((0, 0), abs=1e-15)
+
+
+@given(site=sites, ax=axes, ay=axes, point=points, tilt=st.floats(radians(-38), radians(60)))
+def test_about_another_axis_a_site_is_where_it_was_taught_and_elsewhere_after_half_a_turn(site, ax, ay, point, tilt):
+    other = site.about(ax, ay)
+    taught = Pose(name=PoseName.MILL, r=site.turned, t=tilt)
+    there = [stage_for(one, taught, point) for one in (site, other)]
+    assert [there[1].x, there[1].y, there[1].z] == pytest.approx([there[0].x, there[0].y, there[0].z], abs=1e-15)
+    back = taught.replace(r=site.turned + pi)
+    one, two = (stage_for(site_, back, point) for site_ in (site, other))
+    assert (one.x - two.x, one.y - two.y) == pytest.approx((2 * (ax - site.ax), 2 * (ay - site.ay)), abs=1e-14)
+
+
+def test_a_site_that_was_kept_before_axes_were_told_is_read():
+    kept = {"sx": 1e-3, "sy": 2e-3, "sz": 3e-6, "pretilt": PRETILT, "turned": 0.02, "column": COLUMN_ANGLE}
+    site = Site.model_validate(kept)
+    assert (site.ax, site.ay) == (0.0, 0.0)
+    assert Site.model_validate_json(site.about(1e-4, -2e-4).model_dump_json()) == site.about(1e-4, -2e-4)
 
 
 stages = st.builds(

@@ -346,5 +346,8 @@ def test_options_of_a_url() -> None:
     assert (options.seed, options.coating, options.pace, options.rates) == (11, 19e-6, 200.0, 0.1)
     assert options.pretilt == pytest.approx(0.6283, abs=1e-4)
     assert options.electrode().voxel_m == 40e-9
+    assert options.axis == (0.0, 0.0)
+    assert parse("simulator?axis=150um x -80um").axis == (150e-6, -80e-6)
+    assert parse("simulator?axis=-0.2mm").axis == (-0.2e-3, 0.0)
     large = Slab(parse("simulator?width=110um&height=110um&depth=20um").electrode())
     assert large.length * np.prod(large.electrode.shape[1:]) < 152e6

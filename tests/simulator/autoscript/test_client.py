@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from instrument.geometry import Pose, Site, stage_for
 from simulator.autoscript import enumerations, structures
 from simulator.autoscript.images import AdornedImage
 from simulator.autoscript.tree import ApplicationServerException
@@ -263,6 +264,22 @@ def test_a_larger_beam_shift_moves_the_picture_right_and_up(seen: Any, view: int
     column.beam_shift.value = structures.Point(0, 0)
     assert right == pytest.approx(20, abs=3)
     assert down == pytest.approx(-40, abs=3)
+
+
+@pytest.mark.parametrize("system", ["Raw", "Specimen"])
+def test_a_compucentric_turn_is_about_the_stages_own_axis(system: str) -> None:
+    with client(url="simulator:3?axis=150um x -80um&jump=0um") as scope:
+        stage = scope.specimen.stage
+        site = Site(sx=1e-3, sy=2e-3, sz=0.0, pretilt=0.0, ax=150e-6, ay=-80e-6)
+        start, end = (stage_for(site, Pose(name="mill", r=np.radians(r), t=0.0), (0.0, 0.0, 0.0)) for r in (0.0, 90.0))
+        stage.set_default_coordinate_system("Raw")
+        stage.absolute_move(structures.StagePosition(x=-start.x, y=-start.y, r=0.0))
+        stage.set_default_coordinate_system(system)
+        turn = structures.MoveSettings(rotate_compucentric=True)
+        stage.absolute_move(structures.StagePosition(r=np.radians(90)), turn)
+        stage.set_default_coordinate_system("Raw")
+        now = stage.current_position
+        assert (now.x, now.y) == pytest.approx((-end.x, -end.y), abs=1e-6)
 
 
 def test_a_larger_stage_x_brings_in_what_is_right(seen: Any) -> None:
