@@ -56,9 +56,13 @@ def shifts(images: Iterable[NDArray[np.generic]]) -> list[tuple[float, float]]:
 def moved(picture: NDArray[Any], shift_px: tuple[int, int], shape: tuple[int, int] | None = None) -> NDArray[Any]:
     """Return a picture (..., y, x) moved by whole pixels, onto `shape` or its own; what comes in from outside is 0."""
     across = picture.shape[-2:] if shape is None else shape
-    out = np.zeros((*picture.shape[:-2], *across), picture.dtype)
+    return moved_onto(np.zeros((*picture.shape[:-2], *across), picture.dtype), picture, shift_px)
+
+
+def moved_onto(out: NDArray[Any], picture: NDArray[Any], shift_px: tuple[int, int]) -> NDArray[Any]:
+    """Lay a picture (..., y, x), moved by whole pixels, onto another, which is returned; the rest of it stays."""
     dy, dx = shift_px
-    height, width = (min(sides) for sides in zip(across, picture.shape[-2:], strict=True))
+    height, width = (min(sides) for sides in zip(out.shape[-2:], picture.shape[-2:], strict=True))
     y0, y1, x0, x1 = max(0, dy), min(height, height + dy), max(0, dx), min(width, width + dx)
     if y1 > y0 and x1 > x0:
         out[..., y0:y1, x0:x1] = picture[..., y0 - dy : y1 - dy, x0 - dx : x1 - dx]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.model import load
 from analysis.phases import MEMBERS, NAMES, Fine, Phase
+from analysis.precision import Precision, precision_on
 
 if TYPE_CHECKING:
     from analysis.network import Channels
@@ -23,7 +24,8 @@ FILLABLE_M = 1.2e-6
 UNFAMILIAR = 0.6
 _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
-_PORE_OR_CBD = np.uint8(1 << Phase.PORE | 1 << Phase.CBD)
+#: The sets of phases, a bit each, that hold both.
+_PORE_OR_CBD = [may for may in range(1 << len(Phase)) if may >> Phase.PORE & may >> Phase.CBD & 1]
 _LEAST_PORE_PX = 9
 _LABEL_BITS = 3
 
@@ -36,8 +38,9 @@ class SliceNumbers(BaseModel):
     Parameters
     ----------
     name : the slice, s0001
-    frame_sha256, labels_sha256 : of the two files; of the label array's bytes where no file was written
+    frame_sha256, labels_sha256 : of the two files; the latter is empty where none was written
     model_id : the network, by name and hash of its weights
+    precision : what it was computed in; labels of the two differ in about one pixel of a thousand
     pixel_m : the pixel's edge, metres
     phase_fractions : pore, cbd, active, collector of the area that is not outside; they add up to 1
     electrode_fractions : pore, cbd, active of the coating; they add up to 1
@@ -50,7 +53,9 @@ class SliceNumbers(BaseModel):
     phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error; pixels
     that are labelled collector or outside don't count
     beside : which of the slices `before` and `after` helped
+    blank : detectors that showed nothing and were left out, as TLD or, of a slice beside this one, before TLD
     novelty : how likely the image is of nothing that the network was trained on, 0..1 (analysis.known)
+    read_from : by channel, the file's name and, of a stack, which of its images; empty for a slice of a run
     seconds : wall time of the segmentation
     """
 
@@ -60,6 +65,7 @@ class SliceNumbers(BaseModel):
     frame_sha256: str | None
     labels_sha256: str
     model_id: str
+    precision: Precision = "float32"
     pixel_m: float = Field(gt=0)
     phase_fractions: dict[str, Share]
     electrode_fractions: dict[str, Share]
@@ -73,23 +79,41 @@ class SliceNumbers(BaseModel):
     electrode_intervals: dict[str, tuple[Share, Share]] = Field(default_factory=dict)
     novelty: Share = 0.0
     beside: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
+    read_from: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(ge=0)
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """One slice, labelled: arrays uint8 (y, x) on the slice's own pixels.
+class Labelled:
+    """One slice, labelled and not yet measured: arrays uint8 (y, x) on the slice's own pixels.
 
     `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255);
-    `doubtful` is 1 where another phase has a probability of at least 0.25. `gist` is what the
-    network's deepest level holds in the mean, (n,).
+    `possible` has a bit for each phase with a probability of at least 0.25. `gist` is what the network's deepest level
+    holds in the mean, (n,). `beside` and `blank` are as in SliceNumbers; `seconds` is what it took.
     """
 
     labels: NDArray[np.uint8]
     fine: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
-    doubtful: NDArray[np.uint8]
+    possible: NDArray[np.uint8]
     gist: NDArray[np.float32]
+    pixel_m: float
+    beside: tuple[str, ...]
+    blank: tuple[str, ...]
+    seconds: float
+
+    @property
+    def doubtful(self) -> NDArray[np.uint8]:
+        """1 where another phase has a probability of at least 0.25, uint8 (y, x)."""
+        doubtful: NDArray[np.uint8] = ((self.possible & (self.possible - np.uint8(1))) != 0).astype(np.uint8)
+        return doubtful
+
+
+@dataclass(frozen=True)
+class Segmentation(Labelled):
+    """One slice, labelled and measured."""
+
     numbers: SliceNumbers
 
 
@@ -122,6 +146,7 @@ class SegmentationCore:
 
     def __init__(self, model_dir: Path | None = None, device: str = "cpu") -> None:
         model = load(model_dir)
+        self.precision: Precision = precision_on(device)
         self.card, self._network, self._known = model.card, model.network.to(device), model.known
 
     @property
@@ -141,82 +166,126 @@ class SegmentationCore:
         name: str = "",
         frame_sha256: str | None = None,
     ) -> Segmentation:
+        """Label one slice and measure it: `label` and `numbers_of`, for whose parameters and errors see there."""
+        found = self.label(channels, pixel_m, y_top_m, before=before, after=after)
+        return Segmentation(**vars(found), numbers=self.numbers_of(found, fillable_m, name, frame_sha256))
+
+    def label(
+        self,
+        channels: Channels,
+        pixel_m: float,
+        y_top_m: float | None = None,
+        *,
+        before: Channels | None = None,
+        after: Channels | None = None,
+    ) -> Labelled:
         """Label one slice.
 
         Parameters
         ----------
         channels : greys 0..1, float32 (y, x), by detector name; CBS and TLD are known, one of them is enough
         pixel_m : the pixel's edge, metres
-        fillable_m : width (m) below which a pore counts as one that platinum could fill
         y_top_m : how far below the image's first row the electrode begins, metres; all above it is outside. None where
             the network alone shall tell
         before, after : the slices beside this one, moved onto its pixels
-        name, frame_sha256 : kept in the numbers
 
         Raises
         ------
-        ValueError : no known detector, shapes that differ, an impossible pixel size
+        ValueError : no known detector, none that shows anything, shapes that differ, an impossible pixel size
         """
-        from analysis.network import by_detector, predict
+        from analysis.network import predict, showing
 
         began = time.perf_counter()
-        shape = next(iter(by_detector(channels).values())).shape
+        seen, blank = _seen(channels)
+        sides: dict[str, Channels] = {}
+        for side, beside in (("before", before), ("after", after)):
+            shown, dark = showing(beside) if beside is not None else ({}, ())
+            blank += tuple(f"{side} {name}" for name in dark)
+            sides |= {side: shown} if shown else {}
+        shape = next(iter(seen.values())).shape
         labels = np.zeros(shape, np.uint8)
         fine = np.zeros(shape, np.uint8)
         confidence = np.zeros(shape, np.uint8)
         possible = np.zeros(shape, np.uint8)
         gist, weight = np.zeros(1, np.float32), np.float32(0)
-        for part in predict(
-            self._network, channels, pixel_m, before=before, after=after, temperature=self.card.temperature
-        ):
+        for part in predict(self._network, seen, pixel_m, temperature=self.card.temperature, **sides):
             height, width = part.probabilities.shape[1:]
             at = (slice(part.top, part.top + height), slice(part.left, part.left + width))
             labels[at], fine[at], confidence[at], possible[at] = _decided(part.probabilities)
             size = np.float32(height * width)
             gist, weight = gist + size * part.gist, weight + size
-        gist = gist / weight
         if y_top_m is not None:
             above = slice(0, max(0, round(y_top_m / pixel_m)))
             for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (possible, 0)):
                 image[above] = value
-        inside = labels != Phase.OUTSIDE
-        counted = int(inside.sum())
-        fillable = fillable_pores(fine, pixel_m, fillable_m)
-        numbers = SliceNumbers(
+        seconds = time.perf_counter() - began
+        return Labelled(labels, fine, confidence, possible, gist / weight, pixel_m, tuple(sides), blank, seconds)
+
+    def numbers_of(
+        self,
+        found: Labelled,
+        fillable_m: float = FILLABLE_M,
+        name: str = "",
+        frame_sha256: str | None = None,
+    ) -> SliceNumbers:
+        """Measure a labelled slice; `name` and the hashes are kept in the numbers.
+
+        Parameters
+        ----------
+        fillable_m : width (m) below which a pore counts as one that platinum could fill
+        """
+        began = time.perf_counter()
+        counts = joint(found.labels, found.possible)
+        every = counts.sum(axis=0)
+        counted = int(every.sum() - every[Phase.OUTSIDE])
+        fillable = fillable_pores(found.fine, found.pixel_m, fillable_m)
+        return SliceNumbers(
             name=name,
             frame_sha256=frame_sha256,
-            labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+            labels_sha256="",
             model_id=self.model_id,
-            pixel_m=pixel_m,
-            phase_fractions=fractions(labels, (Phase.PORE, Phase.CBD, Phase.ACTIVE, Phase.COLLECTOR)),
-            electrode_fractions=fractions(labels, ELECTRODE),
-            film_fraction=film_fraction(fine),
+            precision=self.precision,
+            pixel_m=found.pixel_m,
+            phase_fractions=_shares(every, (Phase.PORE, Phase.CBD, Phase.ACTIVE, Phase.COLLECTOR)),
+            electrode_fractions=_shares(every, ELECTRODE),
+            film_fraction=film_fraction(found.fine),
             fillable_m=fillable_m,
             fillable_area_m2=fillable.area_m2,
             unfilled_area_m2=fillable.unfilled_m2,
             unfilled_share=fillable.share,
-            confidence=float(confidence[inside].mean() / 255.0) if counted else 0.0,
-            doubt=int(((possible & _PORE_OR_CBD) == _PORE_OR_CBD)[inside].sum()) / counted if counted else 0.0,
-            electrode_intervals=intervals(labels, possible),
-            beside=tuple(name for name, one in (("before", before), ("after", after)) if one is not None),
-            novelty=self._known.novelty(gist),
-            seconds=time.perf_counter() - began,
+            confidence=_mean_confidence(found.confidence, found.labels),
+            doubt=int(counts[_PORE_OR_CBD, Phase.OUTSIDE + 1 :].sum()) / counted if counted else 0.0,
+            electrode_intervals=intervals(counts),
+            beside=found.beside,
+            blank=found.blank,
+            novelty=self._known.novelty(found.gist),
+            seconds=found.seconds + time.perf_counter() - began,
         )
-        doubtful = ((possible & (possible - 1)) != 0).astype(np.uint8)
-        return Segmentation(labels, fine, confidence, doubtful, gist, numbers)
 
     def probabilities(
         self, channels: Channels, pixel_m: float, *, temperature: float | None = None
     ) -> NDArray[np.float32]:
         """Return the probabilities of the fine classes of one slice, (7, y, x); as `segment` for its parameters."""
-        from analysis.network import CLASSES, by_detector, predict
+        from analysis.network import CLASSES, predict
 
-        found = np.zeros((CLASSES, *next(iter(by_detector(channels).values())).shape), np.float32)
+        seen, _ = _seen(channels)
+        found = np.zeros((CLASSES, *next(iter(seen.values())).shape), np.float32)
         hot = self.card.temperature if temperature is None else temperature
-        for part in predict(self._network, channels, pixel_m, temperature=hot):
+        for part in predict(self._network, seen, pixel_m, temperature=hot):
             height, width = part.probabilities.shape[1:]
             found[:, part.top : part.top + height, part.left : part.left + width] = part.probabilities
         return found
+
+
+def _seen(channels: Channels) -> tuple[Channels, tuple[str, ...]]:
+    """Return what there is to see of a slice, and the detectors that show nothing; ValueError when that is too few."""
+    from analysis.network import showing
+
+    seen, blank = showing(channels)
+    if not seen:
+        msg = f"{' and '.join(blank)} shows nothing: one grey, or white nearly everywhere; see detector and contrast"
+        raise ValueError(msg)
+    return seen, blank
 
 
 def _decided(
@@ -247,12 +316,25 @@ def _decided(
     return labels, fine, np.rint(255.0 * best.clip(0.0, 1.0)).astype(np.uint8), possible
 
 
-def intervals(labels: NDArray[np.uint8], possible: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
+def _histogram(codes: NDArray[np.uint8], where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Return how often each of the 256 values is in an image (y, x), or in a part of it; much faster than bincount."""
+    from PIL import Image
+
+    mask = None if where is None else Image.fromarray(where.view(np.uint8))
+    return np.array(Image.fromarray(codes).histogram(mask), np.int64)
+
+
+def joint(labels: NDArray[np.uint8], possible: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many pixels have each label and each set of phases that they may be, (sets, labels)."""
+    codes: NDArray[np.uint8] = possible << np.uint8(_LABEL_BITS) | labels
+    return _histogram(codes).reshape(-1, 1 << _LABEL_BITS)
+
+
+def intervals(counts: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
     """Return what pore, CBD and active material make up of the electrode at least and at most, by name.
 
-    `possible` has a bit for each phase that a pixel may be: it is one surely where no other is possible.
+    `counts` are `joint` ones; a pixel is a phase surely where no other is possible.
     """
-    counts = np.bincount((possible << _LABEL_BITS | labels).ravel(), minlength=1 << 8).reshape(-1, 1 << _LABEL_BITS)
     total = int(counts[:, list(ELECTRODE)].sum())
     others = np.arange(len(counts))
     found: dict[str, tuple[float, float]] = {}
@@ -267,7 +349,11 @@ def intervals(labels: NDArray[np.uint8], possible: NDArray[np.uint8]) -> dict[st
 
 def fractions(labels: NDArray[np.uint8], phases: tuple[Phase, ...]) -> dict[str, float]:
     """Return the area shares of `phases` among themselves, by name; all 0 where there are none of them."""
-    every = np.bincount(labels.ravel(), minlength=len(Phase))
+    return _shares(_histogram(labels), phases)
+
+
+def _shares(every: NDArray[np.int64], phases: tuple[Phase, ...]) -> dict[str, float]:
+    """Return what `fractions` does, of how many pixels there are of every phase."""
     counts = {phase: int(every[phase]) for phase in phases}
     total = sum(counts.values())
     return {NAMES[phase]: count / total if total else 0.0 for phase, count in counts.items()}
@@ -275,8 +361,16 @@ def fractions(labels: NDArray[np.uint8], phases: tuple[Phase, ...]) -> dict[str,
 
 def film_fraction(fine: NDArray[np.uint8]) -> float:
     """Return the share of the face (what is not outside) that platinum film still covers, 0 without a face."""
-    face = int((fine != Fine.OUTSIDE).sum())
-    return int((fine == Fine.FILM).sum()) / face if face else 0.0
+    counts = _histogram(fine)
+    face = int(counts.sum() - counts[Fine.OUTSIDE])
+    return int(counts[Fine.FILM]) / face if face else 0.0
+
+
+def _mean_confidence(confidence: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+    """Return the mean of what is not outside, 0..1; 0 where there is nothing."""
+    counts = _histogram(confidence, labels != Phase.OUTSIDE)
+    total = int(counts.sum())
+    return int(counts @ np.arange(len(counts))) / total / 255.0 if total else 0.0
 
 
 def fillable_pores(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLABLE_M) -> Fillable:
@@ -326,19 +420,19 @@ def pores_in(fine: NDArray[np.uint8], pixel_m: float, fillable_m: float = FILLAB
 
     pore = (fine == Fine.PT_PORE) | (fine == Fine.OPEN_PORE)
     components, count = ndimage.label(pore)
-    flat = components.ravel()
-    area = np.bincount(flat, minlength=count + 1)
-    area[0] = 0
     none = np.zeros(count + 1, np.bool_)
     if count == 0:
-        return Pores(components, area, none, none, none)
+        return Pores(components, np.zeros(1, np.int64), none, none, none)
+    at = np.flatnonzero(pore)
+    code = components.ravel()[at]
+    platinum = fine.ravel()[at] == Fine.PT_PORE
+    outline = (pore & ~_surrounded(pore)).ravel()[at]
+    area, filled, rim, filled_rim = (
+        np.bincount(codes, minlength=count + 1)
+        for codes in (code, code[platinum], code[outline], code[outline & platinum])
+    )
     wide = _wide(components, pore, area, fillable_m / pixel_m)
-    outline = pore & ~_surrounded(pore)
-    rim = np.bincount(flat[outline.ravel()], minlength=count + 1)
-    platinum = (outline & (fine == Fine.PT_PORE)).ravel()
-    filled_rim = np.bincount(flat[platinum], minlength=count + 1)
     fillable = ~wide & (area >= _LEAST_PORE_PX)
-    filled = np.bincount(flat[(fine == Fine.PT_PORE).ravel()], minlength=count + 1)
     unfilled = fillable & (2 * filled_rim <= rim) & (2 * filled <= area)
     return Pores(components, area, wide, fillable, unfilled)
 
@@ -370,6 +464,23 @@ def _wide(
     for code, box in enumerate(ndimage.find_objects(components), start=1):
         if room[code] and min(side.stop - side.start for side in box) >= radius:
             around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
-            distance = ndimage.distance_transform_edt(pore[around])
-            wide[code] = 2.0 * float(distance[components[around] == code].max()) - 1.0 >= width_px
+            wide[code] = _widest(pore[around], components[around] == code, width_px)
     return wide
+
+
+def _widest(pore: NDArray[np.bool_], own: NDArray[np.bool_], width_px: float) -> bool:
+    """Say whether a component, `own`, of `pore` is `width_px` wide or wider somewhere.
+
+    The distance in steps to any of eight neighbours is quick to tell, and the true one is between it and its diagonal;
+    the true one is asked for where that does not decide.
+    """
+    from scipy import ndimage
+
+    steps = int(ndimage.distance_transform_cdt(pore, "chessboard")[own].max())
+    if steps > 0:  # else there is nothing solid about
+        if 2.0 * steps - 1.0 >= width_px:
+            return True
+        if 2.0 * math.sqrt(2.0) * steps - 1.0 < width_px - 1e-6:
+            return False
+    distance = ndimage.distance_transform_edt(pore)
+    return 2.0 * float(distance[own].max()) - 1.0 >= width_px

@@ -75,22 +75,30 @@ def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Pat
     """
     frame_sha256 = sha256_of(order.path)
     plane = read_slice(order.path)
-    result = core.segment(
-        plane.channels, plane.pixel_m, order.fillable_m, order.y_top_m, name=order.name, frame_sha256=frame_sha256,
+    found = core.label(
+        plane.channels, plane.pixel_m, order.y_top_m,
         before=_beside(plane, order.before), after=_beside(plane, order.after),
     )  # fmt: skip
+    if found.blank:
+        log.warning("%s: %s show nothing and are left out", order.name, ", ".join(found.blank))
     if order.final:
         folder = folder / FINAL
         folder.mkdir(exist_ok=True)
     target = folder / f"{order.name}.tif"
 
-    def write(name: str, image: NDArray[np.uint8]) -> str:
-        return write_whole(folder / f"{order.name}{name}.tif", label_bytes(image, plane.pixel_m))
+    def write(path: Path, image: NDArray[np.uint8]) -> str:
+        return write_whole(path, label_bytes(image, plane.pixel_m))
 
-    with ThreadPoolExecutor() as pool:
-        images = {"": result.labels, "-confidence": result.confidence, "-doubt": result.doubtful}
-        labels_sha256, *_ = pool.map(write, images, images.values())
-    numbers = result.numbers.model_copy(update={"labels_sha256": labels_sha256})
+    with ThreadPoolExecutor() as pool:  # files are compressed while pores are measured
+        labels = pool.submit(write, target, found.labels)
+        others = [
+            pool.submit(write, folder / f"{order.name}-confidence.tif", found.confidence),
+            pool.submit(write, folder / f"{order.name}-doubt.tif", found.doubtful),
+        ]
+        numbers = core.numbers_of(found, order.fillable_m, order.name, frame_sha256)
+        for other in others:
+            other.result()
+    numbers = numbers.model_copy(update={"labels_sha256": labels.result()})
     write_whole(folder / f"{order.name}.json", (numbers.model_dump_json(indent=1) + "\n").encode("utf-8"))
     return target, numbers
 

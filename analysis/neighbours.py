@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from analysis.align import moved, shift_between
+from analysis.align import moved_onto, shift_between
 from analysis.ometiff import Slice
 
 if TYPE_CHECKING:
@@ -38,6 +36,7 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
     back = (-round(stride * off[0]), -round(stride * off[1]))
     if max(abs(back[0]) / first.shape[0], abs(back[1]) / first.shape[1]) > _FARTHEST:
         return None
-    known = moved(np.ones(first.shape, np.bool_), back)
+    if back == (0, 0):
+        return {name: beside.channels[name] for name in common}
     # where the neighbour shows nothing this slice stands in for it
-    return {name: np.where(known, moved(beside.channels[name], back), this.channels[name]) for name in common}
+    return {name: moved_onto(this.channels[name].copy(), beside.channels[name], back) for name in common}

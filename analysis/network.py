@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from analysis.phases import Fine
+from analysis.precision import precision_on
 
 DETECTORS: tuple[str, ...] = ("CBS", "TLD", "ETD")
 ALONE: tuple[str, ...] = ("CBS", "TLD")
@@ -38,9 +39,13 @@ _FOLD = 4
 """Pixels that the stem folds into one: planes have this many channels each there."""
 _MULTIPLE = 32
 _TILE_PX = 6_000_000
-_TILE_EDGE = 1536
+_TILE_EDGE = 2048
+#: Of an image whose pixels are binned for the network: its probabilities are laid out on its own pixels again.
+_FINE_PX, _FINE_EDGE = 16_000_000, 4096
 _HALO = 96
 _STRIP = 64
+#: A detector whose greys differ by less and by noise alone, or of whose pixels more are white, shows nothing.
+_LEAST_SPREAD, _MOST_WHITE = 0.02, 0.9
 PIXEL_MIN_M = 25e-9
 PIXEL_MAX_M = 115e-9
 _PIXEL_REFERENCE_M = 60e-9
@@ -109,7 +114,7 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the scores, and what the deepest level holds in the mean over the image, (n, widest level)."""
         levels = self.read(greys, present, pixel_m, slots)
-        return self.told(levels), levels[-1].mean(dim=(2, 3))
+        return self.told(levels), levels[-1].float().mean(dim=(2, 3))
 
     def read(self, greys: Tensor, present: Tensor, pixel_m: Tensor, slots: Sequence[int] = EVERY) -> list[Tensor]:
         """Return what each level holds of the images, the deepest last."""
@@ -127,7 +132,8 @@ class Network(nn.Module):
         """
         conv = cast("_Block", self.down[0]).conv1
         channels = torch.arange(_FOLD * IMAGES, device=greys.device).view(IMAGES, _FOLD)[list(slots)].flatten()
-        images = self.stem(greys * present[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        there = present[:, :, None, None].to(greys.dtype)
+        images = self.stem(greys * there).contiguous(memory_format=torch.channels_last)
         found = functional.conv2d(images, conv.weight[:, channels], padding=1)
         said = torch.zeros(len(greys), IMAGES, device=greys.device)
         said[:, list(slots)] = present
@@ -206,6 +212,46 @@ def by_detector(channels: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArra
     return known
 
 
+def showing(channels: Channels) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+    """Return the images of the known detectors that show anything, and the names of the detectors that don't.
+
+    A detector that is off or driven to white shows nothing; believed, its black would be taken for pores. There are no
+    images when no detector is left of which one is enough. ValueError as `by_detector`.
+    """
+    known = by_detector(channels)
+    seen = {name: image for name, image in known.items() if _shows(image)}
+    blank = tuple(name for name in known if name not in seen)
+    return (seen if any(name in ALONE for name in seen) else {}), blank
+
+
+def _shows(image: NDArray[np.float32]) -> bool:
+    sample = _sampled(image)
+    if (sample >= 1.0).mean() > _MOST_WHITE:
+        return False
+    return _spread(sample) >= _LEAST_SPREAD or _is_structure(image)
+
+
+def _is_structure(image: NDArray[np.float32]) -> bool:
+    """Tell whether what little an image shows is more than noise, as 10 bits in a 16-bit file may: it is no finer."""
+    rows, columns = (slice(max(0, (size - 512) // 2), (size + 512) // 2) for size in image.shape)
+    middle = image[rows, columns]
+    height, width = (size // 4 * 4 for size in middle.shape)
+    if min(height, width) < _MULTIPLE:
+        return False
+    coarse = middle[:height, :width].reshape(height // 4, 4, width // 4, 4).mean(axis=(1, 3))
+    return _spread(coarse) > 0.5 * _spread(middle) > 0.0
+
+
+def _spread(greys: NDArray[np.float32]) -> float:
+    low, high = np.percentile(greys, (0.2, 99.8))
+    return float(high - low)
+
+
+def _sampled(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return about 512 x 512 pixels of an image, enough for its percentiles."""
+    return image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
+
+
 def resampling(pixel_m: float) -> tuple[int, int]:
     """Return (up, down), the whole numbers by which an image is enlarged or binned to reach the network's pixel range.
 
@@ -225,8 +271,7 @@ def normalised(image: NDArray[np.float32]) -> NDArray[np.float32]:
     Contrast is locked over a run and grey means phase, so an ordinary image is passed as it is; an image that uses
     less than half of its range (12 bits in a 16-bit file) would else be nearly black to the network.
     """
-    sample = image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
-    top = float(np.percentile(sample, 99.8))
+    top = float(np.percentile(_sampled(image), 99.8))
     if 0.0 < top < 0.5:
         return image * np.float32(0.9 / top)
     return image
@@ -276,10 +321,10 @@ def predict(
                 raise ValueError(msg)
             known[place * len(DETECTORS) + DETECTORS.index(name)] = normalised(image)
     up, down = resampling(pixel_m)
-    if height * width * up * up / (down * down) <= _TILE_PX:
+    if height * width * up * up / (down * down) <= _TILE_PX and height * width <= _FINE_PX:
         yield from _part(network, known, pixel_m, (0, height), (0, width), temperature)
         return
-    edge = _TILE_EDGE * down // up
+    edge = min(_TILE_EDGE, max(_MULTIPLE, _FINE_EDGE // down // _MULTIPLE * _MULTIPLE)) * down // up
     halo = _HALO * down // up
     for top in range(0, height, edge):
         for left in range(0, width, edge):
@@ -306,24 +351,29 @@ def _part(
     Strips are small enough for a processor's cache, which makes what follows the network twice as fast.
     """
     height, width = rows[1] - rows[0], columns[1] - columns[0]
-    greys = torch.empty(1, len(known), height, width)
-    for image, kept in zip(known.values(), greys[0], strict=True):
+    work = torch.empty(1, len(known), height, width)
+    for image, kept in zip(known.values(), work[0], strict=True):
         kept.copy_(torch.from_numpy(image[slice(*rows), slice(*columns)]))
     up, down = resampling(pixel_m)
+    device = next(network.parameters()).device
+    dtype: torch.dtype = getattr(torch, precision_on(device.type))
     with torch.inference_mode():
-        work = resampled(greys, up, down)
+        work = resampled(work, up, down)
         size = work.shape[2:]
         pad = (0, -size[1] % _MULTIPLE, 0, -size[0] % _MULTIPLE)
-        work = functional.pad(work, pad, mode="replicate")
-        device = next(network.parameters()).device
+        work = functional.pad(work, pad, mode="replicate").to(device, dtype)
         size_m = torch.tensor([pixel_m * down / up], device=device)
         there = torch.ones(1, len(known), device=device)
-        scores, gist = network.with_gist(work.to(device), there, size_m, tuple(known))
-        mean = gist[0].float().cpu().numpy()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            scores, gist = network.with_gist(work, there, size_m, tuple(known))
+        del work
+        mean = gist[0].cpu().numpy()
         scores = scores[:, :, : size[0], : size[1]].to("cpu")
         strip = size[0] if down > 1 else _STRIP * up  # what is enlarged again is smooth across strips
         for first in range(0, size[0], strip):
-            probabilities = torch.softmax(scores[:, :, first : first + strip].float() / temperature, dim=1)
+            # laid out class by class first, which softmax takes half the time with
+            told = scores[:, :, first : first + strip].to(torch.float32, memory_format=torch.contiguous_format)
+            probabilities = torch.softmax(told / temperature, dim=1)
             if up > 1:
                 probabilities = functional.avg_pool2d(probabilities, up)
             elif down > 1:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 import xml.etree.ElementTree as ElementTree
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +35,9 @@ def scaled(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     if np.issubdtype(pixels.dtype, np.bool_):
         return pixels.astype(np.float32)
     if np.issubdtype(pixels.dtype, np.unsignedinteger):
-        return pixels.astype(np.float32) / np.float32(2 ** (8 * pixels.dtype.itemsize) - 1)
+        white = np.float32(2 ** (8 * pixels.dtype.itemsize) - 1)
+        greys: NDArray[np.float32] = np.divide(pixels, white, dtype=np.float32)
+        return greys
     if np.issubdtype(pixels.dtype, np.floating):
         grey = pixels.astype(np.float32)
         if np.isfinite(grey).all() and grey.min() >= 0.0 and grey.max() <= 1.0:
@@ -40,17 +46,26 @@ def scaled(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     raise ValueError(msg)
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever a broken TIFF makes its readers raise into a ValueError that names the file."""
+    import tifffile
+
+    broken = (tifffile.TiffFileError, OSError, ValueError, LookupError, struct.error, zlib.error)
+    try:
+        yield
+    except broken as error:
+        msg = f"{path} cannot be read as a TIFF image: {error}"
+        raise ValueError(msg) from error
+
+
 def read_slice(path: Path) -> Slice:
     """Read one plane of an OME-TIFF with its channels and pixel size. ValueError says what the file lacks."""
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as tif:
-            text = tif.ome_metadata
-            pixels = tif.asarray()
-    except (tifffile.TiffFileError, OSError, IndexError, KeyError) as error:
-        msg = f"{path.name} cannot be read as a TIFF image: {error}"
-        raise ValueError(msg) from error
+    with readable(path), tifffile.TiffFile(path) as tif:
+        text = tif.ome_metadata
+        pixels = tif.asarray()
     if not text:
         msg = f"{path.name} has no OME-XML, so its channels and pixel size are unknown"
         raise ValueError(msg)
@@ -63,7 +78,11 @@ def read_slice(path: Path) -> Slice:
 
 
 def _description(text: str, file_name: str) -> tuple[list[str], float]:
-    root = ElementTree.fromstring(text)  # noqa: S314 - expat, no entities are expanded
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - expat, no entities are expanded
+    except ElementTree.ParseError as error:
+        msg = f"{file_name} has OME-XML that is broken: {error}"
+        raise ValueError(msg) from error
     pixels = next((item for item in root.iter() if item.tag.endswith("}Pixels")), None)
     size = None if pixels is None else pixels.get("PhysicalSizeX")
     if pixels is None or size is None:

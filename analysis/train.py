@@ -22,6 +22,7 @@ from analysis.evaluate import evaluate, fitted_temperature
 from analysis.known import Known
 from analysis.model import Card, load, save, write_card
 from analysis.phases import IGNORE, Fine
+from analysis.precision import half_precision, precision_on
 from analysis.samples import Sample, SamplesFactory
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "precision": "bfloat16" if half_precision() else "float32",
+        "precision": precision_on("cpu"),
     }
 
 
@@ -302,12 +303,6 @@ def knowing(network: Network, plates: Sequence[Plate], seed: int, batches: int =
             for kept, batch in zip(found, (drawn, strange(drawn, rng)), strict=True):
                 kept.append(network.with_gist(batch.greys, batch.present, batch.pixel_m)[1].numpy())
     return Known.of(*(np.concatenate(part) for part in found))
-
-
-def half_precision() -> bool:
-    """Say whether this processor multiplies bfloat16 in hardware: training takes half the time then."""
-    cpu = Path("/proc/cpuinfo")
-    return cpu.is_file() and bool({"avx512_bf16", "amx_bf16"} & set(cpu.read_text("ascii", "replace").split()))
 
 
 def _class_weights(plates: list[Plate]) -> Tensor:

@@ -341,7 +341,7 @@ def _channels(given: list[str] | None) -> dict[str, Path]:
 
 def _images(channels: dict[str, Path], needed: str) -> dict[str, NDArray[np.float32]]:
     """Read one image a detector."""
-    from analysis.segment import read_grey
+    from analysis.sources import read_grey
 
     if not channels:
         msg = f"{needed} NAME=FILE, such as --channel CBS=cbs.png --channel TLD=tld.png"

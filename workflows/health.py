@@ -11,6 +11,8 @@ from instrument.frame import Frame
 from instrument.settings import State
 from workflows.policy import Action, action
 
+#: A picture whose greys differ by less than this share of their range is blank.
+LEAST_SPREAD = 0.02
 #: More of a picture than this at black or white is clipped too far to mean a phase.
 MOST_CLIPPED = 0.35
 #: A picture whose last rows, this share of it, are all zero in all detectors has broken off.
@@ -60,7 +62,7 @@ def gate(state: State, *, free_bytes: int, needed_bytes: float) -> list[Finding]
 def judge(
     frame: Frame, before: Frame | None, *, off_m: float, spacing_m: float, come: tuple[float, float] = (1.0, 1.0)
 ) -> list[Finding]:
-    """Return what is wrong with a slice's frame.
+    """Return what is wrong with a slice's frame; what is wrong with a picture names its detector.
 
     Parameters
     ----------
@@ -70,14 +72,17 @@ def judge(
     come : share of its way that the face has come since the slice before, and over two: see `way_come`
     """
     found: list[Finding] = []
-    first = frame.pixels[0]
-    top = np.iinfo(first.dtype).max
-    if int(first.max()) - int(first.min()) < 0.02 * top:
-        found.append(_finding("blank", "the picture is blank", "look at beam, detector and blanking"))
+    top = np.iinfo(frame.pixels.dtype).max
+    seen = list(zip(frame.meta.channels, frame.pixels, strict=True))
+    blank = [name for name, picture in seen if int(picture.max()) - int(picture.min()) < LEAST_SPREAD * top]
+    if blank:
+        what = f"the picture of {' and '.join(blank)} is blank"
+        found.append(_finding("blank", what, "look at beam, detector and blanking"))
         return found
-    clipped = float(((first == 0) | (first == top)).mean())
-    if clipped > MOST_CLIPPED:
-        found.append(_finding("saturated", f"{100 * clipped:.0f} % of the picture is clipped", "see contrast"))
+    shares = {name: float(((picture == 0) | (picture == top)).mean()) for name, picture in seen}
+    clipped = [f"{100 * share:.0f} % of {name}" for name, share in shares.items() if share > MOST_CLIPPED]
+    if clipped:
+        found.append(_finding("saturated", f"{' and '.join(clipped)} is clipped", "see contrast"))
     if before is not None and np.array_equal(before.pixels, frame.pixels):
         found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
     if off_m < -0.8 * spacing_m and abs(come[0]) < NOT_CUT:  # no face goes back: such a plane was misread

@@ -143,6 +143,17 @@ def test_tiles_join_to_what_the_whole_image_gives(
     assert np.mean(tiled.argmax(axis=0) == at_once.argmax(axis=0)) > 0.97
 
 
+def test_an_image_of_fine_pixels_is_tiled_by_its_own_size(fused: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = drawn(4, (300, 420)).channels
+    at_once = whole(fused, channels, 12e-9)
+    monkeypatch.setattr(network, "_FINE_PX", 100_000)
+    monkeypatch.setattr(network, "_FINE_EDGE", 200)
+    parts = list(predict(fused, channels, 12e-9))
+    assert max(part.probabilities[0].size for part in parts) <= 192**2
+    assert len({(part.top, part.left) for part in parts}) == len(parts) == 6
+    assert np.mean(whole(fused, channels, 12e-9).argmax(axis=0) == at_once.argmax(axis=0)) > 0.97
+
+
 def test_a_twelve_bit_image_in_a_sixteen_bit_file_is_stretched_and_an_ordinary_one_is_not() -> None:
     image = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(100, 100)
     assert network.normalised(image) is image

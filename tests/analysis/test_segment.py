@@ -16,7 +16,8 @@ from analysis.core import UNFAMILIAR
 from analysis.model import load, save
 from analysis.overlay import blended, length_text, scale_bar_m
 from analysis.phases import COLOURS, Phase
-from analysis.segment import Summary, missing_numbers, read_grey, segment_images
+from analysis.segment import Summary, segment_images
+from analysis.sources import missing_numbers, read_grey
 from tests.analysis.drawn import drawn
 
 SIZE = (90, 140)

@@ -29,7 +29,7 @@ from analysis.core import SegmentationCore
 from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_of
 from analysis.phases import IGNORE, Fine, Phase, merged
 from analysis.score import boundary_f, confusion, iou, mean_iou
-from analysis.segment import read_grey
+from analysis.sources import read_grey
 
 REAL = Path(os.environ.get("KINTSUGI_REAL", Path(__file__).parents[3] / "shared/data/kintsugi-real"))
 REAL_PIXEL_M = 186e-9
@@ -305,14 +305,13 @@ def plain_unet(steps: int, seed: int, images: int) -> dict[str, float]:
     return {"mean iou": round(mean_iou(counts), 4), "minutes": round((time.perf_counter() - began) / 60, 1)}
 
 
-def speed(model: Path | None, pixels: tuple[int, int], with_forest: bool = True) -> dict[str, float]:
-    """From a slice durable to its labels durable, by the follower's own process with two threads.
+def speed(model: Path | None, pixels: tuple[int, int], with_forest: bool = True) -> dict[str, Any]:
+    """From a slice durable to its labels durable, by the follower's own process, on two threads.
 
     Against the time in which the microscope takes such an image; and what memory the process took at most, all it loads
-    included. The picture is a simulated face, mirrored until it is large enough.
+    included. As a run has it, on the threads that a run's follower takes, too: alone, with the slice before, with both.
+    The picture is a simulated face, mirrored until it is large enough.
     """
-    import tifffile
-
     from simulator import dataset
 
     face = next(iter(dataset.samples(9, 1)))
@@ -321,36 +320,19 @@ def speed(model: Path | None, pixels: tuple[int, int], with_forest: bool = True)
     image = np.rint(255 * np.pad(planes, grown, mode="symmetric")[:, : pixels[0], : pixels[1]]).astype(np.uint8)
     million = pixels[0] * pixels[1] / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "s0001.ome.tif"
-        size = {"PhysicalSizeX": face.pixel_m * 1e6, "PhysicalSizeY": face.pixel_m * 1e6}
-        tifffile.imwrite(
-            path, image, photometric="minisblack", metadata={"axes": "CYX", "Channel": {"Name": ["CBS", "TLD"]}} | size
-        )
-        follower = subprocess.Popen(
-            [sys.executable, "-m", "analysis.follow", "--threads", "2", "--out-labels", folder,
-             *(() if model is None else ("--model", str(model)))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        assert follower.stdin is not None
-        assert follower.stdout is not None
-        follower.stdout.readline()
-        taken = []
-        for _ in range(5):
-            began = time.perf_counter()
-            follower.stdin.write(json.dumps({"name": "s0001", "path": str(path)}) + "\n")
-            follower.stdin.flush()
-            answered = json.loads(follower.stdout.readline())
-            assert answered["error"] is None, answered["error"]
-            taken.append(time.perf_counter() - began)
-        status = Path(f"/proc/{follower.pid}/status").read_text("ascii")
-        follower.stdin.close()
-        follower.wait(60)
-    ours = float(np.median(taken[1:]))
-    found = {
-        "s": round(ours, 2),
-        "mpix/s": round(million / ours, 2),
-        "times faster than the microscope's fastest dwell": round(DWELL_S * 1e6 * million / ours, 2),
-        "memory, GB": round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 2),
+        # whole strides of the registration, which a mirrored picture could else lead astray
+        paths = [_slice_file(Path(folder), image, face.pixel_m, drift) for drift in (0, 12, 24)]
+        orders = {"alone": (0,), "with the slice before": (0, 1), "with both sides": (0, 1, 2)}
+        ours, memory, precision = _followed(model, Path(folder), [paths[:1]], ("--threads", "2"))
+        run, run_memory, _ = _followed(model, Path(folder), [[paths[i] for i in one] for one in orders.values()], ())
+    found: dict[str, Any] = {
+        "s": round(ours[0], 2),
+        "mpix/s": round(million / ours[0], 2),
+        "times faster than the microscope's fastest dwell": round(DWELL_S * 1e6 * million / ours[0], 2),
+        "memory, GB": memory,
+        "precision": precision,
+        "in a run, mpix/s": {name: round(million / taken, 2) for name, taken in zip(orders, run, strict=True)},
+        "in a run, memory, GB": run_memory,
     }
     if with_forest:
         small = {
@@ -361,9 +343,55 @@ def speed(model: Path | None, pixels: tuple[int, int], with_forest: bool = True)
         began = time.perf_counter()
         random_forest(small, marked)
         found["times faster than the random forest"] = round(
-            (million / ours) / (0.262144 / (time.perf_counter() - began)), 1
+            (million / ours[0]) / (0.262144 / (time.perf_counter() - began)), 1
         )
     return found
+
+
+def _slice_file(folder: Path, image: NDArray[np.uint8], pixel_m: float, drift_px: int) -> Path:
+    """Write a slice of two channels that has drifted by so many pixels."""
+    import tifffile
+
+    path = folder / f"drifted-{drift_px}.ome.tif"
+    size = {"PhysicalSizeX": pixel_m * 1e6, "PhysicalSizeY": pixel_m * 1e6}
+    metadata = {"axes": "CYX", "Channel": {"Name": ["CBS", "TLD"]}} | size
+    tifffile.imwrite(path, np.roll(image, drift_px, axis=2), photometric="minisblack", metadata=metadata)
+    return path
+
+
+def _followed(
+    model: Path | None, folder: Path, orders: list[list[Path]], options: tuple[str, ...]
+) -> tuple[list[float], float, str]:
+    """Have slices, each with those before and after it, labelled by the follower's process, each a few times.
+
+    Returns the median time of each (s), the process's most memory (GB), and what precision it has computed in.
+    """
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "analysis.follow", *options, "--out-labels", str(folder),
+         *(() if model is None else ("--model", str(model)))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert follower.stdin is not None
+    assert follower.stdout is not None
+    follower.stdout.readline()
+    medians, precision = [], ""
+    for paths in orders:
+        order = {key: str(path) for key, path in zip(("path", "before", "after"), paths, strict=False)}
+        taken = []
+        for _ in range(4):
+            began = time.perf_counter()
+            follower.stdin.write(json.dumps({"name": "s0001"} | order) + "\n")
+            follower.stdin.flush()
+            answered = json.loads(follower.stdout.readline())
+            assert answered["error"] is None, answered["error"]
+            taken.append(time.perf_counter() - began)
+        assert len(answered["numbers"]["beside"]) == len(paths) - 1
+        medians.append(float(np.median(taken[1:])))
+        precision = answered["numbers"]["precision"]
+    status = Path(f"/proc/{follower.pid}/status").read_text("ascii")
+    follower.stdin.close()
+    follower.wait(60)
+    return medians, round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 2), precision
 
 
 def main() -> int:
@@ -390,7 +418,7 @@ def main() -> int:
         for part in ("speed", "real", "simulated", "plain U-Net"):
             print(part)
             for name, values in found.get(part, {}).items():
-                shown = values if not isinstance(values, dict) else "  ".join(f"{k} {v:g}" for k, v in values.items())
+                shown = values if not isinstance(values, dict) else "  ".join(f"{k} {v}" for k, v in values.items())
                 print(f"  {name:26} {shown}")
     print(json.dumps(found))
     return 0

@@ -44,6 +44,19 @@ def test_what_holds_the_run() -> None:
     assert all(action(name) == "hold" for name in ("blank", "identical", "nothing-milled"))
 
 
+def test_a_detector_that_shows_nothing_is_named_whichever_it_is() -> None:
+    def told(cbs: NDArray[np.uint8], tld: NDArray[np.uint8]) -> list[tuple[str, str]]:
+        found = judge(frame_of(np.stack([cbs, tld])), None, off_m=0.0, spacing_m=100e-9)
+        return [(one.symptom, one.what) for one in found]
+
+    dark, white = np.zeros((120, 160), np.uint8), face(2)
+    white[:90] = 255
+    assert told(face(1), face(2)) == []
+    assert told(face(1), dark) == [("blank", "the picture of TLD is blank")]
+    assert told(dark, dark) == [("blank", "the picture of CBS and TLD is blank")]
+    assert told(face(1), white) == [("saturated", "75 % of TLD is clipped")]
+
+
 def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
     assert symptoms(face(1), face(2), off_m=-100e-9, come=(0.05, 0.5)) == ["missed", "plane-off"]
     assert symptoms(face(1), face(2), off_m=-170e-9, come=(0.05, 0.5)) == ["missed", "plane-off"]  # behind already
