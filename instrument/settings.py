@@ -75,11 +75,15 @@ class BeamSettings(Model):
 
 
 class DetectorSettings(Model):
-    """One detector in a scan: its name (CBS, TLD, ETD, ICE), contrast and brightness, each 0 to 1."""
+    """One detector in a scan: its name (CBS, TLD, ETD, ICE), contrast and brightness, each 0 to 1, and its mode.
+
+    What is None is left as it stands, but TLD then gives backscattered electrons where it can; a frame says what stood.
+    """
 
     name: str
-    contrast: Share = 0.5
-    brightness: Share = 0.5
+    contrast: Share | None = None
+    brightness: Share | None = None
+    mode: str | None = None
 
 
 class Scan(Model):
@@ -337,15 +341,18 @@ class StageLimits(Model):
     t: tuple[Finite, Finite]
 
 
+#: The ion species that rates, spots and working points are known of (protocol.md).
+USUAL_SPECIES = "Xenon"
 #: Who starts an element map beside the instrument, as recipes name it.
 MapStarter = Literal["laser-api", "command", "person"]
 
 
 class Description(Model):
-    """What this instrument is and can do; constant during a session.
+    """What this instrument is and can do; constant during a session, but for lists that were assumed before.
 
     `ion_currents_a` lists the nominal currents (A) by "SPECIES@VOLTS" (volts as integer), `electron_currents_a` those
-    of the electron column. `maps_by` is who starts element maps beside the instrument, None where it does so itself.
+    of the electron column. `assumed_currents` names the lists that were not read from the instrument: it tells a list
+    only where it stands. `maps_by` is who starts element maps beside the instrument, None where it does so itself.
     """
 
     model: str
@@ -360,6 +367,7 @@ class Description(Model):
     ion_voltages_v: tuple[float, ...]
     electron_voltages_v: tuple[float, ...]
     ion_currents_a: dict[str, tuple[float, ...]]
+    assumed_currents: tuple[str, ...] = ()
     electron_currents_a: tuple[float, ...]
     ion_field_max_m: float
     electron_field_max_m: float
@@ -370,11 +378,30 @@ class Description(Model):
     sixteen_bit_sizes: tuple[tuple[int, int], ...]
     software: str
 
-    def currents(self, beam: Beam, voltage_v: float, species: str = "Xenon") -> tuple[float, ...]:
+    @property
+    def usual_species(self) -> str:
+        """The ion species that is worked with: xenon, or the only one of a source without it."""
+        return USUAL_SPECIES if USUAL_SPECIES in self.species or not self.species else self.species[0]
+
+    def list_name(self, voltage_v: float, species: str | None = None) -> str:
+        """Return by which name `ion_currents_a` lists the currents at a voltage, of the usual species by default."""
+        return f"{species or self.usual_species}@{voltage_v:.0f}"
+
+    def currents(self, beam: Beam, voltage_v: float, species: str | None = None) -> tuple[float, ...]:
         """Return the nominal currents (A) of a column at a voltage, empty where there are none."""
         if beam is Beam.ELECTRON:
             return self.electron_currents_a
-        return self.ion_currents_a.get(f"{species}@{voltage_v:.0f}", ())
+        return self.ion_currents_a.get(self.list_name(voltage_v, species), ())
+
+    def may_have(self, beam: Beam, voltage_v: float, current_a: float, room: float, species: str | None = None) -> bool:
+        """Tell whether a column lists a current (A) within a share `room` of it.
+
+        Where its list is only assumed, any current between the list's ends may be there.
+        """
+        listed = self.currents(beam, voltage_v, species)
+        if beam is Beam.ION and listed and self.list_name(voltage_v, species) in self.assumed_currents:
+            return min(listed) * (1 - room) <= current_a <= max(listed) * (1 + room)
+        return any(abs(current_a - one) <= room * one for one in listed)
 
 
 class PoseLimit(Model):

@@ -191,7 +191,7 @@ def _point(name: str, beam: Beam, voltage: float, current: float, description: D
     if not listed or not _voltage_listed(beam, voltage, description):
         yield _no_voltage(name.rpartition(".")[0] + ".voltage", beam, voltage, description)
         return
-    if not any(abs(current - one) <= CURRENT_ROOM * one for one in listed):
+    if not description.may_have(beam, voltage, current, CURRENT_ROOM):
         nearest = min(listed, key=lambda one: abs(log(one / current)))
         shown, at = show(current, "current", 4), show(voltage, "voltage", 3)
         known = ", ".join(show(one, "current", 3) for one in listed)

@@ -23,6 +23,8 @@ Cuts = Annotated[int, Counted("cut")]
 Images = Annotated[int, Counted("image")]
 Times = Annotated[int, Counted("time", low=0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+#: An application file of the microscope, by its exact name; None: one is found by its name. Virtual ones have none.
+Application = Name | None
 #: (x0, y0, x1, y1) on the face, m, block frame.
 Box = tuple[float, float, float, float]
 

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from instrument.settings import Beam, DetectorSettings, MapStarter, Model
 from instrument.units import ArealMass, Current, CurrentDensity, Extent2, Extent3, MassFraction, Of, Rate, Voltage
 from workflows.recipe_fields import (
+    Application,
     Box,
     Cuts,
     Distance,
@@ -94,13 +95,15 @@ class Protect(Settings):
 
     `start` is the z (m) of its front edge; None: so that the trim takes the first 5 um of it. `ruler`: two lines at
     +-45 deg buried in its middle, whose spacing grows by 2t per t removed (night.md 1). `dose_factor`: its dose over
-    the model's, as an earlier run on this instrument found it; auto: 1, as nothing is measured yet.
+    the model's, as an earlier run on this instrument found it; auto: 1, as nothing is measured yet. `application`: the
+    microscope's application file for its film, and for the film under a mark.
     """
 
     area: Extent2
     thickness: Thickness = 5e-6
     dose_factor: DoseFactor = "auto"
     gas: Gases = Field(default={"Pt": 1.0, "C": 0.02})
+    application: Application = None
     ion: Ion = Ion()
     ruler: Literal["chevron", "none"] = "chevron"
     start: Distance | None = None
@@ -113,13 +116,15 @@ class Protect(Settings):
 class Trench(Settings):
     """The two side trenches (m): `width` across, `length` into the block from the bare edge, `depth` along the beam.
 
-    `depth` None: as deep as the face. `currents` (A) fall from rough to fine.
+    `depth` None: as deep as the face. `currents` (A) fall from rough to fine. `application`: the microscope's
+    application file for their boxes.
     """
 
     width: Thickness
     length: Thickness
     depth: Thickness | None = None
     currents: tuple[Current, ...] = Field(default=(2500e-9, 500e-9), min_length=1)
+    application: Application = None
 
 
 class Polish(Settings):
@@ -136,7 +141,8 @@ class Fiducial(Settings):
     """The X that places the ion pattern: on a `cap` of its own (x, z, height; m) behind the area, or on the cap's rear.
 
     `gap` (m) lies between the protective cap and this one; `spare` makes a second mark beside it; `budget` (m) is how
-    much of the mark all looks together may take (night.md 9); `depth` (m) of the mark.
+    much of the mark all looks together may take (night.md 9); `depth` (m) of the mark. `application`: the microscope's
+    application file for its grooves, and for the ruler's.
     """
 
     cap: Extent3 | None = (20e-6, 20e-6, 2e-6)
@@ -147,13 +153,14 @@ class Fiducial(Settings):
     gap: Distance = 5e-6
     spare: bool = True
     budget: Thickness = 0.3e-6
+    application: Application = None
 
 
 class Block(Settings):
     """Front trim, trenches, fiducial, milled and polished face; `face` is width by depth along the ion beam (m).
 
     `trim` (m) is what is taken off the ragged front. `keep_off` (m) is how far the first trench current stays from
-    the block; every finer current halves it.
+    the block; every finer current halves it. `application`: the microscope's application file for trim and polish.
     """
 
     face: Extent2
@@ -163,6 +170,7 @@ class Block(Settings):
     polish: Polish = Polish()
     fiducial: Fiducial = Fiducial()
     voltage: Voltage = 30e3
+    application: Application = None
 
     def trench_depth(self) -> float:
         """Return the trenches' depth (m) along the ion beam."""
@@ -219,6 +227,7 @@ class Clean(Settings):
 
     It ends when no film is left in the image area (an image every `image_every`, m) or when the plane has passed the
     old one by `over` (m). `coarse` None: fine cuts throughout. Its last cuts are the warm-up of the cuts that follow.
+    `application`: the microscope's application file for the coarse cuts; fine ones take that of the cuts.
     """
 
     coarse: Current | None = 200e-9
@@ -226,6 +235,7 @@ class Clean(Settings):
     until: Literal["no film"] = "no film"
     image_every: Thickness = 100e-9
     over: Thickness = 50e-9
+    application: Application = None
 
 
 class Infiltrate(Settings):
@@ -235,10 +245,12 @@ class Infiltrate(Settings):
     the cap's height on this sample says that it needs (night.md 15). Voltage (V), and density (A/m2 of true surface)
     or current (A). `pose` ion-normal: ion beam square on the face; imaging: the electron beam is, the ion beam comes
     over the cap. `film` is its size (m); None: the image area and `beyond` (m) on every side. It ends at least `keep`
-    (m) inside the face. `pair` keeps an image of the same plane before and after.
+    (m) inside the face. `pair` keeps an image of the same plane before and after. `application`: the microscope's
+    application file for the film.
     """
 
     gas: Gases = Field(default={"Pt": 1.0})
+    application: Application = None
     beam: Beam = Beam.ION
     voltage: Voltage = 8e3
     density: CurrentDensity | None = None
@@ -312,7 +324,7 @@ class Cut(Settings):
 
     `warm_up` cuts after the block and after a pause are not counted as slices; a clean's last cuts serve as its
     warm-up. `dose_factor`: its dose over the usual one, which is half more than its volume needs; auto: more where the
-    face is seen to stay behind.
+    face is seen to stay behind. `application`: the microscope's application file for cuts.
     """
 
     thickness: Thickness
@@ -321,6 +333,7 @@ class Cut(Settings):
     voltage: Voltage = 30e3
     rocking: Annotated[float, Of("angle", low=0.0, high=0.18)] = 0.0
     warm_up: int = Field(default=0, ge=0, le=100)
+    application: Application = None
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

@@ -347,8 +347,8 @@ def check_voltage(description: Description, beam: Beam, voltage_v: float) -> Non
 
 def check_current(description: Description, beam: Beam, voltage_v: float, current_a: float) -> None:
     """Refuse a current that the column lacks at a voltage."""
-    listed = description.currents(beam, voltage_v)
-    if not any(abs(current_a - one) <= CURRENT_TOLERANCE * one for one in listed):
+    if not description.may_have(beam, voltage_v, current_a, CURRENT_TOLERANCE):
+        listed = description.currents(beam, voltage_v)
         shown = ", ".join(f"{one * 1e9:g}" for one in listed)
         limit = f"{shown} nA at {voltage_v / 1e3:g} kV"
         raise _refused(

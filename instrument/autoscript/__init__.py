@@ -3,8 +3,9 @@
 The client's package comes with the microscope and is imported when a URL such as `autoscript://localhost` asks for it.
 What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
 its axes and signs; `columns.py`, `screen.py`, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs
-ask; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs, `safety.py`
-stops and makes safe, and `opening.py` opens it by its URL.
+ask; `applications.py` finds application files, `current_lists.py` keeps lists of currents, `following.py` follows what
+is written; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs,
+`safety.py` stops and makes safe, and `opening.py` opens it by its URL.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from instrument.autoscript.microscope import AutoscriptMicroscope
     from instrument.autoscript.safety import Safety
 
-__all__ = ["open", "open_for_safety"]
+__all__ = ["name_of", "open", "open_for_safety"]
 
 
 def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
@@ -31,8 +32,7 @@ def open(url: str, state: Path | None = None) -> AutoscriptMicroscope:
     """
     from instrument.autoscript.opening import open_url
 
-    del state  # the microscope itself lasts
-    return open_url(url)
+    return open_url(url, state)
 
 
 def open_for_safety(url: str) -> Safety:
@@ -40,3 +40,10 @@ def open_for_safety(url: str) -> Safety:
     from instrument.autoscript.opening import open_for_safety as opened
 
     return opened(url)
+
+
+def name_of(url: str) -> str:
+    """Return the one name of the microscope of a URL, as autoscript-localhost-7520."""
+    from instrument.autoscript.opening import name_of as named
+
+    return named(url)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from instrument.autoscript import values
 from instrument.autoscript.connection import enumeration, structure
+from instrument.autoscript.refusing import no_such_current
 from instrument.errors import NotReached
 from instrument.settings import Beam, BeamSettings, Lens
 
 #: Read back otherwise by more than this, a value did not stick: voltage, current (shares), working distance, shift (m),
 #: scan rotation (rad).
 VOLTAGE_ROOM, CURRENT_ROOM, DISTANCE_ROOM_M, SHIFT_ROOM_M, TURN_ROOM_RAD = 0.01, 0.05, 0.5e-6, 2e-9, 1e-6
+
+#: The species of a column without a plasma.
+GALLIUM = "Gallium"
 
 
 def settings_of(column: Any, beam: Beam) -> BeamSettings:
@@ -20,10 +25,9 @@ def settings_of(column: Any, beam: Beam) -> BeamSettings:
     stigmator = column.stigmator.value
     electron = beam is Beam.ELECTRON
     immersed = electron and str(column.optical_mode.value) == enumeration("OpticalMode").IMMERSION
-    plasma = None if electron else plasma_of(column)
     return BeamSettings(
         voltage_v=float(column.high_voltage.value), current_a=float(column.beam_current.value),
-        species=None if plasma is None else str(plasma.value), hfw_m=float(column.horizontal_field_width.value),
+        species=None if electron else species_of(column), hfw_m=float(column.horizontal_field_width.value),
         working_distance_m=float(column.working_distance.value), shift_x_m=x, shift_y_m=y,
         scan_rotation_rad=float(column.scanning.rotation.value), stigmator_x=float(stigmator.x),
         stigmator_y=float(stigmator.y), source_on=bool(column.is_on),
@@ -37,8 +41,19 @@ def plasma_of(column: Any) -> Any:
     return getattr(source, "plasma_gas", None)
 
 
-def put(column: Any, beam: Beam, now: BeamSettings, asked: BeamSettings, electron_currents: tuple[float, ...]) -> None:
-    """Set what is given, in the order in which one thing decides about the next."""
+def species_of(column: Any) -> str:
+    """Return the species of the ion column."""
+    plasma = plasma_of(column)
+    return GALLIUM if plasma is None else str(plasma.value)
+
+
+def put(
+    column: Any, beam: Beam, now: BeamSettings, asked: BeamSettings, currents: Callable[[Any], tuple[float, ...]]
+) -> None:
+    """Set what is given, in the order in which one thing decides about the next.
+
+    `currents` returns the column's list (A) where it stands. Refused where a current is not in it.
+    """
     point = structure("Point")
     if asked.source_on is not None and asked.source_on != bool(column.is_on):
         column.turn_on() if asked.source_on else column.turn_off()
@@ -47,10 +62,10 @@ def put(column: Any, beam: Beam, now: BeamSettings, asked: BeamSettings, electro
     if asked.voltage_v is not None and asked.voltage_v != now.voltage_v:
         column.high_voltage.value = asked.voltage_v
     if asked.current_a is not None:
-        known = (
-            [float(one) for one in column.beam_current.available_values] if beam is Beam.ION else (electron_currents)
-        )
-        nearest = min(known, key=lambda one: abs(one - (asked.current_a or 0.0)))
+        wanted, known = asked.current_a, currents(column)
+        nearest = min(known, key=lambda one: abs(one - wanted), default=0.0)
+        if not abs(nearest - wanted) <= CURRENT_ROOM * nearest:
+            raise no_such_current(beam, wanted, float(column.high_voltage.value), known)
         if float(column.beam_current.value) != nearest:
             column.beam_current.value = nearest
     if asked.lens is not None and beam is Beam.ELECTRON:

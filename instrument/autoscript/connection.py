@@ -22,6 +22,8 @@ PACKAGE = "autoscript_sdb_microscope_client"
 OLDEST = (4, 13)
 #: Calls that only read or set something, and connecting: seconds on the wall.
 CALL_S, CONNECT_S = 60.0, 60.0
+#: A wait for something that should take `s` seconds ends after PATIENT * s + CALL_S, on the wall.
+PATIENT = 3.0
 #: A call that is not back so long after its deadline (s on the wall) counts as one that never comes back.
 LATE_S = 30.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import pi
 from typing import Any
 
+from instrument.autoscript.columns import GALLIUM, plasma_of, species_of
 from instrument.autoscript.elements import ElementMapper
 from instrument.hydra import hydra
 from instrument.settings import Description, Device, StageLimits
@@ -15,15 +16,20 @@ def describe(
 ) -> Description:
     """Return what the microscope is and can do.
 
-    Voltages are the usual ones within its limits. Current lists are its own for the voltage and gas that it stands at;
-    for the others those of a usual Hydra, until it stands there: `set_beam` reads the list before it sets a current.
+    Voltages are the usual ones within its limits. The list of ion currents is its own for the voltage and gas that it
+    stands at; for the others it is assumed: that of a usual Hydra, else its own in proportion to the voltage.
     """
     usual = hydra()
     electron, ion = scope.beams.electron_beam, scope.beams.ion_beam
     species = _species(ion)
-    voltage, gas = float(ion.high_voltage.value), species[0] if len(species) == 1 else str(ion.source.plasma_gas.value)
-    ion_currents = {key: listed for key, listed in usual.ion_currents_a.items() if key.split("@")[0] in species}
-    ion_currents[f"{gas}@{voltage:.0f}"] = tuple(float(one) for one in ion.beam_current.available_values)
+    ion_voltages = _within(usual.ion_voltages_v, ion.high_voltage.limits)
+    voltage, gas = float(ion.high_voltage.value), species_of(ion)
+    own = currents_of(ion)
+    assumed = {key: listed for key, listed in usual.ion_currents_a.items() if key.split("@")[0] in species}
+    for one in ion_voltages:
+        assumed.setdefault(f"{gas}@{one:.0f}", tuple(round(current * one / voltage, 15) for current in own))
+    standing = f"{gas}@{voltage:.0f}"
+    assumed.pop(standing, None)
     shift = ion.beam_shift.limits
     low, high = float(electron.beam_current.limits.min), float(electron.beam_current.limits.max)
     detectors = _detectors(scope)
@@ -35,9 +41,9 @@ def describe(
         model=str(system.name), serial=str(system.serial_number), virtual=virtual, species=species,
         detectors=detectors, gases=gases, devices=tuple(one for one in Device if one in devices),
         elements=elements is not None, maps_by=None if elements is None else elements.maps_by,
-        ion_voltages_v=_within(usual.ion_voltages_v, ion.high_voltage.limits),
+        ion_voltages_v=ion_voltages,
         electron_voltages_v=_within(usual.electron_voltages_v, electron.high_voltage.limits),
-        ion_currents_a=ion_currents,
+        ion_currents_a={**assumed, standing: own}, assumed_currents=tuple(assumed),
         electron_currents_a=tuple(one for one in usual.electron_currents_a if low <= one <= high),
         ion_field_max_m=float(ion.horizontal_field_width.limits.max),
         electron_field_max_m=float(electron.horizontal_field_width.limits.max),
@@ -50,10 +56,15 @@ def describe(
     )  # fmt: skip
 
 
+def currents_of(ion: Any) -> tuple[float, ...]:
+    """Return the ion column's own list of currents (A), as it stands."""
+    return tuple(float(one) for one in ion.beam_current.available_values)
+
+
 def _species(ion: Any) -> tuple[str, ...]:
     """Return the gases of a plasma source; of a column without one, gallium."""
-    plasma = getattr(getattr(ion, "source", None), "plasma_gas", None)
-    return ("Gallium",) if plasma is None else tuple(str(one) for one in plasma.available_values)
+    plasma = plasma_of(ion)
+    return (GALLIUM,) if plasma is None else tuple(str(one) for one in plasma.available_values)
 
 
 def _detectors(scope: Any) -> tuple[str, ...]:

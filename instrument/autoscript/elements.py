@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +75,12 @@ class FolderMapper:
 
     def map(self, scan: EdsScan) -> NDArray[np.uint16]:
         """Start a map, wait for its export, and read it."""
-        before = set(self._exports())
+        exports = Exports(self.folder)
         self.program.start(scan)
         deadline = time.monotonic() + eds_seconds(scan) + EXPORT_S
         pause = Event()
         while time.monotonic() < deadline:
-            new = [path for path in self._exports() if path not in before and _is_still(path)]
+            new = exports.ready()
             whole = [path for path in new if path.suffix == ".h5oina"]
             if whole:
                 return _fitted(_read_oina(whole[0], scan.elements), scan)
@@ -90,13 +91,44 @@ class FolderMapper:
         msg = f"no export of {', '.join(scan.elements)} appeared in {self.folder}; look at the X-ray program"
         raise TimedOut(msg, folder=str(self.folder))
 
-    def _exports(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.suffix.lower() in _KINDS)
+
+class Exports:
+    """The maps that appear in a folder from now on, under new names or old ones.
+
+    Another computer writes them, whose clock may be off: that a file has changed is seen by its size and date, and that
+    it rests by our own clock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = self._stamps()
+        self._seen: dict[Path, tuple[_Stamp, float]] = {}
+
+    def ready(self) -> list[Path]:
+        """Return the files that have come since and not changed for a while; to be asked again and again."""
+        now, found = time.monotonic(), []
+        for path, stamp in self._stamps().items():
+            if stamp == self._before.get(path) or stamp.size == 0:
+                continue
+            if path not in self._seen or self._seen[path][0] != stamp:
+                self._seen[path] = stamp, now
+            if now - self._seen[path][1] >= _STILL_S:
+                found.append(path)
+        return sorted(found)
+
+    def _stamps(self) -> dict[Path, _Stamp]:
+        found = {}
+        for path in self._folder.iterdir():
+            if path.suffix.lower() in _KINDS:
+                with suppress(FileNotFoundError):  # renamed meanwhile
+                    about = path.stat()
+                    found[path] = _Stamp(about.st_size, about.st_mtime_ns)
+        return found
 
 
-def _is_still(path: Path) -> bool:
-    """Tell whether a file has not been written to for a while, by the file system's own time."""
-    return path.stat().st_size > 0 and time.time() - path.stat().st_mtime >= _STILL_S
+class _Stamp(NamedTuple):
+    size: int
+    changed_ns: int
 
 
 def _read_tiffs(paths: list[Path]) -> NDArray[Any]:

@@ -6,17 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from instrument import guard_rules as rules
 from instrument.autoscript import screen, values
-from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, taken
-from instrument.autoscript.connection import CALL_S, Connection, client_version, enumeration
-from instrument.autoscript.description import describe
+from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, species_of, taken
+from instrument.autoscript.connection import CALL_S, PATIENT, Connection, client_version, enumeration
+from instrument.autoscript.current_lists import CurrentLists
+from instrument.autoscript.description import currents_of, describe
 from instrument.autoscript.elements import ElementMapper
+from instrument.autoscript.following import Follower
 from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gases, needle_is_in
+from instrument.autoscript.refusing import no_such_current, refused
 from instrument.autoscript.safety import Safety
 from instrument.autoscript.scans import framing
 from instrument.autoscript.writing import draw
@@ -33,7 +37,6 @@ from instrument.frame import Frame, FrameMeta
 from instrument.microscope import Clock, Microscope, Watch, unwatched
 from instrument.process import (
     HEAT_S,
-    PATTERN_START_S,
     PURGE_S,
     RECOVERY_S,
     SPECIES_S,
@@ -53,7 +56,6 @@ from instrument.settings import (
     EdsScan,
     GasSetting,
     PatternJob,
-    Progress,
     Recovery,
     Scan,
     StagePosition,
@@ -61,12 +63,9 @@ from instrument.settings import (
     Tune,
     Tuning,
 )
-from instrument.watchdog import SILENT_S
 
 T = TypeVar("T")
 
-#: A wait for something that should take `s` seconds ends after PATIENT * s + CALL_S, on the wall.
-PATIENT = 3.0
 #: Slow ones: homing, lighting a source, pumping, automatic routines, s.
 SLOW_S = {Recovery.HOME_STAGE: 600.0, Recovery.RELIGHT_SOURCE: 1800.0, Recovery.PUMP: 3600.0}
 TUNE_DEADLINE_S = 600.0
@@ -74,12 +73,6 @@ TUNE_DEADLINE_S = 600.0
 STAGE_ROOM_M, STAGE_ROOM_RAD = 2e-6, 0.5 * np.pi / 180
 #: A wait is cut into so many seconds of the instrument's time, so that a stop is heeded.
 _WAIT_S = 1.0
-#: How often a running pattern is looked at, s on the wall: soon first, then seldom.
-_POLL_S = (0.02, 0.5)
-#: A pattern is running within so long after its start has come back (s on the wall).
-_BEGIN_S = PATIENT * PATTERN_START_S
-#: A pattern that ended by itself within this share of its time was whole.
-_WHOLE = 0.97
 
 
 class WallClock:
@@ -105,11 +98,15 @@ class AutoscriptMicroscope(Microscope):
     host, port : of the microscope's server
     elements : the X-ray system; None: none, unless the client brings a virtual one
     ready : False leaves everything as it is, for looking only
+    state : folder in which the lists of currents that were seen last; None: in memory only
     """
 
     clock: Clock
 
-    def __init__(self, host: str, port: int, elements: ElementMapper | None = None, *, ready: bool = True) -> None:
+    def __init__(
+        self, host: str, port: int, elements: ElementMapper | None = None, *, ready: bool = True,
+        state: Path | None = None,
+    ) -> None:  # fmt: skip
         version = client_version()
         self._lock = threading.RLock()
         self._stopping = threading.Event()
@@ -121,13 +118,17 @@ class AutoscriptMicroscope(Microscope):
         self.clock = virtual_clock if virtual_clock is not None else WallClock()
         self._elements = elements if elements is not None else getattr(self._acts.client, "virtual_elements", None)
         self._gases: Gases = self._do("look at the gases", lambda scope: Gases(scope.gas))
-        self._description = self._do(
+        described: Description = self._do(
             "describe",
             lambda scope: describe(
                 scope, version, gases=self._gases.names, elements=self._elements,
                 virtual=virtual_clock is not None,
             ),
         )  # fmt: skip
+        self._lists = CurrentLists(state, described.serial)
+        self._description = described
+        self._do("read the currents", lambda scope: self._currents(Beam.ION, scope.beams.ion_beam))
+        self._description = self._lists.put_into(self._description)
         self._frames = 0
         self._session = f"{time.time_ns() // 1_000_000_000}"  # names files: of the wall's calendar
         self._cbs_in = self._eds_in = False
@@ -211,14 +212,24 @@ class AutoscriptMicroscope(Microscope):
             now = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
             self._possible(beam, now, settings)
             seconds = SPECIES_S if settings.species not in (None, now.species) else beam_seconds(now, settings)
-            listed = self._description.electron_currents_a
-            self._do(
-                f"set the {beam} beam", lambda scope: put(screen.of(scope, beam), beam, now, settings, listed),
-                PATIENT * seconds + CALL_S,
-            )  # fmt: skip
+
+            def work(scope: Any) -> None:
+                put(screen.of(scope, beam), beam, now, settings, lambda column: self._currents(beam, column))
+
+            self._do(f"set the {beam} beam", work, PATIENT * seconds + CALL_S)
             reached = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
             taken(beam, settings, reached)
             return reached
+
+    def _currents(self, beam: Beam, column: Any) -> tuple[float, ...]:
+        """Return a column's list of currents (A) where it stands; the ion column's is remembered."""
+        if beam is Beam.ELECTRON:
+            return self._description.electron_currents_a
+        listed = currents_of(column)
+        name = self._description.list_name(float(column.high_voltage.value), species_of(column))
+        if self._lists.learn(name, listed):
+            self._description = self._lists.put_into(self._description)
+        return listed
 
     def _possible(self, beam: Beam, now: BeamSettings, asked: BeamSettings) -> None:
         """Refuse what the column lacks, before anything is changed."""
@@ -239,25 +250,15 @@ class AutoscriptMicroscope(Microscope):
                 raise refused("beam-shift-range", f"{beam}.{name}", f"{value * 1e6:.2f} um", limit, "move the stage")
         if asked.current_a is not None:
             moved = after.voltage_v != now.voltage_v or after.species != now.species
-            self._listed(beam, after, None if moved else now)
+            self._listed(beam, after, standing=not moved)
 
-    def _listed(self, beam: Beam, wanted: BeamSettings, standing: BeamSettings | None) -> float:
-        """Return the listed current nearest to one that is asked for; Refused where none is within 5 %.
-
-        The list is the column's own where it stands at this voltage and gas, else what was described.
-        """
-        current = wanted.current_a or 0.0
-        known = self._description.currents(beam, wanted.voltage_v or 0.0, wanted.species or "Xenon")
-        if beam is Beam.ION and standing is not None:
-            known = self._do(
-                "read the currents",
-                lambda scope: tuple(float(one) for one in scope.beams.ion_beam.beam_current.available_values),
-            )
-        near = [one for one in known if abs(one - current) <= CURRENT_ROOM * one]
-        if not near:
-            shown = ", ".join(f"{one * 1e9:g}" for one in known) + f" nA at {(wanted.voltage_v or 0) / 1e3:g} kV"
-            raise refused("current-listed", f"{beam}.current", f"{current * 1e9:g} nA", shown, "use one of these")
-        return min(near, key=lambda one: abs(one - current))
+    def _listed(self, beam: Beam, wanted: BeamSettings, *, standing: bool) -> None:
+        """Refuse a current that is not listed within 5 %, where the column's list is known before it stands there."""
+        if standing:  # its list may have become another
+            self._do("read the currents", lambda scope: self._currents(beam, screen.of(scope, beam)))
+        described, voltage, current = self._description, wanted.voltage_v or 0.0, wanted.current_a or 0.0
+        if not described.may_have(beam, voltage, current, CURRENT_ROOM, wanted.species):
+            raise no_such_current(beam, current, voltage, described.currents(beam, voltage, wanted.species))
 
     def move_stage(self, to: StagePosition) -> StagePosition:
         """Move the given axes; return what was reached. Refuses what could touch an inserted device."""
@@ -407,19 +408,19 @@ class AutoscriptMicroscope(Microscope):
             framed = framing(scan, *limits)
             seconds, started = frame_seconds(scan), self.clock.now()
 
-            def work(scope: Any) -> list[Any]:
+            def work(scope: Any) -> tuple[list[Any], Scan]:
                 with screen.restored(scope, scan.beam):
-                    views = screen.select(scope, scan.beam, scan.detectors)
+                    views, stand = screen.select(scope, scan.beam, scan.detectors)
                     screen.frame_up(scope, scan, framed.hfw_m)
                     screen.of(scope, scan.beam).unblank()
                     try:
-                        return screen.grabbed(scope, views, scan, framed)
+                        return screen.grabbed(scope, views, scan, framed), scan.replace(detectors=stand)
                     finally:
                         screen.of(scope, scan.beam).blank()
 
-            images = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
+            images, stood = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
             pixels = np.stack([screen.cropped(np.asarray(one.data), scan) for one in images])
-            return self._frame(pixels, scan, tuple(one.name for one in scan.detectors), started, seconds, images[0])
+            return self._frame(pixels, stood, tuple(one.name for one in scan.detectors), started, seconds, images[0])
 
     def _can_look(self, scan: Scan) -> None:
         """Refuse a picture that can't be taken."""
@@ -491,7 +492,7 @@ class AutoscriptMicroscope(Microscope):
 
             def work(scope: Any) -> list[DetectorSettings]:
                 with screen.restored(scope, scan.beam):
-                    views = screen.select(scope, scan.beam, scan.detectors)
+                    views, stand = screen.select(scope, scan.beam, scan.detectors)
                     screen.frame_up(scope, scan, framed.hfw_m)
                     column = screen.of(scope, scan.beam)
                     column.scanning.resolution.value = framed.text
@@ -503,7 +504,7 @@ class AutoscriptMicroscope(Microscope):
                         column.scanning.dwell_time.value = scan.dwell_s
                     column.unblank()
                     try:
-                        return screen.tuned(scope, routine, views, scan)
+                        return screen.tuned(scope, routine, views, stand)
                     finally:
                         column.blank()
 
@@ -526,10 +527,14 @@ class AutoscriptMicroscope(Microscope):
                 return Done(fraction=job.to_fraction, elapsed_s=0.0, charge_c=0.0)
             self._do("draw the patterns", lambda scope: self._drawn(scope, job), 3 * CALL_S)
             current = self._reads.call("read the current", lambda: self._column(self._reads.client, job.beam))
+            follower = Follower(
+                lambda: self._do("look at the pattern", lambda scope: str(scope.patterning.state)),
+                self.clock, self._stopping, virtual=self._description.virtual,
+            )  # fmt: skip
             started, wall = self.clock.now(), time.monotonic()
             try:
-                self._do("start the pattern", self._started)
-                share = self._followed(job, watch, started, wall)
+                self._do("start the pattern", lambda scope: scope.patterning.start())
+                share = follower.follow(job, watch, started, wall)
             finally:
                 self._quiet(job)
             done_s = share * job.seconds
@@ -559,71 +564,6 @@ class AutoscriptMicroscope(Microscope):
         column.scanning.mode.set_full_frame()
         column.horizontal_field_width.value = width
         draw(scope.patterning, job)
-
-    @staticmethod
-    def _started(scope: Any) -> None:
-        scope.patterning.start()
-
-    def _followed(self, job: PatternJob, watch: Watch, started: float, wall: float) -> float:
-        """Follow a running pattern; return the share of it that was written.
-
-        When the microscope began is known by the looks at it only: the share counts from the last one that saw nothing
-        running, so that it is rather too large than too small, and what is given afterwards rather too little than too
-        much. A pattern that is idle before it was seen to run has not begun yet: it has time to.
-        """
-        seconds, looked, seen = job.seconds, started, time.monotonic()
-        span, begun, longest = job.to_fraction - job.from_fraction, False, seen - wall
-        begin_by = seen + _BEGIN_S
-        deadline, pause, share = wall + PATIENT * (seconds + PATTERN_START_S) + 10 * CALL_S, _POLL_S[0], 0.0
-        while True:
-            state = self._do("look at the pattern", lambda scope: str(scope.patterning.state))
-            now = self.clock.now()
-            if state == "Paused":  # by a person, on the screen: no dose meanwhile
-                started += now - looked
-            before, looked, beam_s = share, now, now - started
-            share = min(1.0, beam_s / seconds)
-            unseen, seen = time.monotonic() - seen, time.monotonic()
-            if state == "Idle" and unseen > SILENT_S and not self._description.virtual:
-                msg = f"the pattern was not looked at for {unseen:.0f} s and has ended, by itself or by who made safe"
-                at_least, at_most = (job.from_fraction + span * one for one in (before, share))
-                raise DeviceFault(msg, at_least=at_least, at_most=at_most)
-            begun = begun or state != "Idle"
-            if not begun and not self._stopping.is_set():
-                longest = max(longest, unseen)
-                if time.monotonic() < begin_by:
-                    started = now
-                    threading.Event().wait(pause)
-                    continue
-                if seconds > longest:  # it can't have come and gone between two looks
-                    msg = f"the pattern has not begun within {_BEGIN_S:.0f} s; look at the microscope's screen"
-                    raise DeviceFault(msg, fraction=job.from_fraction)
-                share = 1.0
-            if state == "Idle":
-                if share >= _WHOLE and not self._stopping.is_set():
-                    share = 1.0
-                break
-            if state == "Error":
-                msg = "patterning reports an error; look at the microscope's screen"
-                raise DeviceFault(msg, state=state)
-            if time.monotonic() > deadline:
-                msg = f"a pattern of {seconds:.0f} s has not ended; it is being stopped"
-                raise TimedOut(msg, waited_s=time.monotonic() - wall)
-            share = min(share, 0.999)
-            watch(
-                Progress(
-                    fraction=job.from_fraction + span * share, elapsed_s=beam_s,
-                    remaining_s=max(0.0, seconds - beam_s),
-                )
-            )  # fmt: skip
-            threading.Event().wait(pause)
-            pause = min(_POLL_S[1], 1.3 * pause)
-        watch(
-            Progress(
-                fraction=min(job.to_fraction, job.from_fraction + span * share), elapsed_s=share * seconds,
-                remaining_s=(1 - share) * seconds,
-            )
-        )  # fmt: skip
-        return share
 
     def _quiet(self, job: PatternJob) -> None:
         """After a pattern, however it ended: nothing written, nothing drawn, blanked."""
@@ -774,9 +714,3 @@ def _lit(state: State, beam: Beam) -> None:
     if not state.beam(beam).source_on:
         msg = f"the {beam} source is off; relight it"
         raise DeviceFault(msg, beam=str(beam))
-
-
-def refused(rule: str, field: str, value: Any, limit: Any, remedy: str) -> Refused:
-    """Return the error for what this backend does not do."""
-    msg = f"{field}: {value} is not possible; allowed: {limit}; {remedy}"
-    return Refused(msg, rule=rule, field=field, value=value, limit=limit, remedy=remedy)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from instrument.autoscript import screen
 from instrument.autoscript.elements import ElementMapper, FolderMapper
-from instrument.autoscript.microscope import AutoscriptMicroscope, refused
+from instrument.autoscript.microscope import AutoscriptMicroscope
+from instrument.autoscript.refusing import refused
 from instrument.autoscript.safety import Safety
 from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
-from instrument.settings import Description, State
+from instrument.settings import Beam, Description, State
 
 #: Where the vendor's server listens unless a URL says otherwise.
 _HOST, _PORT = "localhost", 7520
+_LOOPBACK = ("127.0.0.1", "::1")
 
 
-def open_url(url: str) -> AutoscriptMicroscope:
-    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`.
+def open_url(url: str, state: Path | None = None) -> AutoscriptMicroscope:
+    """Return the microscope of `autoscript://HOST[:PORT][?elements=FOLDER]`; `state` is where what it learns lasts.
 
     The folder's X-ray program is asked by `&elements_command=COMMAND` or `&elements_start=laser-api`, else by a person.
     """
     elements = _elements(url)  # what is wrong with the URL is said before anything is connected
-    return AutoscriptMicroscope(*_place(url), elements)
+    return AutoscriptMicroscope(*_place(url), elements, state=state)
 
 
 def open_for_safety(url: str) -> Safety:
@@ -31,10 +36,17 @@ def open_for_safety(url: str) -> Safety:
     return Safety(*_place(url))
 
 
-def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
-    """Return what a microscope says of itself, and its application files; reads only, and selects views to read them.
+def name_of(url: str) -> str:
+    """Return the one name of the microscope of a URL, as autoscript-localhost-7520: this machine has many names."""
+    host, port = _place(url)
+    host = _HOST if host in (*_LOOPBACK, socket.gethostname().lower()) else host
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", f"autoscript-{host}-{port}")
 
-    CBS is asked too, so that its view shows it for a moment.
+
+def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
+    """Return what a microscope says of itself, its application files and its detectors' modes.
+
+    It reads only, but its views show every detector for a moment, as a detector is asked where it is shown.
     """
     elements = _elements(url)
     opened = AutoscriptMicroscope(*_place(url), elements, ready=False)
@@ -42,7 +54,8 @@ def examine(url: str) -> tuple[Description, State, dict[str, Any]]:
         files = opened._do(  # noqa: SLF001 - its own package
             "list application files", lambda scope: [str(one) for one in scope.patterning.list_all_application_files()]
         )
-        return opened.describe(), opened.state(), {"application_files": files}
+        modes = opened._do("list modes", lambda scope: screen.modes(scope, Beam.ELECTRON))  # noqa: SLF001 - its own
+        return opened.describe(), opened.state(), {"application_files": files, "detector_modes": modes}
     finally:
         opened.close()
 
@@ -55,9 +68,12 @@ def _parts(url: str) -> SplitResult:
 
 
 def _place(url: str) -> tuple[str, int]:
-    """Return host and port of a URL."""
+    """Return host and port of a URL; Refused where its port is none."""
     parts = _parts(url)
-    return parts.hostname or _HOST, parts.port or _PORT
+    try:
+        return parts.hostname or _HOST, parts.port or _PORT
+    except ValueError as error:
+        raise refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT]", "write it so") from error
 
 
 def _elements(url: str) -> ElementMapper | None:

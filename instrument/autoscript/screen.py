@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from instrument.autoscript.connection import enumeration, structure
+from instrument.autoscript.connection import enumeration, structure, told
+from instrument.autoscript.refusing import refused
 from instrument.autoscript.scans import Framing
 from instrument.errors import DeviceFault, NotReached
 from instrument.settings import Beam, DetectorSettings, Scan, Tune
 
 #: Views in which the electron column's detectors are shown at once, and the ion column's.
 ELECTRON_VIEWS, ION_VIEWS = (1, 3, 4), (2,)
+#: Contrast or brightness that reads otherwise by more was not taken.
+LEVEL_ROOM = 0.005
 
 
 def of(scope: Any, beam: Beam) -> Any:
@@ -88,9 +91,30 @@ def restored(scope: Any, beam: Beam) -> Iterator[None]:
         scope.imaging.set_active_view(view)
 
 
-def select(scope: Any, beam: Beam, detectors: tuple[DetectorSettings, ...]) -> tuple[int, ...]:
-    """Show each detector in a view of its own, set as asked; return the views."""
+def modes(scope: Any, beam: Beam) -> dict[str, tuple[str, ...]]:
+    """Return the modes of each detector of a column; its view shows each for a moment."""
+    found = {}
+    with restored(scope, beam):
+        scope.imaging.set_active_view(1 if beam is Beam.ELECTRON else 2)
+        scope.imaging.set_active_device(device(beam))
+        before, mode = scope.detector.type.value, _mode_of(scope.detector, "value")
+        try:
+            for name in [str(one) for one in scope.detector.type.available_values]:
+                scope.detector.type.value = name
+                found[name] = tuple(str(one) for one in _mode_of(scope.detector, "available_values") or ())
+        finally:
+            scope.detector.type.value = before
+            if mode is not None and scope.detector.mode.value != mode:
+                scope.detector.mode.value = mode
+    return found
+
+
+def select(
+    scope: Any, beam: Beam, detectors: tuple[DetectorSettings, ...]
+) -> tuple[tuple[int, ...], tuple[DetectorSettings, ...]]:
+    """Show each detector in a view of its own, set as asked; return the views, and how each detector stands."""
     views = (ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS)[: len(detectors)]
+    stand = []
     for view, one in zip(views, detectors, strict=True):
         scope.imaging.set_active_view(view)
         scope.imaging.set_active_device(device(beam))
@@ -98,13 +122,55 @@ def select(scope: Any, beam: Beam, detectors: tuple[DetectorSettings, ...]) -> t
         if str(scope.detector.type.value) != one.name:
             msg = f"detector {one.name} is not taken; view {view} shows {scope.detector.type.value}"
             raise NotReached(msg, wanted=one.name)
-        for name in ("contrast", "brightness"):
-            setting, wanted = getattr(scope.detector, name), getattr(one, name)
-            setting.value = wanted
-            if not abs(float(setting.value) - wanted) <= 0.005:
-                msg = f"{one.name}'s {name} reads {float(setting.value):.3f} instead of {wanted:.3f}"
-                raise NotReached(msg, detector=one.name, wanted=wanted)
-    return views
+        mode = _put_mode(scope.detector, one)
+        levels = {name: _put_level(scope.detector, name, one) for name in ("contrast", "brightness")}
+        stand.append(one.replace(mode=mode, **levels))
+    return views, tuple(stand)
+
+
+def _mode_of(detector: Any, what: str) -> Any:
+    """Return the value, or what else is asked, of the shown detector's mode; None for a detector without."""
+    try:
+        return getattr(detector.mode, what)
+    except Exception as error:
+        if isinstance(told("mode", error), DeviceFault):
+            return None
+        raise
+
+
+def _put_level(detector: Any, name: str, asked: DetectorSettings) -> float:
+    """Set contrast or brightness, where it is asked for, and return how it stands."""
+    setting, wanted = getattr(detector, name), getattr(asked, name)
+    if wanted is not None:
+        setting.value = wanted
+    reached = float(setting.value)
+    if wanted is not None and not abs(reached - wanted) <= LEVEL_ROOM:
+        msg = f"{asked.name}'s {name} reads {reached:.3f} instead of {wanted:.3f}"
+        raise NotReached(msg, detector=asked.name, wanted=wanted)
+    return min(1.0, max(0.0, reached))  # what it reads is rounded
+
+
+def _put_mode(detector: Any, asked: DetectorSettings) -> str | None:
+    """Set a detector's mode and return how it stands; None where it has none.
+
+    TLD can give secondary electrons too, which show no phases: it is set to backscattered ones unless another is asked.
+    """
+    if asked.mode is None and asked.name != "TLD":
+        mode = _mode_of(detector, "value")
+        return None if mode is None else str(mode)
+    listed = [str(one) for one in detector.mode.available_values]
+    wanted = asked.mode or next((one for one in listed if "backscat" in one.lower()), None)
+    if wanted is None:
+        return str(detector.mode.value)
+    if wanted not in listed:
+        shown = ", ".join(listed)
+        raise refused("detector-mode-listed", f"{asked.name}.mode", wanted, shown, "use one of these")
+    if str(detector.mode.value) != wanted:
+        detector.mode.value = wanted
+    if (reached := str(detector.mode.value)) != wanted:
+        msg = f"{asked.name}'s mode reads {reached} instead of {wanted}"
+        raise NotReached(msg, detector=asked.name, wanted=wanted)
+    return reached
 
 
 def frame_up(scope: Any, scan: Scan, hfw_m: float) -> None:
@@ -170,10 +236,12 @@ def cropped(picture: Any, scan: Scan) -> Any:
     return picture[: scan.height_px, : scan.width_px]
 
 
-def tuned(scope: Any, routine: Tune, views: tuple[int, ...], scan: Scan) -> list[DetectorSettings]:
-    """Run a routine on the views; return the detectors' settings where it is contrast."""
+def tuned(
+    scope: Any, routine: Tune, views: tuple[int, ...], stand: tuple[DetectorSettings, ...]
+) -> list[DetectorSettings]:
+    """Run a routine on the views, whose detectors stand so; return their settings where it is contrast."""
     found = []
-    for view, one in zip(views, scan.detectors, strict=True):
+    for view, one in zip(views, stand, strict=True):
         scope.imaging.set_active_view(view)
         if routine is Tune.FOCUS:
             scope.auto_functions.run_auto_focus()
@@ -183,5 +251,5 @@ def tuned(scope: Any, routine: Tune, views: tuple[int, ...], scan: Scan) -> list
             return []
         scope.auto_functions.run_auto_cb()
         contrast, brightness = float(scope.detector.contrast.value), float(scope.detector.brightness.value)
-        found.append(DetectorSettings(name=one.name, contrast=contrast, brightness=brightness))
+        found.append(one.replace(contrast=contrast, brightness=brightness))
     return found

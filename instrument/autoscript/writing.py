@@ -6,34 +6,12 @@ from collections.abc import Sequence
 from math import hypot
 from typing import Any
 
+from instrument.autoscript.applications import candidates, names_gas, words
 from instrument.errors import DeviceFault, NotReached, Refused
 from instrument.settings import CleaningCrossSection, Line, Pattern, PatternJob, volume
 
 #: A pattern's time may be read back otherwise by this share: points and passes are whole numbers.
 TIME_ROOM = 0.02
-#: Application files that are tried first, by what is written; others follow in the order of the microscope's list.
-FIRST_CHOICE = {"mill": ("Si", "Si new"), "cleaning-cross-section": ("Si-ccs", "Si new-ccs")}
-
-
-def candidates(job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> list[str]:
-    """Return application files that may do for a pattern, likely ones first; none is assumed to be there."""
-    if job.application is not None:
-        if job.application not in listed:
-            raise _no_file(f"application file {job.application!r}", listed)
-        return [job.application]
-    if job.purpose == "deposit":
-        named = [one for one in listed if all(gas.lower() in one.lower() for gas in job.gases) and "dep" in one.lower()]
-        found = sorted(named, key=len)
-    else:
-        kind = "cleaning-cross-section" if isinstance(pattern, CleaningCrossSection) else "mill"
-        likely = FIRST_CHOICE[kind]
-        found = [one for one in likely if one in listed]
-        if kind == "cleaning-cross-section":
-            found += [one for one in listed if one.lower().endswith("ccs") and one not in found]
-    if not found:
-        what = f"a deposit of {', '.join(job.gases)}" if job.purpose == "deposit" else f"a {pattern.kind}"
-        raise _no_file(f"an application file for {what}", listed)
-    return found
 
 
 def draw(patterning: Any, job: PatternJob) -> list[Any]:
@@ -50,8 +28,11 @@ def draw(patterning: Any, job: PatternJob) -> list[Any]:
     listed = [str(one) for one in patterning.list_all_application_files()]
     part, drawn = job.part(), []
     whole = sum(volume(one) for one in part.patterns)
+    files = {one.kind: _file(patterning, job, one, listed) for one in _one_of_each_kind(part.patterns)}
+    patterning.clear_patterns()  # what was drawn to find them
     for pattern in part.patterns:
-        made = _created(patterning, job, pattern, listed)
+        patterning.set_default_application_file(files[pattern.kind])
+        made = _create(patterning, pattern)
         seconds = part.seconds * volume(pattern) / whole
         made.time = seconds
         if not abs(float(made.time) - seconds) <= max(TIME_ROOM * seconds, 1e-3):
@@ -63,16 +44,29 @@ def draw(patterning: Any, job: PatternJob) -> list[Any]:
     return drawn
 
 
-def _created(patterning: Any, job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> Any:
-    errors = []
-    for name in candidates(job, pattern, listed):
+def _one_of_each_kind(patterns: Sequence[Pattern]) -> list[Pattern]:
+    return list({one.kind: one for one in patterns}.values())
+
+
+def _file(patterning: Any, job: PatternJob, pattern: Pattern, listed: Sequence[str]) -> str:
+    """Return the first application file that takes a pattern and has the job's gases, by drawing it."""
+    errors: list[Exception] = []
+    tried = candidates(job, pattern.kind, listed)
+    for name in tried:
         try:
             patterning.set_default_application_file(name)
-            return _create(patterning, pattern)
-        except Exception as error:  # noqa: BLE001 - a file that doesn't take this shape: the next may; told below
-            errors.append(f"{name}: {error}")
-    msg = f"no application file takes a {pattern.kind}: {'; '.join(errors)}"
-    raise DeviceFault(msg, tried=errors)
+            made = _create(patterning, pattern)
+            if job.gases:
+                _in_its_order(made, job)
+        except Exception as error:  # noqa: BLE001 - a file that doesn't take this: the next may; told below
+            errors.append(error)
+        else:
+            return name
+    if all(isinstance(one, Refused) for one in errors):
+        raise _wrong_gas("; ".join(str(one.evidence["value"]) for one in errors if isinstance(one, Refused)), job)
+    told = "; ".join(f"{name}: {error}" for name, error in zip(tried, errors, strict=True))
+    msg = f"no application file takes a {pattern.kind}: {told}"
+    raise DeviceFault(msg, tried=tried)
 
 
 def _create(patterning: Any, pattern: Pattern) -> Any:
@@ -106,27 +100,25 @@ def outline(line: Line) -> Any:
 
 
 def _set_gas(made: Any, job: PatternJob) -> None:
-    """Set the flow of each gas of the file's own list; one that the file lacks, or has beside ours, is refused."""
-    kind = str(made.gas_type)
-    lacking = [gas for gas in job.gases if gas.lower() not in kind.lower()]
-    flows = list(made.gas_flow)
-    if lacking or len(flows) != len(job.gases):
-        msg = f"application file {made.application_file!r} works with {kind!r}, the job with {', '.join(job.gases)}"
-        raise Refused(
-            msg, rule="application-gas", field="application", value=kind, limit=", ".join(job.gases),
-            remedy="name another file in the recipe, or make one on the microscope",
-        )  # fmt: skip
-    order = sorted(job.gases, key=lambda gas: kind.lower().index(gas.lower()))
+    """Set the flow of each gas of the file's own list."""
+    order = _in_its_order(made, job)
     made.gas_flow = [100.0 * job.gases[gas] for gas in order]
     reached = [float(one) for one in made.gas_flow]
     if any(abs(one - 100.0 * job.gases[gas]) > 1.0 for one, gas in zip(reached, order, strict=True)):
-        msg = f"gas flows of {kind} read {reached} %, not as asked"
+        msg = f"gas flows of {made.gas_type} read {reached} %, not as asked"
         raise NotReached(msg, reached=reached, wanted=[100.0 * job.gases[gas] for gas in order])
 
 
-def _no_file(what: str, listed: Sequence[str]) -> Refused:
-    shown = ", ".join(listed)
-    msg = f"{what} is not on this microscope; it has {shown}; name one of these in the recipe, or make it there"
-    return Refused(
-        msg, rule="application-file", field="application", value=what, limit=shown, remedy="name another or make it"
-    )
+def _in_its_order(made: Any, job: PatternJob) -> list[str]:
+    """Return the job's gases as the pattern's file lists them; Refused where it lacks one or has another."""
+    kind = str(made.gas_type)
+    if len(list(made.gas_flow)) != len(job.gases) or not all(names_gas(kind, gas) for gas in job.gases):
+        raise _wrong_gas(f"application file {made.application_file!r} works with {kind!r}", job)
+    return sorted(job.gases, key=lambda gas: words(kind).index(words(gas)[0]))
+
+
+def _wrong_gas(what: str, job: PatternJob) -> Refused:
+    gases = ", ".join(job.gases)
+    remedy = "write another file as `application:` in the recipe, or make one on the microscope"
+    msg = f"{what}; the job works with {gases}; {remedy}"
+    return Refused(msg, rule="application-gas", field="application", value=what, limit=gases, remedy=remedy)

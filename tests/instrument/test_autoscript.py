@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,8 +20,8 @@ from numpy.typing import NDArray
 from pytest_mock import MockerFixture
 
 from instrument import connect
-from instrument.autoscript import connection, microscope, opening, safety, writing
-from instrument.autoscript.elements import FolderMapper
+from instrument.autoscript import connection, following, microscope, opening, safety, writing
+from instrument.autoscript.elements import Exports, FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.scans import framing
 from instrument.autoscript.xray import ByHand, Command, LaserApi
@@ -510,7 +512,7 @@ def test_what_can_not_be_connected_anew_is_asked_for_once(gassed: AutoscriptMicr
             assert "find the gases" in told.value.evidence["failed"]
     finally:
         go_on.set()
-    until(lambda: {one.name for one in threading.enumerate()} <= before)
+    until(lambda: {one.name for one in threading.enumerate() if not one.name.startswith("hand_")} <= before)
 
 
 def test_a_connection_that_can_not_be_let_go_of_is_no_failure_to_make_safe(
@@ -629,7 +631,7 @@ def test_a_pattern_has_its_time_to_begin_after_its_start_has_come_back(
     scope: AutoscriptMicroscope, mocker: MockerFixture
 ) -> None:
     scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
-    mocker.patch.object(microscope, "_BEGIN_S", 1.0)
+    mocker.patch.object(following, "_BEGIN_S", 1.0)
     let_patterns_begin(scope, mocker, at_look=3, start_s=1.1)
     assert scope.pattern(job()).fraction == 1.0
 
@@ -639,7 +641,7 @@ def test_a_pattern_that_is_never_seen_running_was_not_given_unless_it_is_shorter
     scope: AutoscriptMicroscope, mocker: MockerFixture, seconds: float
 ) -> None:
     scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
-    mocker.patch.object(microscope, "_BEGIN_S", 0.3)
+    mocker.patch.object(following, "_BEGIN_S", 0.3)
     mocker.patch.object(type(scope._acts.client.patterning), "start")
     if seconds > 1.0:
         with pytest.raises(DeviceFault, match="has not begun") as told:
@@ -727,23 +729,6 @@ def test_a_line_is_drawn_as_the_outline_of_its_groove() -> None:
     assert sides == pytest.approx([1e-6, 1e-6, 3e-6 * np.sqrt(2) + 1e-6, 3e-6 * np.sqrt(2) + 1e-6])
 
 
-@pytest.mark.parametrize(
-    ("purpose", "gases", "listed", "found"),
-    [
-        ("mill", {}, ["Al", "Si"], "Si"),
-        ("deposit", {"Pt": 1.0, "C": 0.02}, ["Pt dep", "C dep", "Pt-C dep"], "Pt-C dep"),
-        ("deposit", {"Pt": 1.0}, ["W dep", "Pt dep surface", "Pt dep"], "Pt dep"),
-    ],
-)
-def test_application_files_are_found_by_what_they_do(
-    purpose: str, gases: dict[str, float], listed: list[str], found: str
-) -> None:
-    wanted = job().replace(purpose=purpose, gases=gases)
-    assert writing.candidates(wanted, wanted.patterns[0], listed)[0] == found
-    with pytest.raises(Refused, match="GaAs"):
-        writing.candidates(wanted, wanted.patterns[0], ["GaAs"])
-
-
 def test_a_job_in_parts_is_drawn_in_parts(scope: AutoscriptMicroscope) -> None:
     drawn = scope._do("draw", lambda client: writing.draw(client.patterning, job(80).replace(from_fraction=0.75)))
     assert [one.time for one in drawn] == pytest.approx([20.0], rel=1e-3)
@@ -797,9 +782,7 @@ def test_maps_come_from_the_folder_into_which_they_are_exported(tmp_path: Path) 
 def test_maps_of_another_size_and_broken_ones_are_bad_data(tmp_path: Path, mocker: MockerFixture) -> None:
     found = mapper(tmp_path)
     mocker.patch.object(Command, "_ask", return_value="in")
-    mocker.patch("instrument.autoscript.elements._is_still", return_value=True)
-    exports = iter([[], [tmp_path / "map_Ni.tif", tmp_path / "map_Pt.tif"]] * 2)
-    mocker.patch.object(found, "_exports", side_effect=exports)
+    mocker.patch.object(Exports, "ready", return_value=[tmp_path / "map_Ni.tif", tmp_path / "map_Pt.tif"])
     for name in ("Ni", "Pt"):
         tifffile.imwrite(tmp_path / f"map_{name}.tif", np.zeros((3, 4), np.uint16))
     with pytest.raises(BadData, match="not"):
@@ -807,6 +790,26 @@ def test_maps_of_another_size_and_broken_ones_are_bad_data(tmp_path: Path, mocke
     (tmp_path / "map_Pt.tif").write_bytes(b"no tiff")
     with pytest.raises(BadData, match="can't be read"):
         found.map(SCAN)
+
+
+def test_an_export_is_new_by_its_content_and_rests_by_our_own_clock(tmp_path: Path, mocker: MockerFixture) -> None:
+    clock = mocker.patch("instrument.autoscript.elements.time.monotonic", return_value=100.0)
+    old, reused, grows = (tmp_path / f"map_{name}.tif" for name in ("Ni", "Pt", "Al"))
+    for one in (old, reused):
+        one.write_bytes(b"before")
+    found = Exports(tmp_path)
+    reused.write_bytes(b"a map of the same name")
+    grows.write_bytes(b"half")
+    for ahead in (reused, grows):  # by a computer whose clock is a day ahead of ours
+        os.utime(ahead, ns=(0, 10**9 * (86_400 + int(time.time()))))
+    assert found.ready() == []
+    clock.return_value = 104.0
+    grows.write_bytes(b"the whole of it")
+    assert found.ready() == []
+    clock.return_value = 106.0
+    assert found.ready() == [reused]
+    clock.return_value = 109.5
+    assert found.ready() == [grows, reused]
 
 
 def test_without_a_command_a_person_is_needed(tmp_path: Path) -> None:
@@ -995,15 +998,14 @@ def test_a_pattern_that_ended_while_nobody_looked_has_bounds_only(
     scope: AutoscriptMicroscope, mocker: MockerFixture
 ) -> None:
     scope.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
-    mocker.patch("instrument.autoscript.microscope.SILENT_S", 0.2)
-    described = scope.describe().replace(virtual=False)
+    mocker.patch("instrument.autoscript.following.SILENT_S", 0.2)
+    mocker.patch.object(scope, "_description", scope.describe().replace(virtual=False))
     looks = 0
 
     def asleep(_progress: Progress) -> None:
         nonlocal looks
         looks += 1
         if looks == 1:
-            mocker.patch.object(scope, "_description", described)
             scope._safety.stop()
             threading.Event().wait(0.5)
 
