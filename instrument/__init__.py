@@ -13,7 +13,7 @@ from pathlib import Path
 from instrument.errors import InstrumentError, Refused
 from instrument.microscope import MakesSafe, Microscope
 
-__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect", "connect_beside"]
+__all__ = ["GROUP", "InstrumentError", "Microscope", "Refused", "connect", "connect_beside", "name_of"]
 
 GROUP = "kintsugi.instruments"
 
@@ -35,9 +35,7 @@ def connect(url: str, state: Path | None = None) -> Microscope:
     try:
         opened: Microscope = point.load()(url, state)
     except ImportError as error:
-        name = point.name
-        msg = f"the backend {name!r} lacks the package {error.name!r}; install kintsugi with its extra, [{name}]"
-        raise Refused(msg, rule="backend-installed", field="instrument", value=url, remedy="install it") from error
+        raise _lacks(point, url, error) from error
     return opened
 
 
@@ -50,6 +48,20 @@ def connect_beside(url: str) -> MakesSafe | None:
     return None if opener is None else opener(url)
 
 
+def name_of(url: str) -> str | None:
+    """Return the one name of a URL's instrument, however the URL is written: fit for a file, without options.
+
+    None where the backend has no `name_of`: each connection has an instrument of its own, or a server that holds it.
+    Raises what `connect` raises.
+    """
+    point = _backend(url)
+    try:
+        named = getattr(import_module(point.module), "name_of", None)
+    except ImportError as error:
+        raise _lacks(point, url, error) from error
+    return None if named is None else str(named(url))
+
+
 def _backend(url: str) -> EntryPoint:
     scheme = url.partition("?")[0].partition(":")[0].strip().lower()
     found = {point.name: point for point in entry_points(group=GROUP)}
@@ -58,3 +70,9 @@ def _backend(url: str) -> EntryPoint:
         msg = f"there is no instrument backend {scheme!r} for {url!r}; installed are {known}"
         raise Refused(msg, rule="backend-known", field="instrument", value=url, limit=known, remedy="check the URL")
     return found[scheme]
+
+
+def _lacks(point: EntryPoint, url: str, error: ImportError) -> Refused:
+    name = point.name
+    msg = f"the backend {name!r} lacks the package {error.name!r}; install kintsugi with its extra, [{name}]"
+    return Refused(msg, rule="backend-installed", field="instrument", value=url, remedy="install it")

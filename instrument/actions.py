@@ -75,6 +75,7 @@ class Actions:
         self._digests: dict[str, str] = {}
         self._queue: queue.Queue[_Item | None] = queue.Queue()
         self._stops = 0
+        self._taken = 0
         self._dead = ""
         self._thread = threading.Thread(target=self._work, name="instrument", daemon=True)
         self._thread.start()
@@ -90,6 +91,7 @@ class Actions:
                 raise DeviceFault(self._dead)
             self._live[action_id] = record = Record("running", _begin(command))
             self._digests[action_id] = digest_of(command)
+            self._taken += 1
             self._queue.put(_Item(action_id, command, self._stops))
             return record
 
@@ -115,6 +117,12 @@ class Actions:
         """Whether anything is in hand or waits."""
         with self._changed:
             return any(record.state == "running" for record in self._live.values())
+
+    @property
+    def taken(self) -> int:
+        """How many commands were taken so far."""
+        with self._changed:
+            return self._taken
 
     def close(self, seconds: float = 10.0) -> bool:
         """End the thread once what it does has ended; tell whether it has within `seconds`."""

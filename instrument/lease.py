@@ -33,6 +33,7 @@ class Lease:
         self._epoch = 0
         self._run = ""
         self._alive = False
+        self._released = False
         self._heard = 0.0
         self._looked = time.monotonic()
         self._ended_at: float | None = time.monotonic()
@@ -48,6 +49,7 @@ class Lease:
                 raise NotInControl(msg, holder=self._run)
             self._epoch = epoch()
             self._run, self._alive, self._heard, self._ended_at = run, True, time.monotonic(), None
+            self._released = False
             return self._epoch
 
     def renew(self, epoch: int) -> None:
@@ -65,13 +67,19 @@ class Lease:
         """Give the lease back."""
         with self._lock:
             if epoch == self._epoch and self._alive:
-                self._alive, self._ended_at = False, time.monotonic()
+                self._alive, self._released, self._ended_at = False, True, time.monotonic()
 
     @property
     def alive(self) -> bool:
         """Whether somebody controls the instrument now."""
         with self._lock:
             return self._alive and time.monotonic() - self._heard <= self.seconds
+
+    @property
+    def released(self) -> bool:
+        """Whether the last lease was given back: it lives no more, and did not lapse."""
+        with self._lock:
+            return self._released
 
     @property
     def idle_s(self) -> float:

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from instrument import durable
+from instrument import durable, holding
 from instrument.actions import Actions
 from instrument.errors import (
     ConnectionLost,
@@ -40,6 +40,7 @@ from instrument.ledger import Ledger
 from instrument.microscope import Microscope
 from instrument.settings import Envelope, GasSetting
 from instrument.spool import Spool
+from instrument.tending import Tending
 from instrument.tokens import token, token_file
 from instrument.wire import command_from_plain, fires
 
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 LEASE_S, LINGER_S, START_S = 10.0, 600.0, 300.0
 #: A server waits so long for the one before it to let go of its folder, s.
 LOCK_S = 120.0
+#: And so long for who only reads from its instrument (`kintsugi doctor`), s.
+READ_S = 30.0
 MOST_WAIT_S = 2.0
 #: An instrument that complained while it was made safe (a stuck needle) is made safe again after so long, s.
 AGAIN_S = 60.0
@@ -76,11 +79,13 @@ class Server:
         self._silent = False  # it did not answer when it was made safe last
         self._again_at: float | None = None
         self._again: threading.Thread | None = None
+        self._looked_at, self._by_hand = -AGAIN_S, False
         self._ledger = Ledger(state / "ledger.jsonl")
         self._spool = Spool(state / "spool")
         self._guarded = Guarded(microscope, charge=self._ledger.charge)
         self._actions = Actions(self._guarded, self._ledger, self._spool, self._broke)
         self._lease = Lease(lease_s, self._lapsed)
+        self._tending = Tending(self._actions, self._lease, self._guarded.state, self._tell)
         if hasattr(microscope.clock, "live"):
             microscope.clock.live = lambda: self._lease.alive
 
@@ -175,7 +180,11 @@ class Server:
         self._operators_only()
         self._tell("make_safe")
         self._try(self._actions.stop)
-        return self._guarded.make_safe().model_dump(mode="json")
+        try:
+            return self._guarded.make_safe().model_dump(mode="json")
+        except DeviceFault:
+            self._again_at = time.monotonic() + AGAIN_S  # once nobody controls it any more
+            raise
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -185,22 +194,49 @@ class Server:
         return self._lease.idle_s
 
     def close(self, *, cool: bool = False) -> None:
-        """Make safe and let go of the instrument; `cool`: nobody has come back, and gases are not kept hot for them."""
+        """Let go of the instrument, made safe; `cool`: nobody has come back, and gases are not kept hot for them.
+
+        What a run gave back is safe already, and a person may work there since: then nothing is stopped or moved.
+        """
         self._lease.close()
+        self._tending.close(LOCK_S)
         if self._again is not None:
             self._again.join(LOCK_S)
+        given_back = self._lease.released and self._again_at is None and not self.broken.is_set()
         try:
-            hopeless = self._silent and not self._actions.busy  # it has just failed, and nothing was begun since
-            if not hopeless:
-                self._try(self._actions.stop)
-            if not self._actions.close():
-                log.critical("what was in hand has not ended")
-            if not hopeless and self._tried_safe() is not None:
-                self.broken.set()
-            if cool and not self._silent:
-                self._try(self._cool)
+            if given_back and self._actions.close():
+                if cool:
+                    self._try(self._cool_unless_patterning)
+            else:
+                self._close_safe(cool=cool)
         finally:
             self._microscope.close()
+
+    def _close_safe(self, *, cool: bool) -> None:
+        hopeless = self._silent and not self._actions.busy  # it has just failed, and nothing was begun since
+        if not hopeless:
+            self._try(self._actions.stop)
+        if not self._actions.close():
+            log.critical("what was in hand has not ended")
+        if not hopeless and self._tried_safe() is not None:
+            self.broken.set()
+        if cool and not self._silent:
+            self._try(self._cool)
+
+    def worked_by_hand(self) -> bool:
+        """Whether somebody patterns at the screen since a run gave control back, as looked at in the last minute."""
+        if self._lease.released and time.monotonic() > self._looked_at + AGAIN_S:
+            self._looked_at = time.monotonic()
+            try:
+                self._by_hand = self._microscope.state().patterning
+            except InstrumentError as error:
+                log.warning("whether somebody works at the instrument is not known: %s", error.message)
+                self._by_hand = False
+        return self._lease.released and self._by_hand
+
+    def _cool_unless_patterning(self) -> None:
+        if not self._microscope.state().patterning:
+            self._cool()
 
     def _cool(self) -> None:
         for gas, now in self._microscope.state().gases.items():
@@ -208,7 +244,11 @@ class Server:
                 self._try(partial(self._microscope.set_gas, gas, GasSetting(heater_on=False)))
 
     def look(self) -> None:
-        """Break where only a new process can connect to the instrument again; make safe again what complained."""
+        """Break where only a new process can connect to the instrument again; make safe again what complained.
+
+        And look after the gas.
+        """
+        self._tending.look()
         if self._microscope.lost and not self.broken.is_set():
             self._broke("the connection to the instrument is lost")
         again_at = self._again_at
@@ -309,7 +349,7 @@ def serve(
     durable.atomic_write_json(state / "server.json", where)
 
     def left() -> bool:
-        return 0 < linger_s < server.idle_s
+        return 0 < linger_s < server.idle_s and not server.worked_by_hand()
 
     def go_on() -> bool:
         server.look()
@@ -413,22 +453,21 @@ def _child(options: argparse.Namespace) -> int:
     except NotInControl as error:
         return _failed(options.state, error)
     try:
-        return _serving(options, stopping)
+        with holding.held(options.url, "an instrument server", seconds=READ_S, stopping=stopping):
+            return _serving(options, stopping)
+    except Refused as error:
+        return _failed(options.state, error)
     finally:
         lock.release()
 
 
 def take_folder(state: Path, seconds: float, stopping: threading.Event) -> durable.FileLock:
     """Take a state folder for a server; wait up to `seconds` for the one before to let go of it, else NotInControl."""
-    lock = durable.FileLock(state / "server.lock")
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return lock.acquire()
-        except durable.AlreadyLocked as error:
-            if time.monotonic() > deadline or stopping.wait(0.2):
-                msg = f"{error}: another server works there"
-                raise NotInControl(msg, owner=error.owner) from error
+    try:
+        return holding.take(durable.FileLock(state / "server.lock"), seconds, stopping)
+    except durable.AlreadyLocked as error:
+        msg = f"{error}: another server works there"
+        raise NotInControl(msg, owner=error.owner) from error
 
 
 def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:

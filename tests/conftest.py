@@ -1,11 +1,20 @@
-"""A bounded share of the slow tests, drawn by a seed, where the whole would take too long."""
+"""Instruments of the tests' own; a bounded share of the slow tests, drawn by a seed, where all would take too long."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def instruments_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep locks and folders of instruments apart from the user's own."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KINTSUGI_INSTRUMENTS", str(tmp_path_factory.mktemp("instruments")))
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from instrument import holding, name_of
 from instrument.durable import FileLock
 from instrument.errors import Refused
 from workflows.recipe import Recipe
@@ -118,21 +118,26 @@ def server_for(state: Path, url: str) -> Path:
 def state_folder(folder: RunFolder, url: str, kept: str | None = None) -> Path:
     """Return where the server of a run's instrument keeps what it must not forget.
 
-    A simulator's lies with its run. A real instrument has one for all runs, in KINTSUGI_INSTRUMENTS or the user's own
-    folder of the program: two runs never drive it by two servers, each with a lease and a book of valves of its own.
-    `kept` is what it was when the run began, whoever resumes it: the run's ledger is there.
+    A simulator's lies with its run. A real instrument has one for all runs, however its URL is written, in the user's
+    own folder of the program (`holding.home`): two runs never drive it by two servers, each with a book of valves of
+    its own. `kept` is what it was when the run began, whoever resumes it: the run's ledger is there.
     """
-    from platformdirs import user_state_path
-
     here = (folder.instrument / "ledger.jsonl").exists()  # a run of an earlier version
     if here or is_simulator(url) or url.startswith("pyro:"):
         return folder.instrument
     if kept is not None:
         return Path(kept)
-    given = os.environ.get("KINTSUGI_INSTRUMENTS")
+    spelled = holding.home() / _as_spelled(url)
+    name = name_of(url)
+    if name is None:
+        return spelled
+    found = holding.home() / name
+    return spelled if spelled.exists() and not found.exists() else found  # one of an earlier version has its ledger
+
+
+def _as_spelled(url: str) -> str:
     parts = urlsplit(url if "//" in url else url.replace(":", "://", 1))
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{parts.scheme}-{parts.netloc.lower()}")
-    return (Path(given) if given else user_state_path("kintsugi") / "instruments") / name
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", f"{parts.scheme}-{parts.netloc.lower()}")
 
 
 def remote_for(state: Path, url: str, run: str) -> RemoteMicroscope:

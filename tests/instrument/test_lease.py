@@ -84,6 +84,17 @@ def test_it_lapses_once_after_t_without_a_heartbeat(wall: Wall, lease: Lease, la
     assert lease.idle_s > 0
 
 
+def test_it_remembers_whether_it_was_given_back(wall: Wall, lease: Lease) -> None:
+    assert not lease.released  # nobody had it yet
+    lease.release(lease.claim("run-1", lambda: 1))
+    assert lease.released
+    lease.claim("run-1", lambda: 2)
+    assert not lease.released
+    heard_nothing(wall, lease, 10.2)
+    assert not lease.alive
+    assert not lease.released
+
+
 def test_what_the_server_slept_through_does_not_count(wall: Wall, lease: Lease, lapsed: list[str]) -> None:
     """A suspended or starved server heard nothing of a client that beat all the time."""
     epoch = lease.claim("run-1", lambda: 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from instrument import durable, link, server
+from instrument import durable, link, server, tending
 from instrument.errors import DeviceFault, NoRoom, NotInControl, Refused, Unsafe
 from instrument.link import Line
 from instrument.remote import RemoteMicroscope, attach
@@ -219,8 +219,109 @@ def test_what_complained_is_left_to_who_controls_it_now(
     held.release(epoch)
     held.look()
     held.close()
-    assert fake.safe_calls == 2  # as it lapsed, and at the end
+    assert fake.safe_calls == 1  # as it lapsed
     assert not held.broken.is_set()
+
+
+@pytest.fixture
+def held(fake: FakeMicroscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server without a wire; who has it closes it. The needle is in, a gas hot."""
+    monkeypatch.setattr(link, "may_operate", lambda: True)
+    fake.insert(Device.NEEDLE)
+    fake.set_gas("Pt", GasSetting(heater_on=True))
+    return Server(fake, tmp_path)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_a_run_gave_back_is_let_go_of_under_the_hands_of_a_person(
+    held: Server, fake: FakeMicroscope, by_hand: bool
+) -> None:
+    held.release(held.claim("run-1", None)["epoch"])
+    if by_hand:
+        fake.hold()
+        pattern = threading.Thread(target=fake.pattern, args=(job(),))
+        pattern.start()
+        assert fake.begun.wait(5.0)
+    held.close(cool=True)
+    assert fake.safe_calls == 0
+    assert fake.closed
+    assert fake.state().devices[Device.NEEDLE]
+    assert fake.state().gases["Pt"].heater_on == by_hand  # not under a pattern
+    if by_hand:
+        fake.gate.set()
+        pattern.join(5.0)
+        assert fake.fired == [("trench", 0.0, 1.0)]
+
+
+def test_what_a_run_gave_back_and_still_complains_is_made_safe_at_the_end(held: Server, fake: FakeMicroscope) -> None:
+    fake.set_gas("Pt", GasSetting(valve_open=True))
+    fake.safe_fails = [complains()]
+    held.release(held.claim("run-1", None)["epoch"])
+    held.close()
+    assert fake.safe_calls == 2
+    assert not fake.state().devices[Device.NEEDLE]
+
+
+def test_what_complained_when_its_run_made_it_safe_is_tried_again_though_the_run_gave_it_back(
+    held: Server, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = held.claim("run-1", None)["epoch"]
+    fake.safe_fails = [complains()]
+    with pytest.raises(DeviceFault):
+        held.make_safe()
+    held.release(epoch)
+    assert fake.state().devices[Device.NEEDLE]
+    monkeypatch.setattr(server.time, "monotonic", lambda: float("inf"))
+    held.look()
+    monkeypatch.undo()
+    held.close()
+    assert not fake.state().devices[Device.NEEDLE]
+
+
+def test_a_server_is_not_over_while_somebody_patterns_at_the_screen(
+    held: Server, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "AGAIN_S", 0.0)
+    held.release(held.claim("run-1", None)["epoch"])
+    assert not held.worked_by_hand()
+    fake.hold()
+    pattern = threading.Thread(target=fake.pattern, args=(job(),))
+    pattern.start()
+    assert fake.begun.wait(5.0)
+    assert held.worked_by_hand()
+    fake.gate.set()
+    pattern.join(5.0)
+    assert not held.worked_by_hand()
+    held.close()
+
+
+def test_what_a_run_lost_is_made_safe_at_the_end(held: Server, fake: FakeMicroscope) -> None:
+    held._lease.seconds = 0.0
+    held.claim("run-1", None)
+    until(lambda: fake.safe_calls == 1)
+    fake.insert(Device.NEEDLE)
+    held.close(cool=True)
+    assert fake.safe_calls == 2
+    assert not fake.state().devices[Device.NEEDLE]
+    assert not fake.state().gases["Pt"].heater_on
+
+
+def test_gas_is_looked_after_in_the_server_s_own_loop_whatever_it_lingers(
+    place: Path, fake: FakeMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tending, "OPEN_S", 0.0)
+    monkeypatch.setattr(tending, "HOT_S", 0.0)
+    with attach(place, "run-1") as remote:  # its heartbeat lives, and nothing more comes
+        remote.claim()
+        remote.insert(Device.NEEDLE)
+        remote.set_gas("Pt", GasSetting(heater_on=True, valve_open=True))
+        until(lambda: not fake.state().gases["Pt"].valve_open)
+    assert fake.state().gases["Pt"].heater_on
+    audit = (place.parent / "audit.log").read_text(encoding="utf-8")
+    assert '"what":"shut"' in audit
+    assert '"lapsed"' not in audit
+    until(lambda: not fake.state().gases["Pt"].heater_on)
+    assert fake.state().devices[Device.NEEDLE]
 
 
 def test_heaters_are_switched_off_at_the_end_whatever_else_complains(fake: FakeMicroscope, tmp_path: Path) -> None:

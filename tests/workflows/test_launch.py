@@ -34,6 +34,21 @@ def test_two_runs_of_a_real_instrument_share_its_server_and_virtual_ones_have_th
     assert state_folder(two, "simulator:3?width=20um") == two.instrument
 
 
+def test_a_real_instrument_has_one_folder_however_its_url_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINTSUGI_INSTRUMENTS", str(tmp_path / "instruments"))
+    folder = RunFolder.create(tmp_path / "RUN")
+    hosts = ("localhost", "LocalHost:7520", "127.0.0.1", "[::1]:7520", "localhost?elements=D:/maps", "")
+    assert {state_folder(folder, f"autoscript://{host}").name for host in hosts} == {"autoscript-localhost-7520"}
+    assert state_folder(folder, "autoscript://localhost:7521").name == "autoscript-localhost-7521"
+    old = tmp_path / "instruments" / "autoscript-127.0.0.1"  # of an earlier version: its ledger is there
+    old.mkdir(parents=True)
+    assert state_folder(folder, "autoscript://127.0.0.1") == old
+    with pytest.raises(Refused, match="write it so"):
+        state_folder(folder, "autoscript://localhost:port")
+
+
 def test_a_server_that_was_started_otherwise_is_not_joined(tmp_path: Path) -> None:
     url = "simulator:3?width=8um&height=6um&depth=3um&coating=5um&voxel=100nm&layer=100nm"
     place = start(url, tmp_path)
