@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +15,12 @@ import typer
 from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, in_one_sentence, length, say, say_json
 
 if TYPE_CHECKING:
+    from instrument.microscope import Microscope
     from instrument.settings import Description, State
     from workflows.layout import Layout
+    from workflows.recipe import Recipe
     from workflows.rehearse import Sign
+    from workflows.sites import TaughtSite
     from workflows.siting import Clicks, Pictures
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -41,7 +46,7 @@ def doctor(
         described, state, more = _asked(url)
         found |= {"instrument": described.model_dump(mode="json"), "state": state.model_dump(mode="json"), **more}
         if recipe is not None:
-            problems = _cannot(recipe, described)
+            problems = _cannot(recipe, described, more.get("application_files"))
             found["problems"] = problems
     elif recipe is not None:
         msg = "--recipe needs the URL of an instrument to be compared with"
@@ -63,7 +68,6 @@ def rehearse(
     as_json: AsJson = False,
 ) -> int:
     """Look which way pictures move, then turn to every pose, beams blanked, a person confirming. Nothing is milled."""
-    from instrument import connect
     from instrument.guard import Guarded
     from workflows import sites
     from workflows.launch import instrument_url
@@ -72,8 +76,7 @@ def rehearse(
 
     recipe = load(recipe_file)
     name = recipe.place
-    microscope = connect(instrument_url(recipe, instrument))
-    try:
+    with _alone(instrument_url(recipe, instrument), "kintsugi rehearse") as microscope:
         described = microscope.describe()
         if yes and not described.virtual:
             msg = "--yes is for a virtual microscope: on a real one a person watches the chamber and confirms each pose"
@@ -85,25 +88,30 @@ def rehearse(
                 f"`kintsugi site {'NAME' if name == 'auto' else name} --recipe {recipe_file}` comes next, "
                 "then this again"
             )
-        layout = sites.layout_for(recipe, taught)
-        poses, stands = poses_of(layout), None if taught is None else layout.stage
-        guarded = Guarded(microscope, envelope(microscope.make_safe(), described, poses, stands))
-        seen = signs(guarded)
+        start = microscope.make_safe()
+        seen = signs(Guarded(microscope, envelope(start, described, ())))
         for one in () if as_json else seen:
             say(one.sentence())
         if _wrong(seen):
             return HELD
-        reached, turned = drive(guarded, poses, (lambda _question: True) if yes else typer.confirm, stands=stands)
-    finally:
-        microscope.make_safe()
-        microscope.close()
+        confirm = (lambda _question: True) if yes else typer.confirm
+        if taught is not None:
+            taught = _with_axis(microscope, recipe, taught, confirm, complain if as_json else say)
+        layout = sites.layout_for(recipe, taught)
+        poses, stands = poses_of(layout), None if taught is None else layout.stage
+        guarded = Guarded(microscope, envelope(start, described, poses, stands))
+        reached, turned = drive(guarded, poses, confirm, stands=stands)
     if not as_json:
         say(turned.sentence())
     if _wrong((turned,)):
         return HELD
     if as_json:
         say_json(
-            {"signs": [one.model_dump() for one in (*seen, turned)], "poses": [one.model_dump() for one in reached]}
+            {
+                "signs": [one.model_dump() for one in (*seen, turned)],
+                "poses": [one.model_dump() for one in reached],
+                "axis_m": None if taught is None else [taught.site.ax, taught.site.ay],
+            }
         )
     else:
         for pose in reached:
@@ -127,7 +135,6 @@ def site(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nobody, find the edge: on a virtual one only.")] = False,
 ) -> int:
     """Teach a place on the sample: pictures by both beams, clicks on a page, the stage turned until the edge is X."""
-    from instrument import connect
     from instrument.guard import Guarded
     from workflows import sites
     from workflows.journal import wall_now
@@ -142,8 +149,7 @@ def site(
     layout = Layout.at(recipe, None)
     given = [_clicks(line, marks) for line in clicks or []]
     wide = length("--field", field) if field is not None else WIDER * max(layout.face[0], layout.cap[2] - layout.cap[0])
-    microscope = connect(instrument_url(recipe, instrument))
-    try:
+    with _alone(instrument_url(recipe, instrument), "kintsugi site") as microscope:
         described = microscope.describe()
         if yes and not described.virtual:
             msg = "--yes is for a virtual microscope: on a real one a person watches the chamber and clicks"
@@ -166,9 +172,6 @@ def site(
         pretilt = recipe.sample.pretilt
         guarded = Guarded(microscope, envelope(microscope.make_safe().stage, described, pretilt))
         found, pictures = teach(guarded, pretilt, wide, clicked, confirm, say)
-    finally:
-        microscope.make_safe()
-        microscope.close()
     for beam, frame in (("ion", pictures.ion), ("electron", pictures.electron)):
         frame.save(path.parent / f"{beam}.ome.tif")
     sites.save(
@@ -193,6 +196,44 @@ def autoscript(
 COMMANDS = (doctor, site, rehearse)
 
 # -- private ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(url: str, what: str) -> Iterator[Microscope]:
+    """Open an instrument that nobody else drives; made safe and let go of at the end. Refused where it is in use."""
+    from instrument import connect
+    from instrument.holding import held
+
+    with held(url, what):
+        microscope = connect(url)
+        try:
+            yield microscope
+        finally:
+            try:
+                microscope.make_safe()
+            finally:
+                microscope.close()
+
+
+def _with_axis(
+    microscope: Microscope,
+    recipe: Recipe,
+    taught: TaughtSite,
+    confirm: Callable[[str], bool],
+    told: Callable[[str], None],
+) -> TaughtSite:
+    """Return a site with the axis that its stage turns about, measured or, where it was before, checked; it is kept."""
+    from instrument.guard import Guarded
+    from workflows import axis, sites
+
+    place = (0.0, 0.0, sites.layout_for(recipe, taught).trim)
+    allowed = axis.envelope(microscope.state(), microscope.describe(), taught.site, place)
+    site, left = axis.measure(
+        Guarded(microscope, allowed), taught.site, place, confirm, told, known=taught.axis_left_m is not None
+    )
+    taught = taught.replace(site=site, axis_left_m=left)
+    sites.save(taught)
+    return taught
 
 
 def _wrong(seen: tuple[Sign, ...]) -> bool:
@@ -229,25 +270,34 @@ def _version(name: str) -> str | None:
 
 
 def _asked(url: str) -> tuple[Description, State, dict[str, Any]]:
-    """Return what an instrument says of itself; AutoScript is only read from."""
+    """Return what an instrument says of itself; AutoScript is only read from.
+
+    Even that selects views: Refused where it is in use.
+    """
     from instrument import connect
+    from instrument.holding import held
 
-    if url.partition(":")[0] == "autoscript":
-        from instrument.autoscript.opening import examine
+    with held(url, "kintsugi doctor"):
+        if url.partition(":")[0].lower() == "autoscript":
+            from instrument.autoscript.opening import examine
 
-        return examine(url)
-    microscope = connect(url)
-    try:
-        return microscope.describe(), microscope.state(), {}
-    finally:
-        microscope.close()
+            return examine(url)
+        microscope = connect(url)
+        try:
+            return microscope.describe(), microscope.state(), {}
+        finally:
+            microscope.close()
 
 
-def _cannot(recipe_file: Path, described: Description) -> list[str]:
+def _cannot(recipe_file: Path, described: Description, files: list[str] | None) -> list[str]:
+    """Return what an instrument can't do of a recipe; `files` are its application files, None where it has none."""
+    from workflows.applications import application_problems
     from workflows.plan import plan
     from workflows.recipe import load
 
-    return [str(problem) for problem in plan(load(recipe_file), described).problems]
+    recipe = load(recipe_file)
+    problems = [*plan(recipe, described).problems, *(application_problems(recipe, files) if files is not None else ())]
+    return [str(problem) for problem in problems]
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -263,11 +313,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for name in ("species", "detectors", "gases", "devices"):
         lines.append(f"  {name}: {', '.join(instrument[name]) or 'none'}")
     for key, currents in instrument["ion_currents_a"].items():
-        lines.append(f"  {key} V: {', '.join(f'{one * 1e9:g}' for one in currents)} nA")
+        assumed = " (assumed)" if key in instrument["assumed_currents"] else ""
+        lines.append(f"  {key} V: {', '.join(f'{one * 1e9:g}' for one in currents)} nA{assumed}")
     travel = instrument["stage"]
     lines.append("  stage: " + ", ".join(f"{axis} {low:g} to {high:g}" for axis, (low, high) in travel.items()))
     if "application_files" in found:
         lines.append(f"  application files: {', '.join(found['application_files'])}")
+    for name, modes in found.get("detector_modes", {}).items():
+        lines.append(f"  {name} modes: {', '.join(modes)}")
     state = found["state"]
     lines.append(
         f"  now: {'safe' if state['safe'] else 'NOT SAFE'}, {state['pressure_pa']:.2g} Pa, "

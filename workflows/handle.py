@@ -46,8 +46,6 @@ UNMEASURED_M = 25e-9
 #: The strip across the cap: from this many cap heights above the electrode to this many below; pixel (m), dwell (s).
 STRIP, STRIP_BELOW, STRIP_PIXEL_M, STRIP_DWELL_S = 1.4, 0.4, 40e-9, 1e-6
 _STAGE_ERROR_M = 1.5e-6
-#: The ion beam's species; rates, spots and working points are Xenon's (protocol.md).
-SPECIES = "Xenon"
 
 
 class Evidence(Protocol):
@@ -205,12 +203,14 @@ class Handle:
         current: float,
         pose: PoseName = PoseName.MILL,
         on_mark: bool = True,
+        application: str | None = None,
         settle: Settle = given_again,
     ) -> Done:
         """Mill patterns with one charge (C); `settle` is for one that its server did not outlive."""
         job = PatternJob(
-            patterns=tuple(patterns), purpose="mill", area=area, current_a=current, voltage_v=voltage, dose_c=dose_c
-        )
+            patterns=tuple(patterns), purpose="mill", area=area, current_a=current, voltage_v=voltage, dose_c=dose_c,
+            application=application,
+        )  # fmt: skip
         return self.acts.pattern(key, job, self.ion_setup(pose, voltage, current, on_mark=on_mark), settle=settle)
 
     def cut(
@@ -226,6 +226,7 @@ class Handle:
         material: str = "electrode",
         removed: float | None = None,
         dose: float = DOSE_FACTOR,
+        application: str | None = None,
         settle: Settle = given_again,
     ) -> Done:
         """Cut the face with a line from plane `start` to `end` (z, m); `side` +1, -1 rocks, 0 doesn't.
@@ -240,7 +241,7 @@ class Handle:
         pattern = self.layout.cut(self.view(pose, Beam.ION), start, end)
         return self.mill(
             key, [pattern], charge, area=area, voltage=voltage, current=current, pose=pose,
-            on_mark=bool(self.aligner.marks), settle=settle,
+            on_mark=bool(self.aligner.marks), application=application, settle=settle,
         )  # fmt: skip
 
     def film(
@@ -256,6 +257,7 @@ class Handle:
         current: float,
         area: str,
         dose_factor: DoseFactor,
+        application: str | None = None,
         on_mark: bool = False,
     ) -> Done:
         """Lay a film (m) under a rectangle, by the model's dose times a factor, or by the growth that was measured.
@@ -271,6 +273,7 @@ class Handle:
         job = PatternJob(
             beam=beam, patterns=(pattern,), purpose="deposit", area=area, current_a=current, voltage_v=voltage,
             dose_c=dose_times(dose_factor) * film_dose(surface, thickness, beam, density, voltage, growth), gases=gases,
+            application=application,
         )  # fmt: skip
         at = self.layout.pose(pose)
         settings = self._beam(beam, voltage, current, at, on_mark=on_mark)
@@ -468,8 +471,8 @@ class Handle:
             u, v = 0.0, 0.0
         else:
             settings = BeamSettings(
-                voltage_v=voltage, current_a=current, species=SPECIES, scan_rotation_rad=at.ion_scan_rotation,
-                working_distance_m=pointing.focus(voltage, current),
+                voltage_v=voltage, current_a=current, species=self.description.usual_species,
+                scan_rotation_rad=at.ion_scan_rotation, working_distance_m=pointing.focus(voltage, current),
             )  # fmt: skip
             u, v = pointing.shift(voltage, current, at.ion_scan_rotation)
         return settings if on_mark else settings.replace(shift_x_m=u, shift_y_m=v)

@@ -105,10 +105,10 @@ def signs(microscope: Microscope) -> tuple[Sign, ...]:
         ),
     )  # fmt: skip
     for name, change, back, expected in tries:
-        before = _look(microscope)
+        before = look(microscope)
         try:
             change()
-            after = _look(microscope)
+            after = look(microscope)
         finally:
             back()
         found.append(Sign(name=name, expected_px=expected, seen_px=_moved(before, after)))
@@ -121,15 +121,26 @@ def turn(microscope: Microscope) -> Sign:
     was = ion.scan_rotation_rad or 0.0
     microscope.set_beam(Beam.ION, BeamSettings(current_a=_small(microscope.describe(), ion)))
     try:
-        before = _look(microscope, Beam.ION)[_RIGHT]
+        before = look(microscope, Beam.ION)[_RIGHT]
         microscope.set_beam(Beam.ION, BeamSettings(scan_rotation_rad=was + TURN_RAD))
-        after = _look(microscope, Beam.ION)[_RIGHT]
+        after = look(microscope, Beam.ION)[_RIGHT]
     finally:
         microscope.set_beam(Beam.ION, BeamSettings(scan_rotation_rad=was, current_a=ion.current_a))
     middle = (_RIGHT[1].start + _RIGHT[1].stop - SIZE[0]) / 2
     down = (_RIGHT[0].start + _RIGHT[0].stop - SIZE[1]) / 2
     expected = (middle * (cos(TURN_RAD) - 1) + down * sin(TURN_RAD), -middle * sin(TURN_RAD))
     return Sign(name="scan rotation of the ion beam", expected_px=expected, seen_px=_moved(before, after))
+
+
+def ready(microscope: Microscope) -> State:
+    """Return the state. Refused where something is inserted or a beam is not blanked: so no pose is rehearsed."""
+    state = microscope.state()
+    inside = ", ".join(device for device, there in state.devices.items() if there)
+    if inside or not (state.electron.blanked and state.ion.blanked):
+        what = f"{inside} inserted" if inside else "a beam is not blanked"
+        msg = f"poses are rehearsed with all devices out and both beams blanked; now {what}"
+        raise Refused(msg, rule="rehearsed-blanked", field="state", value=what, remedy="make safe first")
+    return state
 
 
 def drive(
@@ -149,14 +160,9 @@ def drive(
     Refused : something is inserted, a beam is not blanked, or a person says no
     NotReached : the stage stands elsewhere than asked
     """
-    state = microscope.state()
-    inside = ", ".join(device for device, there in state.devices.items() if there)
-    if inside or not (state.electron.blanked and state.ion.blanked):
-        what = f"{inside} inserted" if inside else "a beam is not blanked"
-        msg = f"poses are rehearsed with all devices out and both beams blanked; now {what}"
-        raise Refused(msg, rule="rehearsed-blanked", field="state", value=what, remedy="make safe first")
+    start = ready(microscope).stage
     field_free(microscope)
-    start, found, seen = state.stage, [], Sign(name="nothing", expected_px=(0.0, 0.0), seen_px=(0.0, 0.0))
+    found, seen = list[Reached](), Sign(name="nothing", expected_px=(0.0, 0.0), seen_px=(0.0, 0.0))
     for at in poses:
         to = StagePosition(r=at.r, t=at.t) if stands is None else stands(at)
         question = f"turn to {at.name}: R {degrees(at.r):.2f} deg, T {degrees(at.t):.2f} deg?"
@@ -181,18 +187,24 @@ def drive(
 
 
 def envelope(
-    state: State, described: Description, poses: tuple[Pose, ...], stands: Callable[[Pose], StagePosition] | None = None
+    state: State,
+    described: Description,
+    poses: tuple[Pose, ...],
+    stands: Callable[[Pose], StagePosition] | None = None,
+    *,
+    across_m: float = STAGE_ROOM_M,
 ) -> Envelope:
     """Return what a rehearsal from a state needs: its poses, looks with the beams as they stand; no pattern, no gas.
 
-    `stands` tells where the stage stands in a pose; without it the stage keeps its place.
+    `stands` tells where the stage stands in a pose; without it the stage keeps its place. `across_m` (m) is how far X
+    and Y may go beyond these places.
     """
     start = state.stage
     places = [start] if stands is None else [start, *(stands(at) for at in poses)]
 
-    def span(axis: str, below: float = 0.0) -> tuple[float, float]:
+    def span(axis: str, room: float, below: float = 0.0) -> tuple[float, float]:
         values = [getattr(at, axis) or 0.0 for at in places]
-        return min(values) - below - STAGE_ROOM_M, max(values) + STAGE_ROOM_M
+        return min(values) - below - room, max(values) + room
 
     limits = [PoseLimit(name="as it stood", r=start.r or 0.0, t=start.t or 0.0, tolerance_rad=POSE_ROOM_RAD)]
     limits += [PoseLimit(name=str(at.name), r=at.r, t=at.t, tolerance_rad=POSE_ROOM_RAD) for at in poses]
@@ -204,7 +216,9 @@ def envelope(
     return Envelope(
         run="rehearse",
         poses=tuple(limits),
-        stage_box=StageLimits(x=span("x"), y=span("y"), z=span("z", LOWERED_M), t=described.stage.t),
+        stage_box=StageLimits(
+            x=span("x", across_m), y=span("y", across_m), z=span("z", STAGE_ROOM_M, LOWERED_M), t=described.stage.t
+        ),
         beams=beams,
         gases=(),
         doses=(),
@@ -225,7 +239,7 @@ def poses_of(layout: Layout) -> tuple[Pose, ...]:
 
 def _small(described: Description, ion: BeamSettings) -> float:
     """Return the listed current (A) that the ion beam looks with at its voltage."""
-    listed = described.currents(Beam.ION, ion.voltage_v or 0.0, ion.species or "Xenon")
+    listed = described.currents(Beam.ION, ion.voltage_v or 0.0, ion.species)
     return min(listed, key=lambda one: abs(one - ION_A))
 
 
@@ -233,11 +247,12 @@ def _beam(microscope: Microscope, **settings: float) -> None:
     microscope.set_beam(Beam.ELECTRON, BeamSettings(**settings))
 
 
-def _look(microscope: Microscope, beam: Beam = Beam.ELECTRON) -> NDArray[np.float32]:
+def look(microscope: Microscope, beam: Beam = Beam.ELECTRON, pixel_m: float = PIXEL_M) -> NDArray[np.float32]:
+    """Take a small picture (y, x) as the beam stands, its pixels `pixel_m` (m)."""
     name = "ETD" if beam is Beam.ELECTRON else "ICE"
     scan = Scan(
         beam=beam, detectors=(DetectorSettings(name=name),), width_px=SIZE[0], height_px=SIZE[1],
-        pixel_m=PIXEL_M, dwell_s=300e-9,
+        pixel_m=pixel_m, dwell_s=300e-9,
     )  # fmt: skip
     return microscope.acquire(scan).grey(name)
 

@@ -29,8 +29,9 @@ class TaughtSite(Model):
     """A place on a sample: its name, the instrument's serial number, when it was taught, and how well.
 
     `marks` are the (x, z) (m, block frame) of an existing block's fiducial and its spare. `edge_off_rad` and `apart_m`:
-    what was left of the edge's turn and between the beams' pictures of the place. `rehearsed` are the poses that a
-    person has seen the stage take with this sample.
+    what was left of the edge's turn and between the beams' pictures of the place. `axis_left_m`: how far from where it
+    was foreseen the place stood when the stage was last turned about its measured axis (m), None as long as that was
+    not measured. `rehearsed` are the poses that a person has seen the stage take with this sample.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TaughtSite(Model):
     marks: tuple[tuple[float, float], ...] = ()
     edge_off_rad: float
     apart_m: float
+    axis_left_m: float | None = None
     rehearsed: tuple[Pose, ...] = ()
 
     def knows(self, pose: Pose) -> bool:

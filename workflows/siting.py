@@ -44,7 +44,6 @@ from instrument.settings import (
 from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.envelope import POSE_ROOM_RAD
-from workflows.handle import SPECIES
 from workflows.limits import nearest
 from workflows.moving import LOWERED_M, field_free, move_low
 from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ELECTRON_V, OVERVIEW_ION_A, OVERVIEW_ION_V
@@ -251,8 +250,11 @@ def look(microscope: Microscope, description: Description, field_m: float) -> Pi
     straight: dict[str, Any] = {"shift_x_m": 0.0, "shift_y_m": 0.0, "scan_rotation_rad": 0.0}
     microscope.set_beam(
         Beam.ION,
-        BeamSettings(voltage_v=OVERVIEW_ION_V, current_a=_ion_current(description), species=SPECIES, **straight),
-    )
+        BeamSettings(
+            voltage_v=OVERVIEW_ION_V, current_a=_ion_current(description), species=description.usual_species,
+            **straight,
+        ),
+    )  # fmt: skip
     microscope.set_beam(
         Beam.ELECTRON, BeamSettings(voltage_v=OVERVIEW_ELECTRON_V, current_a=OVERVIEW_ELECTRON_A, **straight)
     )

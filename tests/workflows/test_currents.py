@@ -84,7 +84,7 @@ def test_once_the_source_was_lit_again_every_current_is_placed_anew(tmp_path: Pa
 def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
     aligner = Aligner(cast(Any, None), hydra(), lambda _kind, _data: None)
     aligner.pointing.add(30e3, 1e-9, (3e-6, 1e-6))
-    handle = cast(Any, SimpleNamespace(aligner=aligner))
+    handle = cast(Any, SimpleNamespace(aligner=aligner, description=hydra()))
 
     def shift(beam: Beam, current: float, turned: float) -> tuple[float, float]:
         at = Pose(name=PoseName.MILL, r=0.0, t=0.0, ion_scan_rotation=turned)

@@ -17,9 +17,11 @@ import simulator
 from instrument.errors import Refused
 from instrument.geometry import PoseName
 from instrument.guard import Guarded
+from instrument.holding import held
 from instrument.microscope import Microscope
 from instrument.settings import Beam, BeamSettings, Device, GasSetting, Lens, StagePosition
 from tests.contract.emulation import emulated
+from workflows.cli import run_command
 from workflows.layout import Layout
 from workflows.moving import FREE_TURN_RAD, move_low
 from workflows.recipe import Recipe, load
@@ -198,3 +200,24 @@ def test_the_commands_say_what_there_is() -> None:
     assert lost.returncode == 2
     assert "can't be imported" in lost.stderr
     assert run("autoscript", "--path").stdout.strip().endswith("site")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["doctor", "autoscript://127.0.0.1:7520"],
+        ["rehearse", str(RECIPE), "--instrument", "autoscript://127.0.0.1"],
+        ["site", "edge-A", "--recipe", str(RECIPE), "--instrument", "autoscript://[::1]"],
+    ],
+)
+def test_nothing_is_asked_of_a_microscope_that_is_in_use(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(url: str, *_: object) -> Microscope:
+        pytest.fail(f"a second controller of {url}")
+
+    monkeypatch.setattr("instrument.connect", opened)
+    monkeypatch.setattr("instrument.autoscript.opening.examine", opened)
+    with held("autoscript://localhost", "an instrument server"):
+        assert run_command(command) == 2
+    assert "in use by an instrument server (pid" in capsys.readouterr().err

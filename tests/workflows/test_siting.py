@@ -354,14 +354,19 @@ def test_a_site_is_taught_rehearsed_and_worked_on(tmp_path: Path) -> None:
         URL.replace("height=20um", "height=28um")
         .replace("depth=4um&", "depth=8um&")
         .replace("coating=16um", "coating=19um")
-    )
+    ) + "&axis=150um x -80um"
     taught = run("site", "edge-A", "--recipe", recipe, "--instrument", url, "--yes")
     assert taught.returncode == 0, taught.stderr
     folder = sites.path_of("edge-A").parent
     assert {"site.json", "ion.ome.tif", "electron.ome.tif", "look-1.html"} <= {path.name for path in folder.iterdir()}
-    assert run("rehearse", recipe, "--instrument", url, "--yes").returncode == 0
+    rehearsed = run("rehearse", recipe, "--instrument", url, "--yes")
+    assert rehearsed.returncode == 0, rehearsed.stderr
+    assert "the stage's axis at X +1" in rehearsed.stdout
     site = sites.load("edge-A")
     assert site is not None
+    assert (site.site.ax, site.site.ay) == pytest.approx((150e-6, -80e-6), abs=5e-6)
+    assert site.axis_left_m is not None
+    assert run("rehearse", recipe, "--instrument", url, "--yes").stdout.count("the stage's axis") == 0  # only checked
     assert {one.name for one in site.rehearsed} >= {PoseName.MILL, PoseName.FACE_ON, PoseName.DEPOSIT}
     done = run("run", recipe, "--instrument", url, "--out", tmp_path / "RUN", "--until", "protect", "--model", "none")
     assert done.returncode == 3, done.stderr

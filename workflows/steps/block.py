@@ -22,7 +22,7 @@ def run(handle: Handle, settings: Block) -> None:
         handle.tell(f"trimming the front, {cut.current * 1e9:g} nA")
         handle.cut(
             f"block/trim-{number}", cut.start, cut.end, voltage=settings.voltage, current=cut.current, area="trim",
-            removed=cut.removed,
+            removed=cut.removed, application=settings.application,
         )  # fmt: skip
         handle.boundary("fill")
     _trenches(handle, settings)
@@ -32,7 +32,7 @@ def run(handle: Handle, settings: Block) -> None:
     handle.tell("polishing the face")
     handle.cut(
         "block/polish", start, end, voltage=settings.voltage, current=polish.current, area="polish",
-        removed=polish.removed,
+        removed=polish.removed, application=settings.application,
     )  # fmt: skip
     handle.boundary("fill")
     handle.planes = planes
@@ -70,7 +70,7 @@ def _trenches(handle: Handle, settings: Block) -> None:
             dose = mill_dose((outer - inner) * (trench.length + BEFORE_EDGE_M) * depth, "electrode", settings.voltage)
             handle.mill(
                 f"block/trench-{side}-{index + 1}", [box], dose, area="trench", voltage=settings.voltage,
-                current=current, on_mark=False,
+                current=current, on_mark=False, application=trench.application,
             )  # fmt: skip
             handle.boundary("fill")
 
@@ -90,12 +90,13 @@ def _marks(handle: Handle, settings: Block) -> None:
             handle.film(
                 f"block/mark-{number}/cap", box, height, pose=PoseName.MILL, beam=Beam.ION, gases=dict(protect.gas),
                 voltage=ion.voltage, current=current, area="cap", dose_factor=protect.dose_factor,
+                application=protect.application,
             )  # fmt: skip
         lines = _cross(handle, mark, wanted.depth)
         volume = 2 * mark.size * 2**0.5 * mark.line_width * wanted.depth
         handle.mill(
             f"block/mark-{number}/cross", lines, mill_dose(volume, "cap", settings.voltage), area="mark",
-            voltage=settings.voltage, current=wanted.current, on_mark=False,
+            voltage=settings.voltage, current=wanted.current, on_mark=False, application=wanted.application,
         )  # fmt: skip
         handle.boundary("fill")
     handle.aligner.marks = handle.layout.marks

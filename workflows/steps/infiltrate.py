@@ -13,6 +13,7 @@ from typing import Any
 from instrument.frame import FrameRef
 from instrument.geometry import PoseName
 from workflows.acts import Held
+from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
 from workflows.layout import Layout
 from workflows.limits import current_of_film, film_area
@@ -24,7 +25,8 @@ from workflows.store import frame_name
 
 #: Less of the face than this under film counts as none: a pixel or two of noise is not a film.
 NO_FILM = 0.01
-#: More of the face than this under film is no doubt about a pixel: the clean goes on.
+#: More of the face than this under film is no doubt about a pixel: the clean goes on. A fresh film covers more of it
+#: (0.8 and more in pictures of virtual ones, 0.0 without).
 COVERED = 0.3
 #: Binder and collector under a veil of some 20 to 50 nm are labelled active material: this much more of the face being
 #: it than before the fill (measured: 0.16 to 0.27 more, and 0.03 less without) is film that the labels don't tell.
@@ -82,7 +84,8 @@ def fill(
         round_key = f"{key}/round-{number}"
         _film(handle, round_key, settings, old, number)
         if strip and number == 1:
-            handle.picture(f"{round_key}/film-picture", "overviews", "film", image, old)
+            ref = handle.picture(f"{round_key}/film-picture", "overviews", "film", image, old)
+            _see_that_it_lies(handle, f"{round_key}/film-picture", f"{label}-film", ref)
         ended.append(_clean(handle, round_key, settings, slicing, old, known, strip=strip and number == 1))
         if not handle.detectors:
             _lock_contrast(handle, slicing, old)
@@ -112,6 +115,31 @@ def _film(handle: Handle, key: str, settings: Infiltrate, plane: float, number: 
     handle.film(
         f"{key}/film", pattern, settings.thickness, pose=pose, beam=settings.beam, gases=dict(settings.gas),
         voltage=settings.voltage, current=current, area="face", dose_factor=settings.dose_factor,
+        application=settings.application,
+    )  # fmt: skip
+
+
+def _see_that_it_lies(handle: Handle, key: str, name: str, ref: FrameRef) -> None:
+    """Hold the run for a person where the picture of a fresh film shows none: a clean would take the face off instead.
+
+    Labels that don't come, or of a picture that is unlike what the network knows, tell nothing.
+    """
+    handle.evidence.submit(name, ref)
+
+    def compute() -> dict[str, Any]:
+        numbers = handle.evidence.numbers(name)
+        if numbers is None or unfamiliar(numbers):
+            return {"film": None, "why": "no evidence" if numbers is None else "unfamiliar"}
+        return {"film": numbers["film_fraction"], "labels": numbers["labels_sha256"], "model": numbers["model_id"]}
+
+    seen = handle.value(f"{key}/film", "decide", {"frame": ref.sha256, "film from": COVERED}, compute)["film"]
+    if seen is None or seen >= COVERED:
+        return
+    handle.ask(
+        f"{key}/film", {"frame": ref.sha256},
+        f"{key}: the film isn't on the face: {100 * seen:.0f} % of it is under film after depositing, at least "
+        f"{100 * COVERED:.0f} % expected; look at {ref.name}: did the gas flow, does the face stand under the ion beam "
+        "after half a turn? Then `kintsugi answer DIR yes` and resume to clean it as it is, or stop the run",
     )  # fmt: skip
 
 
@@ -131,7 +159,7 @@ def _clean(
         handle.cut(
             f"{key}/coarse", old - FILM_UNCERTAINTY * settings.thickness, end, voltage=cut.voltage,
             current=clean.coarse, material="film", removed=FILM_UNCERTAINTY * settings.thickness - clean.fine_from,
-            settle=left_out,
+            application=clean.application, settle=left_out,
         )  # fmt: skip
         if strip:
             handle.picture(f"{key}/coarse-picture", "overviews", "half-clean", image, old)
@@ -180,7 +208,10 @@ def _fine(handle: Handle, key: str, cut: Cut, planes: Planes, number: int) -> Pl
     """Take one fine, rocking cut off the film; returns the planes after it."""
     planes, start, end = planes.cut(cut.thickness)
     side = 1 if number % 2 else -1
-    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, material="film", settle=left_out)
+    handle.cut(
+        key, start, end, voltage=cut.voltage, current=cut.current, side=side, material="film",
+        application=cut.application, settle=left_out,
+    )  # fmt: skip
     return planes
 
 

@@ -26,7 +26,7 @@ def run(handle: Handle, settings: Protect) -> None:
         handle.film(
             f"protect/{part}", layout.on_top(view, layout.cap, thickness), thickness, pose=PoseName.MILL,
             beam=Beam.ION, gases=gases, voltage=ion.voltage, current=current, area="cap",
-            dose_factor=settings.dose_factor,
+            dose_factor=settings.dose_factor, application=settings.application,
         )  # fmt: skip
         if ruler is not None and part == "first":
             _ruler(handle)
@@ -39,6 +39,7 @@ def _ruler(handle: Handle) -> None:
     if ruler is None:
         return
     voltage, current = ruler_point(recipe, handle.description)
+    block = recipe.block
     view, depth = handle.view(PoseName.MILL, Beam.ION), ruler.bottom - ruler.top
     lines = [
         layout.line(
@@ -54,5 +55,5 @@ def _ruler(handle: Handle) -> None:
     handle.tell("ruler")
     handle.mill(
         "protect/ruler", lines, mill_dose(volume, "cap", voltage), area="ruler", voltage=voltage, current=current,
-        on_mark=False,
+        on_mark=False, application=None if block is None else block.fiducial.application,
     )  # fmt: skip

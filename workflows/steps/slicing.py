@@ -118,7 +118,10 @@ def _cut(handle: Handle, key: str, settings: Slice, number: int) -> None:
     handle.planes, start, end = before.cut(cut.thickness)
     side = -1 if (settings.image.every - number) % 2 else 1
     settle = handle.settle_on_ruler(key, before.target, handle.planes.target)
-    handle.cut(key, start, end, voltage=cut.voltage, current=cut.current, side=side, dose=before.dose, settle=settle)
+    handle.cut(
+        key, start, end, voltage=cut.voltage, current=cut.current, side=side, dose=before.dose,
+        application=cut.application, settle=settle,
+    )  # fmt: skip
 
 
 def _planes(handle: Handle) -> Planes:
