@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:  # the server's part alone is installed
     raise SystemExit(f"kintsugi: the package {error.name!r} is missing: install kintsugi with [all]") from error
 
 from workflows import commands_analysis, commands_instrument, commands_night, commands_run
-from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, say, say_json
+from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, outlive_terminal, say, say_json
 
 PACKAGES = ("instrument", "simulator", "workflows", "analysis")
 
@@ -202,8 +202,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         return HELD, f"held for a person: {error.message}"
     if isinstance(error, ReplayMismatch):
         return HELD, f"held for a person: {error}"
-    if isinstance(error, Refused):
-        return WRONG, error.message
+    if isinstance(error, Refused):  # another may let go of the instrument, and then the same is right
+        return (FAILED if error.rule == "one-controller" else WRONG), error.message
     if isinstance(error, InstrumentError):
         return FAILED, error.message
     if isinstance(error, JournalDamaged | JournalTooNew):
@@ -220,6 +220,7 @@ def _explain(error: Exception) -> tuple[int, str]:
 
 def main() -> None:
     """Run `kintsugi` and exit with its code."""
+    outlive_terminal()
     raise SystemExit(run_command(sys.argv[1:]))
 
 

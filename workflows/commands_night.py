@@ -32,6 +32,9 @@ def night(
     restarts: Annotated[int, typer.Option(help="How often it may be resumed by itself.")] = 5,
     notify: Notify = None,
     watcher: Annotated[str, typer.Option(metavar="URL", help="Called every minute while the run is alive.")] = "",
+    adopt: Annotated[
+        bool, typer.Option("--adopt/--restore", help="Keep what a person set by eye before this, or set it back.")
+    ] = False,
 ) -> int:
     """Run a recipe through the night: a run that dies is resumed while it is armed, and people are told."""
     from workflows.night import Budget, Night
@@ -54,7 +57,8 @@ def night(
         begin = ("run", str(what), "--out", str(folder), "--model", model, *more)
     tell = messenger(notify or (), lambda message: keep_message(folder, message))
     return Night(
-        folder, begin, tell, stop_on_signals(), more=("--model", model), budget=Budget(restarts), watcher=watcher
+        folder, begin, tell, stop_on_signals(), more=("--model", model), budget=Budget(restarts), watcher=watcher,
+        first=("--adopt",) if adopt else ("--restore",),
     ).work()  # fmt: skip
 
 
@@ -119,7 +123,7 @@ def add(
     from workflows.launch import instrument_url, is_simulator
     from workflows.notify import messenger
     from workflows.recipe import load
-    from workflows.schedule import Queue, fits, next_time
+    from workflows.schedule import Queue, fits, next_time, too_far_ahead
     from workflows.store import RunFolder, free_bytes
     from workflows.worker import local_now
 
@@ -127,11 +131,15 @@ def add(
     instrument_url(recipe)
     messenger(notify or ())  # refuses a target that can't be used
     try:
-        begins = next_time(start, local_now())
+        now = local_now()
+        begins = next_time(start, now)
         ends = None if finish_by is None else next_time(finish_by, begins)
     except ValueError as error:
         msg = f"--start {start} --finish-by {finish_by}: {error}"
         raise Wrong(msg) from error
+    if not is_simulator(recipe.instrument) and (problem := too_far_ahead(now, begins)) is not None:
+        msg = f"--start {start}: {problem}"
+        raise Wrong(msg)
     folder = out or RunFolder.named(recipe.name)
     fit = fits(recipe, hydra(), begins, ends, shorten=shorten, free_bytes=free_bytes(folder))
     if fit.problems:

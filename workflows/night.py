@@ -2,7 +2,8 @@
 
 The supervisor does no work of its own on the instrument: the run is a process beside it, and what it knows is what the
 run's folder says. It tells people of milestones and problems, and calls the watcher's URL while the run beats. It holds
-the folder's `night.lock`, so that a stop can be asked for between two processes as well.
+the folder's `night.lock`, so that a stop can be asked for between two processes as well. A run that is worked on
+already, as after a supervisor died, is looked after from then on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,14 +30,15 @@ from workflows.journal import Journal, JournalDamaged, JournalTooNew
 from workflows.live import duration
 from workflows.notify import Messenger
 from workflows.status import status_of
-from workflows.store import Request, RunFolder
+from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain
 
 log = logging.getLogger(__name__)
 
 #: Waits before a run is resumed, s: the first, the second, ...; the last one for all that follow.
 PAUSES_S = (5.0, 30.0, 120.0, 300.0)
-#: A run that dies so many times without getting on is not resumed again.
+#: A run that reaches its instrument and dies so many times in a row without getting on is not resumed again; one that
+#: can't reach it, as while a network is down, is tried until its restarts are used up.
 FRUITLESS = 2
 #: How often an end is looked for, s; how often the folder is looked at, s; how often the watcher's URL is called, s.
 TICK_S, LOOK_S, CALL_EVERY_S = 1.0, 10.0, 60.0
@@ -43,8 +46,11 @@ TICK_S, LOOK_S, CALL_EVERY_S = 1.0, 10.0, 60.0
 SILENT_S = 120.0
 #: Milestones are told at these shares of the slices.
 _QUARTERS = 4
-#: By whom the night's own requests are.
-SUPERVISOR, WINDOW = "the night's supervisor", "the schedule's window"
+
+#: What the exit code of a process would have been that left a run in this state; any other: it failed, or was killed.
+_CODES = {"done": DONE, "stopped": STOPPED, "paused": STOPPED, "held": HELD}
+#: States of a run that has ended, though its process may still make its results.
+_ENDED = (*_CODES, "failed")
 
 Verdict = Literal["done", "stopped", "held", "resume", "given up"]
 #: What the heartbeat says of a run that is over by this verdict.
@@ -64,7 +70,7 @@ class Budget:
         ----------
         code : its exit code, negative for a signal
         armed : whether a person's leave to go on alone still holds
-        restarts, fruitless : how often it was resumed; how often in a row without a new act
+        restarts, fruitless : how often it was resumed; how often in a row it reached its instrument, but did no new act
         """
         ended: dict[int, tuple[Verdict, str]] = {
             DONE: ("done", ""),
@@ -92,6 +98,7 @@ class Night:
     folder : the run's folder; it need not exist yet
     begin : arguments of `kintsugi` that begin the run there, for a folder that doesn't exist yet
     more : arguments of `kintsugi resume`, such as --model
+    first : further ones for the first process alone, such as --adopt
     messenger : tells people
     stopping : set from outside: the run is asked to stop now, and the night is over
     by_hand : whether a person begins it now; else a run that exists already goes on only as long as it is armed
@@ -109,6 +116,7 @@ class Night:
         *,
         by_hand: bool = True,
         more: Sequence[str] = (),
+        first: Sequence[str] = (),
         budget: Budget | None = None,
         ends: datetime | None = None,
         watcher: str = "",
@@ -117,6 +125,7 @@ class Night:
         self._folder = folder
         self._begin = tuple(begin)
         self._more = tuple(more)
+        self._first = tuple(first)
         self._messenger = messenger
         self._budget = budget or Budget()
         self._ends = ends
@@ -132,15 +141,14 @@ class Night:
     def work(self) -> int:
         """Supervise until the run has ended, or can't be helped; returns the exit code of the last process.
 
-        That of a stop where the night was told to end before the run was resumed.
+        That of a stop where the night was told to end before the run was resumed. WRONG where another night looks after
+        the run.
         """
         try:
             self._take()
         except AlreadyLocked as error:
             return self._refused(f"another night looks after {self._folder}: {error}")
         try:
-            if FileLock.is_held(RunFolder(self._folder).lock):
-                return self._refused(f"{self._folder} is being worked on by another process")
             return self._supervise()
         finally:
             self._lock.release()
@@ -153,8 +161,37 @@ class Night:
         return WRONG
 
     def _supervise(self) -> int:
-        restarts, fruitless, acts = 0, 0, 0
+        lives = FileLock.is_held(RunFolder(self._folder).lock)
         alone = not self._by_hand and RunFolder.is_run(self._folder)
+        if lives and self._by_hand and str(self._status().get("state")) in _ENDED:
+            self._look_after(self._let_go)  # it makes its results
+            lives = False
+        if not lives and (code := self._not_begun(alone=alone)) is not None:
+            return code
+        self._tell("info", "goes on" if alone or lives else "begins", str(self._folder))
+        restarts, fruitless, before = 0, 0, self._status()
+        given = self._by_hand and not lives  # a person's leave to begin holds until the run has taken it to its journal
+        while True:
+            code = self._look_after(self._let_go) if lives else self._process(self._arguments(alone=alone))
+            status = self._status()
+            if _more(before, status, "acts"):
+                fruitless = 0
+            elif _more(before, status, "sessions"):
+                fruitless += 1
+            given = given and not _more(before, status, "sessions")
+            lives, before = False, status or before
+            armed = given or self._armed(status)
+            verdict, why = self._budget.verdict(code, armed=armed, restarts=restarts, fruitless=fruitless)
+            if verdict == "resume" and (told := self._told_to_end() or self._pause(why, code, restarts)) is not None:
+                verdict, why, code = "stopped", told, STOPPED
+            if verdict != "resume":
+                self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
+                self._end(verdict, why, status)
+                return FAILED if code < 0 else code
+            restarts, alone = restarts + 1, not given
+
+    def _not_begun(self, *, alone: bool) -> int | None:
+        """Return the exit code of a night that may not begin, None where it may."""
         if alone and not self._armed(self._status()):
             self._end("given up", "the time for which it was armed is over", self._status())
             return HELD
@@ -162,21 +199,7 @@ class Night:
         if alone and (told := self._told_to_end()) is not None:
             self._end("stopped", told, self._status())
             return STOPPED
-        self._tell("info", "begins" if not alone else "goes on", str(self._folder))
-        while True:
-            code = self._process(self._arguments(alone=alone))
-            status = self._status()
-            now = int(status.get("acts", 0))
-            fruitless = 0 if now > acts else fruitless + 1
-            acts = now
-            verdict, why = self._budget.verdict(code, armed=self._armed(status), restarts=restarts, fruitless=fruitless)
-            if verdict == "resume" and (told := self._told_to_end() or self._pause(why, code, restarts)) is not None:
-                verdict, why, code = "stopped", told, STOPPED
-            if verdict != "resume":
-                self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
-                self._end(verdict, why, status)
-                return FAILED if code < 0 else code
-            restarts, alone = restarts + 1, True
+        return None
 
     def _pause(self, why: str, code: int, restarts: int) -> str | None:
         """Wait before the run is resumed, with signs of life; returns why it is not after all, None when it is."""
@@ -234,29 +257,40 @@ class Night:
         """Take the night's own request back, or whichever waits: nobody is left to heed it."""
         folder = RunFolder(self._folder)
         asked = folder.asked()
-        if asked is not None and (everything or asked.by in (SUPERVISOR, WINDOW)):
+        if asked is not None and (everything or asked.by_night):
             folder.answered()
 
     def _arguments(self, *, alone: bool) -> tuple[str, ...]:
         if RunFolder.is_run(self._folder):
-            return ("resume", str(self._folder), *self._more, *(("--alone",) if alone else ()))
+            return ("resume", str(self._folder), *self._more, *(("--alone",) if alone else self._first))
         return self._begin
 
     def _process(self, arguments: Sequence[str]) -> int:
         """Run `kintsugi` with these arguments beside this process; returns its exit code."""
         command = [sys.executable, "-m", "workflows.cli", *arguments]
-        # in a session of its own: a Ctrl-C is for the supervisor, which asks the run to stop
-        with subprocess.Popen(command, **detached()) as process:
-            looks = time.monotonic() + LOOK_S
-            while (code := _ended(process)) is None:
-                with suppress(AlreadyLocked):  # somebody looks at it just now; the next time then
-                    self._take()
-                self._ask()
-                if time.monotonic() >= looks:
-                    self._look()
-                    looks = time.monotonic() + LOOK_S
+        # in a session of its own: a Ctrl-C is for the supervisor, which asks the run to stop; and it asks nobody
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, **detached()) as process:
+            return self._look_after(partial(_ended, process))
+
+    def _look_after(self, ended: Callable[[], int | None]) -> int:
+        """Look after a process until `ended`, which takes a tick each time, gives its exit code."""
+        looks = time.monotonic() + LOOK_S
+        while (code := ended()) is None:
+            with suppress(AlreadyLocked):  # somebody looks at it just now; the next time then
+                self._take()
+            self._ask()
+            if time.monotonic() >= looks:
+                self._look()
+                looks = time.monotonic() + LOOK_S
         self._take_back()
         return code
+
+    def _let_go(self) -> int | None:
+        """Return how another's process left the run, as an exit code, None when it has it in hand after a tick."""
+        time.sleep(TICK_S)
+        if FileLock.is_held(RunFolder(self._folder).lock):
+            return None
+        return _CODES.get(str(self._status().get("state")), FAILED)
 
     def _look(self) -> None:
         status = self._status()
@@ -348,6 +382,11 @@ class _Told:
 def _later_than_a_slice(asked: Request | None) -> bool:
     """Tell whether a run that was asked for this, or for nothing, goes on after the slice in hand."""
     return asked is None or asked.after == "fill"
+
+
+def _more(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> bool:
+    """Tell whether a number of the status has grown."""
+    return int(now.get(what, 0)) > int(before.get(what, 0))
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:

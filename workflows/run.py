@@ -48,10 +48,10 @@ from workflows.journal import Act, Journal, ReplayMismatch
 from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
-from workflows.recipe import Adopt, Block, ElementMap, Fiducial, Infiltrate, Protect, Recipe, Slice
+from workflows.recipe import Adopt, Block, ElementMap, Fiducial, Finish, Infiltrate, Protect, Recipe, Slice
 from workflows.sites import TaughtSite, layout_for
 from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
-from workflows.store import Request, RunFolder
+from workflows.store import WINDOW, Request, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ class Run:
         self._milling = threading.Event()
         self._ended = threading.Event()
         self._acts: Acts | None = None
+        self._aligner: Aligner | None = None
         self._slice_began: tuple[float, float] | None = None
         self._doing = ""
 
@@ -163,6 +164,8 @@ class Run:
                     ended = self._steps()
                 self._change(ended)
             except Interrupted as error:
+                if self._asked is not None and self._asked.by == WINDOW:
+                    self._leave()
                 self._safe()
                 self._change("paused" if error.pause else "stopped", {"why": error.message})
                 raise
@@ -258,6 +261,7 @@ class Run:
             self.instrument, self.description, self.journal.note, budget, stood=self._stood(), focused=self._focused(),
             usual=self._usual(),
         )  # fmt: skip
+        self._aligner = aligner
         aligner.worn_m = worn(self.recipe, self.journal)
         for event in self.journal.events(kind="taken back"):
             ion = BeamSettings.model_validate(event.data.get("ion", {}))
@@ -351,6 +355,7 @@ class Run:
             self._honour(asked, f"after a {kind}")
 
     def _honour(self, asked: Request, where: str) -> None:
+        self._asked = asked
         self.journal.note("request", {**asked.model_dump(), "honoured": where})
         msg = f"{'paused' if asked.what == 'pause' else 'stopped'} {where}, as {asked.by or 'somebody'} asked"
         raise Interrupted(msg, pause=asked.what == "pause")
@@ -406,6 +411,15 @@ class Run:
         resumed = to == "failed" and self.folder.supervised
         heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")), may_resume=resumed)
 
+    def _leave(self) -> None:
+        """Leave the instrument as the recipe's end does, for nobody comes before morning; a failure is logged."""
+        end = next((step for _, step in self.recipe.named_steps() if isinstance(step, Finish)), Finish())
+        try:
+            if self._aligner is not None:
+                self._aligner.leave(end.source)
+        except InstrumentError as error:
+            log.error("leaving the instrument for the night: %s", error.message)
+
     def _safe(self) -> None:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
         try:
@@ -417,18 +431,27 @@ class Run:
 
     def _left(self) -> Callable[[], None] | None:
         """Return what takes the instrument back from whoever had it in hand since, None where there is nothing to."""
-        if self.state in ("paused", "stopped", "held", "failed"):
-            events = self.journal.events(kind="left")
-            return partial(self._take_back, State.model_validate(events[-1].data), changes) if events else None
-        pictures = [act for act in self.journal.acts(kind="frame") if act.has_outcome and _face_on(act)]
-        if self.state != "running" or not pictures:
+        begun = [event.seq for event in self.journal.events(kind="state") if event.data["to"] == "running"]
+        left = self.journal.events(begun[-1], kind="left") if begun else []
+        if left:
+            return partial(self._take_back, State.model_validate(left[-1].data), changes)
+        # it ended and could not say how it left: what no act sets stands in its newest picture, or was adopted since
+        newest = self._newest_picture()
+        taken = [event.data for event in self.journal.events(kind="taken back") if "adopted" in event.data]
+        if taken and taken[-1]["picture"] == ("" if newest is None else newest.key):
+            return partial(self._take_back, State.model_validate(taken[-1]["adopted"]), a_hand)
+        if newest is None:
             return None
-        # it died and could not say how it left: what no act sets stands in its newest picture
         try:
-            newest = self._load(FrameRef.model_validate(pictures[-1].result)).meta.state
+            state = self._load(FrameRef.model_validate(newest.result)).meta.state
         except BadData:
             return None
-        return partial(self._take_back, newest, a_hand)
+        return partial(self._take_back, state, a_hand)
+
+    def _newest_picture(self) -> Act | None:
+        """Return the newest act that has taken a picture of the face."""
+        acts = reversed(self.journal.acts(kind="frame"))
+        return next((act for act in acts if act.has_outcome and _face_on(act)), None)
 
     def _take_back(self, left: State, differing: Callable[[State, State], list[Change]]) -> None:
         """See what somebody has changed since the run left the instrument, and adopt or restore it."""
@@ -439,6 +462,9 @@ class Run:
         choice = self._choose(found)
         log.warning("changed since the run left it, %s: %s", choice, "; ".join(map(str, found)))
         data: dict[str, Any] = {"choice": choice, "changes": [str(one) for one in found]}
+        if choice == "adopt":
+            newest = self._newest_picture()
+            data |= {"adopted": now.model_dump(mode="json"), "picture": "" if newest is None else newest.key}
         focused = ion_focus_by_hand(left, now) if choice == "adopt" else None
         if focused is not None:
             data["ion"] = focused.model_dump(mode="json", exclude_none=True)

@@ -22,6 +22,10 @@ from instrument.settings import Description
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
 
+#: A person who arms a night has looked at this mounting; it holds for so long (night.md 10), and is no leave for the
+#: hours after the night was to begin: by then people have the room, and the instrument, for themselves again.
+ARMED = timedelta(hours=24)
+LATE = timedelta(hours=1)
 _BUSY_S = 10.0
 _SCHEMA = 1
 _TABLE = """
@@ -140,6 +144,26 @@ def next_time(text: str, after: datetime) -> datetime:
         msg = f"{text} is over already"
         raise ValueError(msg)
     return at
+
+
+def too_far_ahead(added: datetime, begins: datetime) -> str | None:
+    """Return why a real instrument may not begin so long after a person has looked at it, None where it may."""
+    if begins - added <= ARMED:
+        return None
+    return (
+        f"it begins {_hours((begins - added).total_seconds())} after it was added, and a last look at a real "
+        f"instrument holds for {_hours(ARMED.total_seconds())}; add it again after another look"
+    )
+
+
+def too_late(entry: Entry, now: datetime) -> str | None:
+    """Return why a night on a real instrument may not begin any more, None where it may."""
+    if now - entry.begins > LATE:
+        return (
+            f"it was to begin at {entry.begins:%Y-%m-%d %H:%M} and it is {now:%Y-%m-%d %H:%M}: more than "
+            f"{_hours(LATE.total_seconds())} late, a real instrument is not begun alone; add it again after a last look"
+        )
+    return too_far_ahead(entry.added, now)
 
 
 class Queue:

@@ -43,6 +43,18 @@ SHOW_EVERY_S = 5.0
 _LABELS_S = 600.0
 
 
+def with_its_lists(journal: Journal, description: Description) -> Description:
+    """Return a description with the lists of currents that a run began with: what it wrote must be found again.
+
+    They decide with which currents films are laid, and an instrument comes to know more of them in time.
+    """
+    kept = journal.meta("currents")
+    if kept is None:
+        kept = description.model_dump(mode="json", include={"ion_currents_a", "assumed_currents"})
+        journal.set_meta("currents", kept)
+    return description.replace(**kept)
+
+
 class Session:
     """Everything around a `Run`; a context manager that lets go of it all.
 
@@ -52,7 +64,8 @@ class Session:
     model : folder of the segmentation model, "package" for our own, "none" for no labels, "elsewhere" where
         `kintsugi follow` labels on another machine
     hands : whether what a person changed meanwhile is adopted or restored; None: asked where there is a terminal
-    alone : begun by a supervisor, so that the run stays armed only for as long as a person has armed it
+    alone : begun by a supervisor, so that the run stays armed only for as long as a person has armed it, and asks
+        nobody
     """
 
     def __init__(
@@ -126,7 +139,7 @@ class Session:
         if state != self.folder.instrument:
             self.journal.set_meta("instrument_state", str(state))
         self._remote = remote_for(state, url, self.journal.run_id)
-        description: Description = self._remote.describe()
+        description = with_its_lists(self.journal, self._remote.describe())
         self._virtual = description.virtual
         if description.virtual and not is_simulator(str(self.journal.meta("url"))):
             self._live.say("VIRTUAL: a simulated microscope")
@@ -168,11 +181,11 @@ class Session:
         return TaughtSite.model_validate(kept) if kept else None
 
     def _choose(self, found: list[Change]) -> Choice:
-        """Show what a person has changed, and ask what becomes of it; nobody there to ask: it is restored."""
+        """Show what a person has changed, and ask what becomes of it; alone, or without a terminal, it is restored."""
         self._live.say("changed since the run left the microscope:")
         for one in found:
             self._live.say(f"  {one}")
-        if self._hands is None and sys.stdin.isatty() and console().is_terminal:
+        if self._hands is None and not self._alone and sys.stdin.isatty() and console().is_terminal:
             self._hands = "adopt" if self._live.ask("adopt what was set by eye?") else "restore"
         return self._hands or "restore"
 

@@ -15,8 +15,8 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
     """Return where a run stands as plain values; reads only, so it may be asked at any time.
 
     Keys: run, state (running, done, stopped, paused, held, failed, interrupted), why, step, slices_acquired,
-    slices_planned, slices_labelled, infiltrations, acts, unsettled (keys of acts without outcome), last_act, request,
-    pid, started, armed_until, virtual.
+    slices_planned, slices_labelled, infiltrations, acts, sessions (how often it began or went on, with the instrument
+    in hand), unsettled (keys of acts without outcome), last_act, request, pid, started, armed_until, virtual.
     Raises JournalDamaged, JournalTooNew.
     """
     with Journal(folder.journal, read_only=True) as journal:
@@ -41,6 +41,7 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         "slices_labelled": len(folder.label_names()),
         "infiltrations": len(fills(acts)),
         "acts": len(acts),
+        "sessions": sum(event.data["to"] == "running" for event in states),
         "unsettled": [act.key for act in acts if not act.has_outcome],
         "last_act": acts[-1].key if acts else "",
         "request": None if asked is None else asked.model_dump(),

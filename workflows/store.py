@@ -32,6 +32,8 @@ from workflows.journal import wall_now
 FRAME_FOLDERS = ("slices", "eds", "pairs", "overviews", "looks")
 _SUFFIX = ".ome.tif"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+#: By whom a night's own requests are.
+SUPERVISOR, WINDOW = "the night's supervisor", "the schedule's window"
 
 
 def frame_name(path: str) -> str:
@@ -52,6 +54,11 @@ class Request(BaseModel):
     after: Literal["cut", "slice", "fill", "now"] = "slice"
     by: str = ""
     wall: str = ""
+
+    @property
+    def by_night(self) -> bool:
+        """Whether a night asked by itself, with nobody there to take the microscope over."""
+        return self.by in (SUPERVISOR, WINDOW)
 
 
 class RunFolder:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +67,47 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     return stopping
+
+
+#: What writing to nobody fails with; EINVAL is Windows' word for it.
+_GONE = (errno.EIO, errno.EPIPE, *((errno.EINVAL,) if sys.platform == "win32" else ()))
+
+
+class _Outliving(io.TextIOWrapper):
+    """A standard stream whose reader may go away: what is written then goes nowhere."""
+
+    def write(self, text: str, /) -> int:
+        with self._reader_gone():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._reader_gone():
+            super().flush()
+
+    @staticmethod
+    @contextmanager
+    def _reader_gone() -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+
+def outlive_terminal() -> None:
+    """Let this process go on, and write, when its terminal or pipe is gone: no run ends because a line dropped."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):  # none at all, as under Windows without a console
+        return stream
+    return _Outliving(
+        stream.buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
+    )
 
 
 def complain(text: str) -> None:

@@ -13,7 +13,7 @@ from workflows.night import Budget, Night
 from workflows.notify import messenger
 from workflows.recipe import load
 from workflows.recipe_errors import RecipeProblem
-from workflows.schedule import Entry, NightState, Queue, fits
+from workflows.schedule import Entry, NightState, Queue, fits, too_late
 from workflows.store import RunFolder, free_bytes, keep_message
 from workflows.terminal import DONE, HELD, STOPPED
 
@@ -76,8 +76,11 @@ def _preflight(entry: Entry, now: datetime) -> tuple[str | None, int | None]:
         recipe = load(entry.recipe)
     except RecipeProblem as problem:
         return str(problem), None
-    if not entry.armed and not is_simulator(recipe.instrument):
-        return "nobody has armed it for this mounting (`kintsugi schedule add --armed`)", None
+    if not is_simulator(recipe.instrument):
+        if not entry.armed:
+            return "nobody has armed it for this mounting (`kintsugi schedule add --armed`)", None
+        if (late := too_late(entry, now)) is not None:
+            return late, None
     begins = max(now, entry.begins)
     if entry.ends is not None and begins >= entry.ends:
         return f"its window ended at {entry.ends:%Y-%m-%d %H:%M}", None

@@ -20,9 +20,9 @@ from instrument.errors import Refused
 from workflows import commands_night, heartbeat
 from workflows.cli import run_command
 from workflows.journal import Journal
-from workflows.night import SUPERVISOR, WINDOW, Budget, Night
+from workflows.night import Budget, Night
 from workflows.notify import Messenger, messenger
-from workflows.store import Request, RunFolder
+from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 
 
 @pytest.mark.parametrize(
@@ -284,13 +284,12 @@ def test_a_night_by_hand_forgets_old_requests_and_a_worker_only_its_own(
     assert "kintsugi stop asked for a stop" in kept[-1]["body"]
 
 
-@pytest.mark.parametrize("lock", ["night", "lock"])
-def test_a_run_that_somebody_attends_gets_no_other_night(
-    lock: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_that_a_night_looks_after_gets_no_other_one(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     night, kept = supervised(folder, Stops(), [], monkeypatch)
     folder.ask(Request(what="stop", by="kintsugi stop"))
-    with FileLock(getattr(folder, lock)):
+    with FileLock(folder.night):
         assert night.work() == 2
     assert folder.asked() is not None
     assert "does not begin" in kept[-1]["title"]
@@ -305,8 +304,9 @@ class Process:
         self.code = code
         self.steps = list(steps)
 
-    def __call__(self, command: list[str], **_: object) -> Process:
+    def __call__(self, command: list[str], *, stdin: int, **_: object) -> Process:
         assert command
+        assert stdin == subprocess.DEVNULL, "it could ask at a terminal that nobody sits at"
         return self
 
     def __enter__(self) -> Process:

@@ -7,23 +7,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from instrument.durable import AlreadyLocked, FileLock
 from instrument.errors import ConnectionLost, DeviceFault, Stopped
+from instrument.frame import Frame, reference
 from instrument.hydra import hydra
-from instrument.settings import PatternJob, Rectangle, State
+from instrument.settings import (
+    Beam,
+    BeamSettings,
+    Device,
+    GasSetting,
+    GasState,
+    PatternJob,
+    Rectangle,
+    State,
+)  # fmt: skip
 from instrument.wire import Command, Result, SetBeam, WritePattern
-from tests.workflows.frames import still
+from tests.workflows.frames import frame, still
 from workflows import heartbeat, session, store
 from workflows import run as run_module
 from workflows.acts import Interrupted
+from workflows.alignment import Aligner
 from workflows.journal import Journal
 from workflows.plan import plan
 from workflows.recipe import load
 from workflows.run import Run
 from workflows.session import Session
-from workflows.store import Request, RunFolder
+from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 from workflows.terminal import DONE, Wrong
 
 FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
@@ -238,6 +250,156 @@ def test_a_run_that_failed_leaves_what_was_asked_to_its_night_and_tells_its_watc
     found = heartbeat.pulse(folder.root)
     assert (found.state, found.may_resume) == ("failed", supervised)
     assert (found.alarm(300.0) is None) is supervised
+
+
+# -- how the instrument is left, and taken back -----------------------------------------------------------------------
+
+
+def stigmated(x: float, time_s: float = 0.0) -> State:
+    """A state in which somebody has set the electron beam's stigmator."""
+    seen = still()
+    settings = seen.electron.settings.replace(stigmator_x=x, stigmator_y=0.0)
+    return seen.replace(electron=seen.electron.replace(settings=settings), time_s=time_s)
+
+
+class InHand(Instrument):
+    """An instrument that stands as it was left or set."""
+
+    def __init__(self, now: State) -> None:
+        super().__init__()
+        self.now = now
+
+    def state(self) -> State:
+        return self.now
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> None:
+        beams = {str(beam): self.now.beam(beam).replace(settings=settings)}
+        self.now = self.now.replace(**beams)
+
+
+def picture(folder: RunFolder, journal: Journal, k: int, state: State) -> None:
+    """A picture of the face, taken in this state."""
+    made = frame(np.zeros((1, 16, 16), np.uint8), uid=f"u{k}")
+    made = Frame(made.pixels, made.meta.replace(state=state))
+    path = folder.frame_path("slices", f"s{k:04d}")
+    made.save(path)
+    taken = reference(made, path).replace(name=folder.relative(path))
+    setup = {"pose": "face-on", "stage": state.stage.model_dump(mode="json"), "focus_z_m": 0.0}
+    journal.intend(f"slice/{k:04d}/image", "frame", {}, setup)
+    journal.done(f"slice/{k:04d}/image", taken.model_dump(mode="json"), clock_s=state.time_s)
+
+
+def paused_and_gone_on_with(folder: RunFolder, journal: Journal, choice: str, after_s: float = 200.0) -> InHand:
+    """Paused with stigmator 0.1, set to 0.3 by a person, gone on with as they chose; then the line is lost."""
+    journal.note("state", {"to": "running"})
+    picture(folder, journal, 1, stigmated(0.1, 100.0))
+    journal.note("left", stigmated(0.1, 110.0).model_dump(mode="json"))
+    journal.note("state", {"to": "paused"})
+    instrument = InHand(stigmated(0.3, after_s))
+    run = a_run(folder, journal, instrument)
+    run._choose = lambda _changes: choice  # type: ignore[assignment,return-value]
+    back = run._left()
+    assert back is not None
+    journal.note("state", {"to": "running"})
+    back()
+    journal.note("state", {"to": "failed"})  # nothing could be asked of the instrument: nobody knows how it was left
+    return instrument
+
+
+@pytest.mark.parametrize("after_s", [200.0, 5.0])  # the instrument's clock goes on, or has started again
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_what_was_adopted_stands_after_a_crash_that_could_not_say_how_it_left(
+    pictures: int, after_s: float, folder: RunFolder, journal: Journal
+) -> None:
+    instrument = paused_and_gone_on_with(folder, journal, "adopt", after_s)
+    if pictures == 2:
+        picture(folder, journal, 2, stigmated(0.3, after_s + 100.0))
+    instrument.now = stigmated(0.3, after_s + 200.0)
+    back = a_run(folder, journal, instrument)._left()
+    assert back is not None
+    back()
+    assert instrument.now.electron.settings.stigmator_x == 0.3
+    assert [event.data["choice"] for event in journal.events(kind="taken back")] == ["adopt"]
+
+
+@pytest.mark.parametrize("choice", ["adopt", "restore"])
+def test_what_was_changed_after_a_crash_is_restored_to_what_was_chosen_last(
+    choice: str, folder: RunFolder, journal: Journal
+) -> None:
+    instrument = paused_and_gone_on_with(folder, journal, choice)
+    instrument.now = stigmated(0.7, 400.0)
+    back = a_run(folder, journal, instrument)._left()
+    assert back is not None
+    back()
+    stands = {"adopt": 0.3, "restore": 0.1}[choice]
+    assert instrument.now.electron.settings.stigmator_x == stands
+    told = journal.events(kind="taken back")[-1].data
+    assert told == {"choice": "restore", "changes": [f"electron beam, stigmator x: {stands} -> 0.7"]}
+
+
+class Chamber(Instrument):
+    """An instrument with its detector in and its gas warm; what is asked of it is kept."""
+
+    def __init__(self, *, stuck: bool) -> None:
+        super().__init__()
+        self.did: list[str] = []
+        self._stuck = stuck
+
+    def make_safe(self) -> State:
+        self.did.append("safe")
+        return self.state()
+
+    def state(self) -> State:
+        warm = GasState(heater_on=True, ready=True, duty=1.0, valve_open=False)
+        return still().replace(devices={Device.CBS: True}, gases={"Pt": warm})
+
+    def retract(self, device: Device) -> None:
+        if self._stuck:
+            msg = "the detector does not move"
+            raise DeviceFault(msg)
+        self.did.append(f"{device} out")
+
+    def set_gas(self, gas: str, setting: GasSetting) -> None:
+        self.did.append(f"{gas} {'warm' if setting.heater_on else 'cold'}")
+
+    def set_beam(self, _beam: Beam, settings: BeamSettings) -> None:
+        self.did.append(f"source {'on' if settings.source_on else 'off'}")
+
+
+@pytest.mark.parametrize(
+    ("by", "stuck", "expected"),
+    [
+        (WINDOW, False, ["safe", "CBS out", "Pt cold", "source off", "safe"]),
+        (SUPERVISOR, False, ["safe"]),
+        (WINDOW, True, ["safe", "safe"]),
+        ("kintsugi stop", False, ["safe"]),
+    ],
+)
+def test_a_run_that_its_night_ends_leaves_the_instrument_as_its_recipe_would(
+    by: str, stuck: bool, expected: list[str], folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instrument = Chamber(stuck=stuck)
+    run = a_run(folder, journal, instrument)
+    run.recipe = load(FIRST.read_text(encoding="utf-8").replace("source: leave-on", "source: off"))
+    states: list[str] = []
+
+    def steps() -> str:
+        run._aligner = Aligner(instrument, hydra(), journal.note)  # type: ignore[arg-type]
+        run._boundary("slice")
+        return "done"
+
+    def safe() -> None:
+        states.append(run.state)
+        instrument.make_safe()
+
+    monkeypatch.setattr(run, "_steps", steps)
+    monkeypatch.setattr(run, "_safe", safe)
+    folder.ask(Request(what="stop", by=by))
+    with pytest.raises(Interrupted, match="stopped after a slice"):
+        run.go()
+    assert instrument.did == expected
+    assert states == ["running"]
+    assert run.state == "stopped"
 
 
 # -- disk space -------------------------------------------------------------------------------------------------------

@@ -7,18 +7,23 @@ import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from instrument.durable import FileLock
 from instrument.hydra import hydra
 from workflows import worker
 from workflows.cli import run_command
+from workflows.journal import Journal
+from workflows.notify import Messenger
 from workflows.recipe import at_most, load
 from workflows.recipe_errors import RecipeProblem
 from workflows.schedule import NightState, Queue, fits, next_time
 from workflows.service import unit
+from workflows.store import RunFolder
 
 RECIPES = Path(__file__).parents[2] / "workflows" / "recipes"
 FIRST, OVERNIGHT = RECIPES / "first-run.yaml", RECIPES / "overnight.yaml"
@@ -28,6 +33,14 @@ EVENING = datetime(2026, 11, 25, 18, 0, tzinfo=timezone(timedelta(hours=1)))
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "state" / "nights.sqlite")
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """A recipe for an instrument that is no simulator."""
+    recipe = tmp_path / "real.yaml"
+    recipe.write_text(FIRST.read_text().replace("simulator:", "pyro://hydra:4711?token_file=T#"))
+    return recipe
 
 
 @pytest.mark.parametrize(
@@ -120,16 +133,13 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("armed", [False, True])
 def test_a_real_instrument_begins_only_when_it_is_armed(
-    armed: bool, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    armed: bool, queue: Queue, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[str, ...]] = []
     monkeypatch.setattr(
         worker, "Night", lambda _folder, begin, _tell, _stopping, **_: begun.append(tuple(begin)) or _Over()
     )
-    recipe = tmp_path / "real.yaml"
-    recipe.write_text(FIRST.read_text().replace("simulator:", "pyro://hydra:4711?token_file=T#"))
-    assert "pyro:" in recipe.read_text()
-    queue.add(recipe, tmp_path / "RUN", EVENING, None, armed=armed)
+    queue.add(real, tmp_path / "RUN", EVENING, None, armed=armed)
     worker.work(queue, threading.Event(), once=True, now=lambda: EVENING)
     (entry,) = queue.entries(all_=True)
     assert entry.state is (NightState.DONE if armed else NightState.MISSED)
@@ -174,6 +184,60 @@ def test_a_night_whose_window_is_over_does_not_begin(queue: Queue, tmp_path: Pat
     (entry,) = queue.entries(all_=True)
     assert entry.state is NightState.MISSED
     assert "window ended" in entry.why
+
+
+@pytest.mark.parametrize(
+    ("added_h", "late_h", "why"),
+    [(-8.0, 0.5, ""), (-8.0, 1.5, "more than 1.0 h late"), (-23.8, 0.5, "24.3 h after it was added")],
+)
+@pytest.mark.parametrize("simulated", [False, True])
+def test_an_armed_night_on_a_real_instrument_begins_in_time_or_not_at_all(
+    added_h: float, late_h: float, why: str, simulated: bool, queue: Queue, real: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(worker, "Night", lambda *_, **__: _Over())
+    monkeypatch.setattr(Messenger, "send", lambda _self, _kind, _what, body, *_: sent.append(body))
+    entry = queue.add(FIRST if simulated else real, real.parent / "RUN", EVENING, None, armed=True)
+    entry = replace(entry, added=EVENING + timedelta(hours=added_h))
+    worker.begin(queue, entry, EVENING + timedelta(hours=late_h), threading.Event())
+    (kept,) = queue.entries(all_=True)
+    if simulated or not why:
+        assert (kept.state, kept.why, sent) == (NightState.DONE, "", [])
+    else:
+        assert kept.state is NightState.MISSED
+        assert why in kept.why
+        assert sent == [kept.why]
+
+
+def test_what_can_not_begin_within_a_day_of_a_last_look_is_refused_by_evening(
+    tmp_path: Path, real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = f"{datetime.now().astimezone() + timedelta(hours=30):%Y-%m-%d %H:%M}"
+    with_queue = ["--start", start, "--armed", "--queue", str(tmp_path / "nights.sqlite")]
+    assert run_command(["schedule", "add", str(real), *with_queue]) == 2
+    assert "a last look at a real instrument holds for 24.0 h" in capsys.readouterr().err.replace("\n", " ")
+    assert run_command(["schedule", "add", str(FIRST), *with_queue]) == 0
+
+
+def test_a_run_that_outlived_its_worker_is_taken_up_again(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path / "RUN")
+    folder.write_recipe("kintsugi: 1\n")
+    Journal.create(folder.journal).close()
+    queue.put(queue.add(FIRST, folder.root, EVENING, None, armed=True).id, NightState.RUNNING)
+    lock = FileLock(folder.lock).acquire()
+
+    def ends(_seconds: float) -> None:
+        assert folder.supervised
+        with Journal(folder.journal) as journal:
+            journal.note("state", {"to": "done"})
+        lock.release()
+
+    monkeypatch.setattr("workflows.night.time.sleep", ends)
+    worker.work(queue, threading.Event(), once=True, now=lambda: EVENING + timedelta(hours=3))
+    (entry,) = queue.entries(all_=True)
+    assert entry.state is NightState.DONE
 
 
 def test_services_name_this_interpreter(tmp_path: Path) -> None:
