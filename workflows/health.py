@@ -69,7 +69,7 @@ def judge(
     frame, before : the newest slice and the one before, None for the first
     off_m : measured minus wanted plane (m)
     spacing_m : between two images (m)
-    come : share of its way that the face has come since the slice before, and over two: see `way_come`
+    come : share of its way that the face has come since the slice before, and over two: see `ways_come`
     """
     found: list[Finding] = []
     top = np.iinfo(frame.pixels.dtype).max
@@ -121,6 +121,16 @@ def whole(frame: Frame) -> bool:
     """Tell whether a picture shows all of its scan: one that broke off has nothing at all in its last rows."""
     rows = max(2, round(LEAST_LOST * frame.pixels.shape[1]))
     return bool((frame.pixels[:, -rows:] != 0).any())
+
+
+def ways_come(
+    seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float, spacing: float
+) -> tuple[float, float]:
+    """Return which share of its way the face has come since the slice before, and over two slices; see `way_come`.
+
+    The clean after a fill goes on a little, so that one slice's way can be nearly as long as two.
+    """
+    return way_come(seen, target, z, sigma), way_come(seen[:-1], target, z, sigma, TWICE * spacing)
 
 
 def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float, over: float = 0.0) -> float:

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from instrument.frame import Frame
 from tests.workflows.frames import frame as frame_of
-from workflows.health import Sharpness, judge, way_come
+from workflows.health import NOT_CUT, Sharpness, judge, way_come, ways_come
 from workflows.policy import POLICY, action
 
 
@@ -72,6 +72,14 @@ def test_a_coarse_ruler_tells_over_a_longer_way() -> None:
     assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9, 160e-9) == pytest.approx(0.05)  # over two slices
     assert way_come(seen, 1.3e-6, 0.99e-6, 60e-9) == pytest.approx(0.3)  # since the first
     assert way_come(seen, 1.3e-6, 0.99e-6, 80e-9) == way_come([], 1.3e-6, 0.99e-6, 5e-9) == 1.0
+
+
+def test_the_first_slice_after_a_fill_is_one_slice_though_its_clean_went_on() -> None:
+    """As in a rehearsal: the face lags behind the first cuts after a break."""
+    seen = [(11.85e-6, 13.00e-6), (11.95e-6, 13.10e-6), (12.05e-6, 13.20e-6)]
+    one, two = ways_come(seen, 12.216e-6, 13.22e-6, 20e-9, 100e-9)
+    assert one < NOT_CUT < two
+    assert max(ways_come(seen, 12.35e-6, 13.11e-6, 20e-9, 100e-9)) < NOT_CUT  # no cut since the last but one
 
 
 def test_what_is_only_told() -> None:

@@ -14,7 +14,7 @@ from workflows.acts import Held
 from workflows.amendments import Asked, amended
 from workflows.evidence import unfamiliar
 from workflows.handle import Handle, Plane
-from workflows.health import TWICE, Sharpness, gate, judge, way_come
+from workflows.health import Sharpness, gate, judge, ways_come
 from workflows.plan import seconds_until
 from workflows.planes import Planes
 from workflows.recipe import Refill, Slice
@@ -166,8 +166,8 @@ def _healthy(
             earlier = None if before is None else handle.load(before)
         except BadData:
             earlier = None  # damaged since, and set aside
-        one, two = (way_come(seen, target, plane.z_m, plane.sigma_m, over) for over in (0.0, TWICE * spacing))
-        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=(one, two))
+        come = ways_come(seen, target, plane.z_m, plane.sigma_m, spacing)
+        found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=come)
         return [asdict(one) for one in found]
 
     slicing = handle.recipe.slicing
