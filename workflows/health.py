@@ -26,8 +26,8 @@ MOST_OFF = 0.5
 #: focused anew, it is the sample that is like this.
 BLURRED, LEAST_USUAL, ALL_LIKE_THIS = 0.78, 3, 3
 #: A face that has come less than this share of its way was not cut. It is measured over a way of so many sigmas of the
-#: ruler. Once, the next cuts make up for it; over so many spacings, no further cut is worth its dose.
-NOT_CUT, TOLD, TWICE = 0.2, 4.0, 1.6
+#: ruler. Once, the next cuts make up for it; twice in a row, no further cut is worth its dose.
+NOT_CUT, TOLD = 0.2, 4.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def judge(
     frame, before : the newest slice and the one before, None for the first
     off_m : measured minus wanted plane (m)
     spacing_m : between two images (m)
-    come : share of its way that the face has come since the slice before, and over two: see `ways_come`
+    come : share of its way that the face has come with this slice, and with the one before: see `ways_come`
     """
     found: list[Finding] = []
     top = np.iinfo(frame.pixels.dtype).max
@@ -123,18 +123,16 @@ def whole(frame: Frame) -> bool:
     return bool((frame.pixels[:, -rows:] != 0).any())
 
 
-def ways_come(
-    seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float, spacing: float
-) -> tuple[float, float]:
-    """Return which share of its way the face has come since the slice before, and over two slices; see `way_come`.
+def ways_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float) -> tuple[float, float]:
+    """Return which share of its way the face has come with the newest slice, and with the one before; see `way_come`.
 
-    The clean after a fill goes on a little, so that one slice's way can be nearly as long as two.
+    Both have to be small for nothing to be milled: the first cuts after a fill take what is left of its film.
     """
-    return way_come(seen, target, z, sigma), way_come(seen[:-1], target, z, sigma, TWICE * spacing)
+    return way_come(seen, target, z, sigma), way_come(seen[:-1], *seen[-1], sigma) if seen else 1.0
 
 
-def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float, over: float = 0.0) -> float:
-    """Return which share of its way the face has come, over this much (m) at least; 1 where the ruler can't tell.
+def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma: float) -> float:
+    """Return which share of its way the face has come; 1 where the ruler can't tell.
 
     Parameters
     ----------
@@ -142,7 +140,7 @@ def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma
     target, z, sigma : of the newest (m)
     """
     for target_then, z_then in reversed(seen):
-        if target - target_then > max(over, TOLD * sigma):
+        if target - target_then > TOLD * sigma:
             return (z - z_then) / (target - target_then)
     return 1.0
 

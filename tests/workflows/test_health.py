@@ -69,17 +69,18 @@ def test_a_cut_that_took_nothing_is_told_and_the_second_holds() -> None:
 def test_a_coarse_ruler_tells_over_a_longer_way() -> None:
     seen = [(1.0e-6, 0.9e-6), (1.1e-6, 0.98e-6), (1.2e-6, 0.99e-6)]
     assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9) == pytest.approx(0.0)
-    assert way_come(seen, 1.3e-6, 0.99e-6, 5e-9, 160e-9) == pytest.approx(0.05)  # over two slices
     assert way_come(seen, 1.3e-6, 0.99e-6, 60e-9) == pytest.approx(0.3)  # since the first
     assert way_come(seen, 1.3e-6, 0.99e-6, 80e-9) == way_come([], 1.3e-6, 0.99e-6, 5e-9) == 1.0
 
 
-def test_the_first_slice_after_a_fill_is_one_slice_though_its_clean_went_on() -> None:
-    """As in a rehearsal: the face lags behind the first cuts after a break."""
+def test_a_slice_that_took_nothing_after_a_fill_is_one_and_a_second_one_is_two() -> None:
+    """As in rehearsals: the first cuts after a fill take its film alone, and its clean has gone on a little."""
     seen = [(11.85e-6, 13.00e-6), (11.95e-6, 13.10e-6), (12.05e-6, 13.20e-6)]
-    one, two = ways_come(seen, 12.216e-6, 13.22e-6, 20e-9, 100e-9)
+    one, two = ways_come(seen, 12.216e-6, 13.15e-6, 20e-9)
     assert one < NOT_CUT < two
-    assert max(ways_come(seen, 12.35e-6, 13.11e-6, 20e-9, 100e-9)) < NOT_CUT  # no cut since the last but one
+    one, two = ways_come([*seen, (12.216e-6, 13.21e-6)], 12.316e-6, 13.20e-6, 20e-9)
+    assert max(one, two) < NOT_CUT
+    assert ways_come([], 12.0e-6, 13.0e-6, 20e-9) == (1.0, 1.0)
 
 
 def test_what_is_only_told() -> None:

@@ -166,7 +166,7 @@ def _healthy(
             earlier = None if before is None else handle.load(before)
         except BadData:
             earlier = None  # damaged since, and set aside
-        come = ways_come(seen, target, plane.z_m, plane.sigma_m, spacing)
+        come = ways_come(seen, target, plane.z_m, plane.sigma_m)
         found = judge(handle.load(ref), earlier, off_m=plane.z_m - target, spacing_m=spacing, come=come)
         return [asdict(one) for one in found]
 
