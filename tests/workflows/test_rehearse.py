@@ -219,5 +219,5 @@ def test_nothing_is_asked_of_a_microscope_that_is_in_use(
     monkeypatch.setattr("instrument.connect", opened)
     monkeypatch.setattr("instrument.autoscript.opening.examine", opened)
     with held("autoscript://localhost", "an instrument server"):
-        assert run_command(command) == 2
+        assert run_command(command) == 4
     assert "in use by an instrument server (pid" in capsys.readouterr().err
