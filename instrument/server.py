@@ -206,7 +206,7 @@ class Server:
         try:
             if given_back and self._actions.close():
                 if cool:
-                    self._try(self._cool_unless_patterning)
+                    self._try(partial(self._cool, beside_a_person=True))
             else:
                 self._close_safe(cool=cool)
         finally:
@@ -234,13 +234,11 @@ class Server:
                 self._by_hand = False
         return self._lease.released and self._by_hand
 
-    def _cool_unless_patterning(self) -> None:
-        if not self._microscope.state().patterning:
-            self._cool()
-
-    def _cool(self) -> None:
-        for gas, now in self._microscope.state().gases.items():
-            if now.heater_on:
+    def _cool(self, *, beside_a_person: bool = False) -> None:
+        """Switch heaters off; beside a person not under their pattern."""
+        state = self._microscope.state()
+        for gas, now in state.gases.items():
+            if now.heater_on and not (beside_a_person and state.patterning):
                 self._try(partial(self._microscope.set_gas, gas, GasSetting(heater_on=False)))
 
     def look(self) -> None:

@@ -24,7 +24,7 @@ FILM_SEEN_M = 20e-9
 """A film thicker than this counts as film still covering the face."""
 
 NORMAL_VIEW = (0.0, 0.0, 1.0)
-#: A view that leans less than this is straight: down to PORE_REACH_M it stays within a fiftieth of a voxel.
+#: A view that leans less than this is straight: down to PORE_REACH_M it goes aside by less than a nanometre.
 _STRAIGHT = 1e-4
 
 

@@ -12,8 +12,9 @@ T = TypeVar("T")
 
 #: So many parts, and threads that work at one thing.
 PARTS = 2
-#: Threads that lend a hand; they wait for work, as starting one takes as long as many a part.
-_HANDS = ThreadPoolExecutor(4, "hand")
+#: How the threads are called that lend a hand. They wait for work, as starting one takes as long as many a part.
+HAND = "hand"
+_HANDS = ThreadPoolExecutor(4, HAND)
 
 
 def parts(count: int) -> list[tuple[int, int]]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from simulator.sidebyside import HAND
+
 _ENDS_WITHIN_S = 5.0
-#: Threads of simulator.sidebyside, which wait for work as long as the process lives.
-_LASTING = "hand_"
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +26,5 @@ def no_threads_left() -> Iterator[None]:
 
 
 def _others(before: set[threading.Thread]) -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one not in before and not one.name.startswith(_LASTING)]
+    """Return the threads that were not there; a simulator's hands wait for work as long as the process lives."""
+    return [one for one in threading.enumerate() if one not in before and not one.name.startswith(HAND)]

@@ -45,6 +45,7 @@ from instrument.settings import (
     State,
 )
 from instrument.watchdog import _make_safe_beside
+from simulator.sidebyside import HAND
 from tests.contract.emulation import BARE, emulated, vendor_named
 from tests.instrument.serving import until
 
@@ -512,7 +513,7 @@ def test_what_can_not_be_connected_anew_is_asked_for_once(gassed: AutoscriptMicr
             assert "find the gases" in told.value.evidence["failed"]
     finally:
         go_on.set()
-    until(lambda: {one.name for one in threading.enumerate() if not one.name.startswith("hand_")} <= before)
+    until(lambda: {one.name for one in threading.enumerate() if not one.name.startswith(HAND)} <= before)
 
 
 def test_a_connection_that_can_not_be_let_go_of_is_no_failure_to_make_safe(

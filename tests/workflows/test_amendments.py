@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflows.folders import fresh_folder
 from workflows.amendments import Asked, amended, asked, parsed
 from workflows.cli import run_command
 from workflows.journal import Journal
 from workflows.recipe import Recipe, dump, load
 from workflows.recipe_errors import RecipeProblem
-from workflows.store import RunFolder
 
 FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
 
@@ -69,9 +69,7 @@ def test_events_are_taken_up_once(tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = RunFolder.create(tmp_path / "RUN")
-    folder.write_recipe(dump(recipe))
-    Journal.create(folder.journal).close()
+    folder = fresh_folder(tmp_path, dump(recipe))
     assert run_command(["set", str(folder.root), "slice.until.images=25"]) == 0
     assert run_command(["set", str(folder.root), "block.face=1 um"]) == 2
     assert run_command(["set", str(folder.root), "nonsense"]) == 2

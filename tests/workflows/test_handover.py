@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from instrument.settings import Beam, BeamSettings, Device, Setup, StagePosition, State
+from tests.workflows.folders import fresh_folder
 from tests.workflows.frames import still
 from workflows.cli import run_command
 from workflows.handover import a_hand, changes, focus_by_hand, ion_focus_by_hand, restore
@@ -91,9 +92,7 @@ def test_what_was_set_by_eye_is_set_back_and_the_rest_left_to_the_acts() -> None
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "RUN")
-    made.write_recipe("kintsugi: 1\n")
-    Journal.create(made.journal).close()
+    made = fresh_folder(tmp_path)
     made.frame_path("slices", "s0001").write_bytes(b"")
     return made
 

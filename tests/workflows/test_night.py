@@ -17,6 +17,7 @@ from pytest_mock import MockerFixture
 
 from instrument.durable import FileLock
 from instrument.errors import Refused
+from tests.workflows.folders import fresh_folder
 from workflows import commands_night, heartbeat
 from workflows.cli import run_command
 from workflows.journal import Journal
@@ -215,10 +216,7 @@ class Stops(threading.Event):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "RUN")
-    made.write_recipe("kintsugi: 1\n")
-    Journal.create(made.journal).close()
-    return made
+    return fresh_folder(tmp_path)
 
 
 def supervised(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from instrument.durable import FileLock
+from tests.workflows.folders import fresh_folder
 from workflows import night as night_module
 from workflows.journal import Journal
 from workflows.night import PAUSES_S, Budget, Night
@@ -32,10 +33,7 @@ with FileLock(Path(sys.argv[1])):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "RUN")
-    made.write_recipe("kintsugi: 1\n")
-    Journal.create(made.journal).close()
-    return made
+    return fresh_folder(tmp_path)
 
 
 def note(folder: RunFolder, to: str) -> None:

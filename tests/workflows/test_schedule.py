@@ -15,6 +15,7 @@ import pytest
 
 from instrument.durable import FileLock
 from instrument.hydra import hydra
+from tests.workflows.folders import fresh_folder
 from workflows import worker
 from workflows.cli import run_command
 from workflows.journal import Journal
@@ -23,7 +24,6 @@ from workflows.recipe import at_most, load
 from workflows.recipe_errors import RecipeProblem
 from workflows.schedule import NightState, Queue, fits, next_time
 from workflows.service import unit
-from workflows.store import RunFolder
 
 RECIPES = Path(__file__).parents[2] / "workflows" / "recipes"
 FIRST, OVERNIGHT = RECIPES / "first-run.yaml", RECIPES / "overnight.yaml"
@@ -222,9 +222,7 @@ def test_what_can_not_begin_within_a_day_of_a_last_look_is_refused_by_evening(
 def test_a_run_that_outlived_its_worker_is_taken_up_again(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = RunFolder.create(tmp_path / "RUN")
-    folder.write_recipe("kintsugi: 1\n")
-    Journal.create(folder.journal).close()
+    folder = fresh_folder(tmp_path)
     queue.put(queue.add(FIRST, folder.root, EVENING, None, armed=True).id, NightState.RUNNING)
     lock = FileLock(folder.lock).acquire()
 
