@@ -46,6 +46,7 @@ class Condition(Model):
     running : the pattern in hand
     counter : actions so far, the key of what pictures draw; patterns : of them, the key of what patterns draw, so that
     a picture more changes nothing that follows; tilts, moves : stage moves with and without rotation or tilt
+    knobs : contrast and brightness of the detectors that were set (`simulator.levels`)
     heating : gases whose heaters were switched on without waiting, and when (s)
     shut_at_s : when the last valve was shut, None: none was open; cuts : of the face since the last break
     changes : files of changed voxels that belong to this condition
@@ -69,6 +70,7 @@ class Condition(Model):
     blanked: bool = True
     patterning: bool = False
     inserted: tuple[Device, ...] = ()
+    knobs: dict[str, tuple[float, float]] = Field(default_factory=dict)
     gases: dict[str, GasState]
     heating: dict[str, float] = Field(default_factory=dict)
     shut_at_s: float | None = None

@@ -44,7 +44,7 @@ from simulator import chamber, faults, interlocks
 from simulator.clock import SimulatedClock
 from simulator.condition import Running
 from simulator.faults import Moved
-from simulator.levels import as_it_stands
+from simulator.levels import as_it_stands, turned
 from simulator.machine import Machine
 from simulator.milling import SLICE_M
 from simulator.options import Options
@@ -190,9 +190,10 @@ class SimulatedMicroscope(Machine, Microscope):
 
     def acquire(self, scan: Scan) -> Frame:
         """Take one picture with all detectors asked for, pixel-registered; ends blanked."""
-        scan = as_it_stands(scan)
         with self._action("frame"):
+            scan = as_it_stands(scan, self._now.knobs)
             interlocks.scan(self.description, self._now, scan)
+            self._now = self._now.replace_fast(knobs=turned(self._now.knobs, scan.detectors))
             self.block.settle_film()
             started = self.clock.now()
             self._now = self._now.replace_fast(blanked=False)
@@ -242,6 +243,7 @@ class SimulatedMicroscope(Machine, Microscope):
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
         """Run an automatic routine on the given scan area and apply what it finds."""
         with self._action("focus" if routine is Tune.FOCUS else "call"):
+            scan = as_it_stands(scan, self._now.knobs)
             interlocks.scan(self.description, self._now, scan)
             self.block.settle_film()
             self.clock.wait(tune_seconds(routine, scan))
@@ -255,6 +257,7 @@ class SimulatedMicroscope(Machine, Microscope):
             }
             settings = self._now.beam(scan.beam).replace(**given)
             self._now = self._now.with_beam(scan.beam, settings)
+            self._now = self._now.replace_fast(knobs=turned(self._now.knobs, found.detectors or scan.detectors))
             return found
 
     # -- writing ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ import pytest
 import simulator
 from instrument.errors import BadData, DeviceFault, Refused, Stopped
 from instrument.geometry import PoseName, Site, View, pose
+from instrument.microscope import Microscope
 from instrument.settings import (
     Beam,
     BeamSettings,
+    DetectorSettings,
     Device,
     GasSetting,
     Progress,
     Recovery,
+    Scan,
     StagePosition,
+    Tune,
 )
 from simulator.beams import Sight, Standing
 from simulator.clock import SimulatedClock
@@ -351,3 +356,21 @@ def test_options_of_a_url() -> None:
     assert parse("simulator?axis=-0.2mm").axis == (-0.2e-3, 0.0)
     large = Slab(parse("simulator?width=110um&height=110um&depth=20um").electrode())
     assert large.length * np.prod(large.electrode.shape[1:]) < 152e6
+
+
+def test_contrast_and_brightness_stay_as_they_were_set_last(tmp_path: Path) -> None:
+    scan = Scan(detectors=(DetectorSettings(name="ETD"),), width_px=40, height_px=30, pixel_m=200e-9, dwell_s=1e-6)
+
+    def stood(machine: Microscope, asked: Scan = scan) -> tuple[float | None, float | None]:
+        told = machine.acquire(asked).meta.scan
+        assert isinstance(told, Scan)
+        return told.detectors[0].contrast, told.detectors[0].brightness
+
+    with closing(simulator.open(SMALL, tmp_path)) as machine:
+        assert stood(machine) == (0.5, 0.5)
+        assert stood(machine, scan.replace(detectors=(DetectorSettings(name="ETD", contrast=0.4),))) == (0.4, 0.5)
+        assert stood(machine) == (0.4, 0.5)
+        found = machine.tune(Tune.CONTRAST, scan).detectors[0]
+        assert stood(machine) == (found.contrast, found.brightness)
+    with closing(simulator.open(SMALL, tmp_path)) as again:
+        assert stood(again) == (found.contrast, found.brightness)
