@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from analysis.core import SegmentationCore
+from analysis.evaluate import likeliest_temperature
 from analysis.model import WEIGHTS, Card, load, save
 from analysis.phases import IGNORE, MEMBERS, Phase, merged
 from analysis.replay import read, write
@@ -40,6 +41,51 @@ _MEMORY = 0.3
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An image, and what of it is known.
+
+    Parameters
+    ----------
+    channels : greys 0..1 by detector name, float32 (y, x)
+    taught : label codes where something is taught, 255 elsewhere, uint8 (y, x)
+    kept_back : label codes of what is known as well and not taught: it tells how right a taught model is
+    shares : of the five phases in the whole image, as well as they are known, (5,)
+    pixel_m : the pixel's edge, metres
+    """
+
+    channels: Mapping[str, NDArray[np.float32]]
+    taught: NDArray[np.uint8]
+    kept_back: NDArray[np.uint8]
+    shares: NDArray[np.float64]
+    pixel_m: float
+
+    @classmethod
+    def of(
+        cls,
+        channels: Mapping[str, NDArray[np.float32]],
+        known: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        pixel_m: float,
+        seed: int,
+    ) -> Lesson:
+        """Teach what is known of an image, but for one stroke in five; its `labels` tell the shares."""
+        kept_back = held_back(known, seed)
+        nothing = np.uint8(IGNORE)
+        shares = np.bincount(labels.ravel(), minlength=len(Phase)) / labels.size
+        return cls(channels, np.where(kept_back, nothing, known), np.where(kept_back, known, nothing), shares, pixel_m)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a taught model's card says of its lessons: a word for its name, what they were, where that ends."""
+
+    word: str
+    data: str
+    limit: str
+    figures: Mapping[str, float]
 
 
 def adapt(
@@ -69,49 +115,86 @@ def adapt(
     ------
     ValueError : strokes of another size or with other codes, strokes of one phase alone, no known detector
     """
+    check(scribbles, next(iter(channels.values())).shape)
+    said = SegmentationCore(model).segment(channels, pixel_m).labels
+    count = strokes_in(scribbles)
+    about = About(
+        "strokes",
+        f"{count} strokes on one image",
+        "taught by strokes on one image: made for images like that one",
+        {"strokes": float(count), "marked pixels": float((scribbles != IGNORE).sum())},
+    )
+    lesson = Lesson.of(channels, scribbles, said, pixel_m, seed)
+    return teach([lesson], about, out, model=model, seed=seed, steps=steps, threads=threads, progress=progress)
+
+
+def teach(
+    lessons: Sequence[Lesson],
+    about: About,
+    out: Path,
+    *,
+    model: Path | None = None,
+    seed: int = 0,
+    steps: int = STEPS,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Card:
+    """Teach a model by what is known of images, fit its temperature anew, and write it into the folder `out`.
+
+    `steps` of 0 leave the network as it is. For the other parameters see `adapt`; ValueError where the model keeps no
+    crops of its training, or no detector is known.
+    """
     import torch
 
-    check(scribbles, next(iter(channels.values())).shape)
     began = time.perf_counter()
     start = load(model, fused=False)
     replay = read(model or WEIGHTS)
-    said = SegmentationCore(model).segment(channels, pixel_m).labels
-    shares = np.bincount(said.ravel(), minlength=len(Phase)) / said.size
-    kept_back = held_back(scribbles, seed)
-    taught = np.where(kept_back, np.uint8(IGNORE), scribbles)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(max(1, threads))
     try:
         torch.manual_seed(seed)
-        plate = _plate(channels, taught, pixel_m)
-        network = _taught(start.network, plate, shares, replay, steps, seed, progress)
+        plates = [_plate(lesson) for lesson in lessons]
+        shares = np.mean([lesson.shares for lesson in lessons], axis=0)
+        network = _taught(start.network, plates, shares, replay, steps, seed, progress)
+        temperature = _temperature(network, replay)
     finally:
         torch.set_num_threads(threads_before)
-    figures = {"strokes": float(strokes_in(scribbles)), "marked pixels": float((scribbles != IGNORE).sum())}
+    figures = dict(about.figures)
     card = start.card.model_copy(
         update={
-            "name": f"{start.card.name.split('+')[0]}+strokes",
-            "data": f"{start.card.data}; then {strokes_in(scribbles)} strokes on one image, from {start.card.model_id}",
+            "name": f"{start.card.name.split('+')[0]}+{about.word}",
+            "data": f"{start.card.data}; then {about.data}, from {start.card.model_id}",
             "seed": seed,
             "steps": start.card.steps + steps,
             "seconds": round(time.perf_counter() - began, 1),
             "figures": figures,
+            "reliability": (),
+            "temperature": temperature,
             "limits": (
                 *start.card.limits,
-                "taught by strokes on one image: made for images like that one",
+                about.limit,
                 "an image stranger to the first model than that one is known too: its novelty tells less",
             ),
         }
     )
     save(out, network, start.known, card)
     write(out, replay)
-    result = SegmentationCore(out).segment(channels, pixel_m)
-    figures["mean confidence"] = round(result.numbers.confidence, 4)
-    for name, where in (("its strokes", taught != IGNORE), ("strokes kept back", kept_back)):
-        if where.any():
-            figures[f"right on {name}"] = round(float((result.labels[where] == scribbles[where]).mean()), 4)
-    # an image like its own is known from now on
-    return save(out, network, start.known.taught(result.gist), card.model_copy(update={"figures": figures}))
+    core, known = SegmentationCore(out), start.known
+    results = [core.segment(lesson.channels, lesson.pixel_m) for lesson in lessons]
+    figures["mean confidence"] = round(float(np.mean([result.numbers.confidence for result in results])), 4)
+    right = {
+        f"right on its {about.word}": [lesson.taught for lesson in lessons],
+        f"right on {about.word} kept back": [lesson.kept_back for lesson in lessons],
+    }
+    for name, codes in right.items():
+        told = [
+            result.labels[code != IGNORE] == code[code != IGNORE] for result, code in zip(results, codes, strict=True)
+        ]
+        if any(part.size for part in told):
+            figures[name] = round(float(np.concatenate(told).mean()), 4)
+    for result in results:  # images like its own are known from now on
+        known = known.taught(result.gist)
+    return save(out, network, known, card.model_copy(update={"figures": figures}))
 
 
 @dataclass(frozen=True)
@@ -124,25 +207,47 @@ class _Marked:
     beside: Mapping[str, Sample] = field(default_factory=dict)
 
 
-def _plate(channels: Mapping[str, NDArray[np.float32]], taught: NDArray[np.uint8], pixel_m: float) -> Plate:
-    """Return an image with its strokes on the network's pixel range; crops lie about the strokes."""
+def _plate(lesson: Lesson) -> Plate:
+    """Return an image with what is taught of it on the network's pixel range; crops lie about that."""
     from analysis.augment import plate_of
     from analysis.network import resampling
 
-    _, down = resampling(pixel_m)
+    taught = lesson.taught
+    _, down = resampling(lesson.pixel_m)
     if down > 1:  # a thin stroke is not lost between two pixels that are kept
         taught = ndimage.minimum_filter(taught, down)
-    plate = plate_of(_Marked(channels, taught, pixel_m))
+    plate = plate_of(_Marked(lesson.channels, taught, lesson.pixel_m))
     strokes = plate.fine[0].numpy()
     # every phase as often as the others, however little of it is marked
     places = [np.argwhere(strokes == code) for code in np.unique(strokes[strokes != IGNORE])]
-    most = max(len(place) for place in places)
-    return replace(plate, centres=np.concatenate([np.resize(place, (most, 2)) for place in places]))
+    most = max((len(place) for place in places), default=0)
+    centres = [np.resize(place, (most, 2)) for place in places]
+    return replace(plate, centres=np.concatenate(centres) if centres else None)
+
+
+def _temperature(network: Network, replay: Sequence[Plate]) -> float:
+    """Return the temperature at which a network's probabilities are right about images that it was trained on.
+
+    What was taught is no measure of that: people mark what they are sure of.
+    """
+    import torch
+
+    scores, truth = [], []
+    with torch.inference_mode():
+        for plate in replay:
+            height, width = (size // 32 * 32 for size in plate.fine.shape[1:])
+            greys = plate.greys[None, :, :height, :width].float()
+            present, pixel_m = torch.from_numpy(plate.present)[None], torch.tensor([plate.pixel_m])
+            fine = plate.fine[0, :height, :width].numpy()
+            told = torch.log_softmax(network(greys, present, pixel_m)[0], dim=0).numpy()
+            scores.append(told[:, fine != IGNORE])
+            truth.append(merged(fine[fine != IGNORE]))
+    return likeliest_temperature(np.concatenate(scores, axis=1), np.concatenate(truth))
 
 
 def _taught(
     network: Network,
-    plate: Plate,
+    plates: Sequence[Plate],
     shares: NDArray[np.float64],
     replay: list[Plate],
     steps: int,
@@ -163,13 +268,15 @@ def _taught(
     rng = np.random.default_rng([seed, 0x57A0])
     network.eval()  # normalisation as it was trained: a few strokes are no statistics
     channels_last(network)
+    if steps == 0:
+        return network
     before = copy.deepcopy(network)
     taught = [*network.reduce.parameters(), *network.up.parameters(), *network.head.parameters()]
-    weights = _weights(plate.fine[0].numpy(), shares)
+    weights = _weights(np.concatenate([plate.fine[0].numpy().ravel() for plate in plates]), shares)
     optimiser = torch.optim.AdamW(taught, lr=_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_RATE, total_steps=steps, pct_start=0.1)
     for step in range(steps):
-        own, old = draw([plate], _MARKED, _CROP, rng, recolour=False), draw(replay, _REPLAYED, _CROP, rng)
+        own, old = draw(plates, _MARKED, _CROP, rng, recolour=False), draw(replay, _REPLAYED, _CROP, rng)
         with torch.no_grad():
             levels = network.read(
                 torch.cat([own.greys, old.greys]),

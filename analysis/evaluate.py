@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from analysis.model import Reliability
 from analysis.phases import IGNORE, Fine, merged, merged_shares
 from analysis.score import confusion, iou, mean_iou
 
@@ -22,7 +24,15 @@ _PIXELS = 20_000
 _COLDEST, _HOTTEST = 0.3, 4.0
 
 
-def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Scores:
+    """What `evaluate` found: figures 0..1 by name, and how right labels are by how sure they are."""
+
+    figures: dict[str, float]
+    reliability: tuple[Reliability, ...]
+
+
+def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> Scores:
     """Score a model: mean and per-phase intersection over union, over all pixels of all samples, 0..1.
 
     All is scored as a live run sees it, with the slice before where there is one. Apart from that: `inner`, without the
@@ -65,7 +75,7 @@ def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> dict[str, flo
         if kind in ("", "filled"):
             figures |= {f"iou {name} {kind}".strip(): round(value, 4) for name, value in iou(found).items()}
     figures["calibration error"] = round(calibration_error(reliability), 4)
-    return figures
+    return Scores(figures, reliability_curve(reliability))
 
 
 def reliability_of(
@@ -85,6 +95,16 @@ def calibration_error(reliability: NDArray[np.float64]) -> float:
     return float(np.abs(sure - right).sum() / max(1.0, pixels.sum()))
 
 
+def reliability_curve(reliability: NDArray[np.float64]) -> tuple[Reliability, ...]:
+    """Return the curve of `reliability_of`'s sums, a point for each bin that has pixels, the least sure first."""
+    total = max(1.0, float(reliability[0].sum()))
+    found = [(sure / pixels, right / pixels, pixels / total) for pixels, sure, right in reliability.T if pixels]
+    return tuple(
+        Reliability(confidence=round(sure, 4), right=round(right, 4), share=round(share, 6))
+        for sure, right, share in found
+    )
+
+
 def fitted_temperature(core: SegmentationCore, samples: Iterable[Sample]) -> float:
     """Return the temperature at which the true phases of samples are likeliest, 1 where there are no samples."""
     rng = np.random.default_rng(0)
@@ -98,10 +118,15 @@ def fitted_temperature(core: SegmentationCore, samples: Iterable[Sample]) -> flo
         truth.append(reference[chosen])
     if not scores:
         return 1.0
-    every, phases = np.concatenate(scores, axis=1), np.concatenate(truth)
+    return likeliest_temperature(np.concatenate(scores, axis=1), np.concatenate(truth))
+
+
+def likeliest_temperature(scores: NDArray[np.float32], phases: NDArray[np.uint8]) -> float:
+    """Return the temperature at which phases, (n,), are likeliest by scores of the fine classes, (7, n)."""
 
     def surprise(log_temperature: float) -> float:
-        hot = np.exp(every / np.exp(log_temperature))
+        cooled = scores / np.exp(log_temperature)
+        hot = np.exp(cooled - cooled.max(axis=0))
         shares = merged_shares(hot / hot.sum(axis=0))
         return float(-np.log(shares[phases, np.arange(phases.size)] + 1e-9).mean())
 

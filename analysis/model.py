@@ -20,11 +20,22 @@ WEIGHTS = Path(__file__).parent / "weights"
 _KNOWN = "known."
 
 
+class Reliability(BaseModel):
+    """Of labels about as sure as each other: their mean confidence, how many are right, their share of all; 0..1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    confidence: float = Field(ge=0, le=1)
+    right: float = Field(ge=0, le=1)
+    share: float = Field(ge=0, le=1)
+
+
 class Card(BaseModel):
     """The model card, card.json beside the weights: where a network comes from, how good it is and where it ends.
 
     `temperature` divides its scores: fitted on images that it was not trained on, so that of labels given with a
     probability of 0.8 about 80 % are right (Guo et al., ICML 2017, "On calibration of modern neural networks").
+    `reliability` says how well that holds, by how sure labels are; empty where it was not measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -45,6 +56,7 @@ class Card(BaseModel):
     samples: int = Field(ge=0)
     seconds: float = Field(ge=0)
     figures: dict[str, float]
+    reliability: tuple[Reliability, ...] = ()
     limits: tuple[str, ...]
     versions: dict[str, str]
     temperature: float = Field(gt=0)

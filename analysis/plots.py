@@ -124,6 +124,22 @@ def chart(
     return "".join([*parts, "</svg>"])
 
 
+def reliability(points: Sequence[tuple[float, float, float]], *, title: str) -> str:
+    """Return how right labels are by how sure they are, as an <svg>; "" without points.
+
+    `points` are (confidence, right, share of the pixels), each 0..1.
+    """
+    if not points:
+        return ""
+    sure, right, shares = zip(*points, strict=True)
+    lines = [
+        Line("as right as it says", [0, 1], [0, 1], "var(--dim)", dashed=True, points=False),
+        Line("right", sure, right, "var(--accent)"),
+        Line("share of the pixels", sure, shares, "var(--dim)", joined=False),
+    ]
+    return chart(lines, x_label="confidence", y_label="part of the labels", title=title, x_range=(0, 1), y_range=(0, 1))
+
+
 def bars(
     rows: Sequence[tuple[str, Sequence[Span]]], *, x_label: str, title: str, legend: Sequence[tuple[str, str]]
 ) -> str:

@@ -18,6 +18,8 @@ from analysis.composition import Balance
 from analysis.eds import EdsResult
 from analysis.heights import HeightProfile
 from analysis.measure import Fractions, Spacing
+from analysis.model import Reliability
+from analysis.pairs import OpenPores
 from analysis.register import ElementMap
 
 COOPER_2022 = (
@@ -198,6 +200,8 @@ class ReportData:
     balance : weights against volumes
     checks : health and interlocks
     model_id, model_figures : the network, and the figures of its card
+    open_pores : how right labels are about open pores, by the planes before and after fills
+    reliability : how right labels are by how sure they are, where the truth is known
     notes : sentences that a reader must know
     versions : of programs, by name
     """
@@ -229,5 +233,7 @@ class ReportData:
     checks: Sequence[Check] = ()
     model_id: str = ""
     model_figures: Mapping[str, float] = field(default_factory=dict)
+    open_pores: OpenPores | None = None
+    reliability: Sequence[Reliability] = ()
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from PIL.Image import Image
 
 from analysis.measure import changes
+from analysis.pairs import OpenPores
 from analysis.pictures import Loaded, changed, data_uri, finished, load, overlay, plain
 from analysis.plots import Line, Span, bars, chart, midpoints
 from analysis.pores import refills
@@ -115,12 +116,21 @@ def pair_sentence(pair: Pair) -> str:
     return f"{said} of the coating."
 
 
+def open_pores_sentence(found: OpenPores) -> str:
+    """Return how many open pores labels missed before their fills, and what they took them for."""
+    said = f"Of the pores that platinum filled, {percent(found.missed)} % of the area was labelled otherwise before it"
+    taken = ", ".join(f"{WORDS.get(name, name)} {percent(share)} %" for name, share in found.taken_for.items() if share)
+    return f"{said} ({taken})." if taken else f"{said}."
+
+
 def pairs(data: ReportData, frames: Frames) -> str:
     """Return the first pair in full and the figures of all."""
     if not data.pairs:
         return missing("No plane was imaged both before and after a fill, so the gain by platinum can't be shown.")
     first = data.pairs[0]
     parts = [f'<p class="say">{text(pair_sentence(first))}</p>']
+    if data.open_pores is not None and data.open_pores.pixels:
+        parts.append(f"<p>{text(open_pores_sentence(data.open_pores))}</p>")
     before, after = frames.load(first.before), frames.load(first.after)
     row = [
         frames.figure(

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from analysis.heights import levels
 from analysis.measure import Fractions, Spacing, spacing, tortuosity_note
-from analysis.plots import Line, chart, midpoints
+from analysis.plots import Line, chart, midpoints, reliability
 from analysis.report_data import ReportData, SliceRow
 from analysis.report_html import CURVE, WORDS, estimated, legend, missing, nanometres, percent, table, text
 from analysis.report_opening import Frames
@@ -29,6 +29,9 @@ def fractions(data: ReportData, frames: Frames) -> str:
         major = _against_depth(data.rows, ("active",), "Active material against depth")
         parts.append(f'<div class="row two">{minor}{major}</div>')
         parts.append(_against_age(data.rows))
+    if data.reliability:
+        points = [(point.confidence, point.right, point.share) for point in data.reliability]
+        parts.append(f'<div class="row two"><div>{reliability(points, title="How right labels are")}</div></div>')
     if data.gallery:
         figures = "".join(
             frames.figure(picture, kind="overlay" if picture.labels is not None else "plain", share=0.6)

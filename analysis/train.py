@@ -1,6 +1,7 @@
 """Trains the segmentation network on any iterable of samples: greys by detector, fine classes, a pixel size.
 
-The same seed, samples, number of threads and kind of processor give the same weights. What comes out is a model folder:
+The same seed, samples, number of threads and kind of processor give the same weights, and so they do when the training
+was killed in between: the same call goes on from its last checkpoint. What comes out is a model folder:
 weights.safetensors and card.json.
 """
 
@@ -10,6 +11,7 @@ import itertools
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import replay
+from analysis.checkpoint import Checkpoint, State, digest, path_for, restore, state_of
 from analysis.core import SegmentationCore
 from analysis.evaluate import evaluate, fitted_temperature
 from analysis.known import Known
@@ -47,7 +50,7 @@ _PEAK_RATE = 3e-3
 _EMA = 0.995
 #: Batches of crops, and their edges in pixels, that tell what training images are like.
 _GISTS, _GIST_CROPS = 100, (128, 192, 256)
-
+_KEEP_EVERY_S = 180.0
 
 Progress = Callable[[str, int, int, float], None]
 """Called with what is being done, steps done, steps in all, and the present loss (nan while there is none)."""
@@ -116,8 +119,12 @@ def train(
     batch: int = BATCH,
     crop: int = CROP,
     most: int = 4000,
+    keep_every_s: float = _KEEP_EVERY_S,
 ) -> Card:
     """Train a network and write it, with its card, into the folder `out`.
+
+    A checkpoint is kept beside `out` until it is done. Where there is one, the training goes on from it, on samples
+    that are made again.
 
     Parameters
     ----------
@@ -130,10 +137,11 @@ def train(
     threads : threads for the network
     data, renderer_sha256 : kept in the card
     base, depth : the network's width and depth, the same as those of `init` when that is given
+    keep_every_s : seconds between checkpoints; one is kept after the last step, too
 
     Raises
     ------
-    ValueError : no samples, samples that do not fit together, steps below 1
+    ValueError : no samples, samples that do not fit together, steps below 1, a checkpoint of another training
     """
     import torch
 
@@ -147,17 +155,25 @@ def train(
     torch.set_num_threads(max(1, threads))
     try:
         tell = progress or _silent
-        plates = list(_plates(itertools.islice(samples, most), tell))
-        if not plates:
-            msg = "there are no samples to train on"
-            raise ValueError(msg)
         torch.manual_seed(seed)
         network = Network(base, depth)
         if init is not None:
             begun = load(init, fused=False)
             network.load_state_dict(begun.network.state_dict())
             data = f"{data}; begun from {begun.card.model_id} ({begun.card.data}, {begun.card.steps} steps)"
-        network = _fitted(network, plates, steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), tell)
+        asked = {
+            "seed": seed, "steps": steps, "batch": batch, "crop": crop, "base": base, "depth": depth, "most": most,
+            "threads": max(1, threads), "data": data, "renderer": renderer_sha256, **versions(),
+        }  # fmt: skip
+        checkpoint = Checkpoint(path_for(out), {name: str(value) for name, value in asked.items()})
+        state = checkpoint.read()
+        began -= state.seconds if state is not None else 0.0
+        plates = list(_plates(itertools.islice(samples, most), tell))
+        if not plates:
+            msg = "there are no samples to train on"
+            raise ValueError(msg)
+        plan = _Plan(steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0))
+        network = _fitted(network, plates, plan, _Keeping(checkpoint, state, digest(plates), began, keep_every_s), tell)
         known = knowing(network, plates, seed, min(_GISTS, 2 + steps // 10))
     finally:
         torch.set_num_threads(before)
@@ -193,8 +209,10 @@ def train(
         # the temperature is fitted on every other one, and what the card says is measured on the rest
         card = card.model_copy(update={"temperature": fitted_temperature(SegmentationCore(out), held_back[1::2])})
         write_card(out, card)
-        card = card.model_copy(update={"figures": evaluate(SegmentationCore(out), held_back[::2])})
+        scores = evaluate(SegmentationCore(out), held_back[::2])
+        card = card.model_copy(update={"figures": scores.figures, "reliability": scores.reliability})
         write_card(out, card)
+    checkpoint.remove()
     return card
 
 
@@ -228,50 +246,112 @@ def _plates(samples: Iterable[Sample], tell: Progress) -> Iterator[Plate]:
         tell("images", number + 1, 0, float("nan"))
 
 
-def _fitted(
-    network: Network,
-    plates: list[Plate],
-    steps: int,
-    seed: int,
-    batch: int,
-    crop: int,
-    rate: float,
-    tell: Progress,
-) -> Network:
+@dataclass(frozen=True)
+class _Plan:
+    """How a network is fitted: steps, each on `batch` crops of `crop` pixels, at learning rates up to `rate`."""
+
+    steps: int
+    seed: int
+    batch: int
+    crop: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    """Where a training that began at `began_s` (perf_counter) goes on from, and where and how often it is kept."""
+
+    checkpoint: Checkpoint
+    state: State | None
+    images: str
+    began_s: float
+    every_s: float
+
+    def __post_init__(self) -> None:
+        if self.state is not None and self.state.images != self.images:
+            path = self.checkpoint.path
+            msg = f"{path} is of a training on other images than these; give the same to go on, or remove it"
+            raise ValueError(msg)
+
+
+class _Fit:
+    """A network on its way: itself, the running average of its weights, what changes it, what draws its crops."""
+
+    def __init__(self, network: Network, plan: _Plan) -> None:
+        import torch
+
+        self.network = network
+        self.average = {key: value.clone() for key, value in network.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-3)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.15
+        )
+        self.rng = np.random.default_rng([plan.seed, 0x5EED])
+
+    def state(self, step: int, seconds: float, images: str) -> State:
+        """Return all that the rest of the training depends on, after `step` steps."""
+        return State(
+            step, seconds, images, state_of(self.rng), self.network.state_dict(), self.average,
+            self.optimiser.state_dict(), self.schedule.state_dict(),
+        )  # fmt: skip
+
+    def take(self, state: State) -> None:
+        """Go on from where a training was."""
+        self.network.load_state_dict(state.network)
+        for key, value in state.average.items():
+            self.average[key].copy_(value)
+        self.optimiser.load_state_dict(dict(state.optimiser))
+        self.schedule.load_state_dict(dict(state.schedule))
+        restore(self.rng, state.generator)
+
+    def follow(self, step: int) -> None:
+        """Let the average follow the weights."""
+        keep = min(_EMA, (1 + step) / (10 + step))
+        for key, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].lerp_(value, 1.0 - keep)
+            else:
+                self.average[key].copy_(value)
+
+
+def _fitted(network: Network, plates: list[Plate], plan: _Plan, keeping: _Keeping, tell: Progress) -> Network:
     """Fit a network to crops of the plates; returns the running average of its weights."""
     import torch
 
     from analysis.augment import draw
     from analysis.network import channels_last
 
-    rng = np.random.default_rng([seed, 0x5EED])
     weights = _class_weights(plates)
     network.train()
     channels_last(network)
     half = half_precision()
-    average = {key: value.clone() for key, value in network.state_dict().items()}
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.15)
-    for step in range(steps):
-        edge = crop if step % 3 else round(_LARGE * crop / _MULTIPLE) * _MULTIPLE
-        drawn: Batch = draw(plates, max(2, round(batch * (crop / edge) ** 2)), edge, rng)
-        optimiser.zero_grad(set_to_none=True)
+    fit = _Fit(network, plan)
+    begin = 0
+    if keeping.state is not None:
+        fit.take(keeping.state)
+        begin = keeping.state.step
+        tell("steps", begin, plan.steps, float("nan"))
+    kept_at = time.perf_counter()
+    for step in range(begin, plan.steps):
+        edge = plan.crop if step % 3 else round(_LARGE * plan.crop / _MULTIPLE) * _MULTIPLE
+        drawn: Batch = draw(plates, max(2, round(plan.batch * (plan.crop / edge) ** 2)), edge, fit.rng)
+        fit.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             scores = network(drawn.greys, drawn.present, drawn.pixel_m)
         loss = loss_of(scores.float(), drawn.fine, weights)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-        optimiser.step()
-        schedule.step()
-        keep = min(_EMA, (1 + step) / (10 + step))
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                average[key].lerp_(value, 1.0 - keep)
-            else:
-                average[key].copy_(value)
-        if step % max(1, steps // 200) == 0 or step == steps - 1:
-            tell("steps", step + 1, steps, float(loss.detach()))
-    network.load_state_dict(average)
+        fit.optimiser.step()
+        fit.schedule.step()
+        fit.follow(step)
+        last = step == plan.steps - 1
+        if step % max(1, plan.steps // 200) == 0 or last:
+            tell("steps", step + 1, plan.steps, float(loss.detach()))
+        now = time.perf_counter()
+        if last or now - kept_at >= keeping.every_s:
+            keeping.checkpoint.write(fit.state(step + 1, now - keeping.began_s, keeping.images))
+            kept_at = now
+    network.load_state_dict(fit.average)
     network.eval()
     _unweighted(network, weights)
     return network

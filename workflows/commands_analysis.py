@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from analysis.model import Card
     from workflows.store import RunFolder
 
 Channel = Annotated[
@@ -77,8 +78,19 @@ def train(
         Path | None, typer.Option(metavar="IMAGE", help="Strokes in label codes, 255 unmarked; see `annotate`.")
     ] = None,
     pixel_size: PixelSize = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from-run", metavar="DIR", help="A run: its planes before and after fills teach.")
+    ] = None,
 ) -> int:
-    """Train the segmentation network on simulated slices, or teach it your own image by strokes (--scribbles)."""
+    """Train the segmentation network on simulated slices, or teach it your own sample (--scribbles, --from-run).
+
+    A training that was ended goes on when the same command is given again.
+    """
+    if scribbles is not None and from_run is not None:
+        msg = "--scribbles and --from-run teach one after the other; give what the first made as --init of the second"
+        raise Wrong(msg)
+    if from_run is not None:
+        return _teach_pairs(_folder(from_run), out, init, seed=seed, threads=threads, quick=quick)
     if scribbles is not None:
         pixel_m = _length("--pixel-size", pixel_size)
         return _teach(_channels(channel), scribbles, pixel_m, out, init, seed=seed, threads=threads, quick=quick)
@@ -87,9 +99,12 @@ def train(
         raise Wrong(msg)
     from rich.progress import Progress
 
+    from analysis.checkpoint import path_for
     from analysis.train import train_on
     from simulator.dataset import renderer_sha256, samples
 
+    if (kept := path_for(out)).exists():
+        say(f"goes on from {kept}; remove it to begin anew")
     with Progress(console=console(errors=True)) as progress:
         tasks: dict[str, Any] = {}
 
@@ -136,10 +151,38 @@ def _teach(
             steps=STEPS // 8 if quick else STEPS,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
+    _tell_card(card, out)
+    return DONE
+
+
+def _teach_pairs(folder: RunFolder, out: Path, model: Path | None, *, seed: int, threads: int, quick: bool) -> int:
+    """Teach a model a run's sample by its planes before and after fills, and say how well it took."""
+    from rich.progress import Progress
+
+    from analysis.adapt import STEPS
+    from analysis.pair_lessons import teach_pairs
+    from workflows.journal import Journal
+    from workflows.pairs import pairs
+
+    with (
+        in_one_sentence(),
+        Journal(folder.journal, read_only=True) as journal,
+        Progress(console=console(errors=True)) as progress,
+    ):
+        task = progress.add_task("planes before and after fills", total=None)
+        card = teach_pairs(
+            pairs(folder, journal), out, model=model, seed=seed, threads=threads,
+            steps=STEPS // 8 if quick else STEPS,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _tell_card(card, out)
+    return DONE
+
+
+def _tell_card(card: Card, out: Path) -> None:
     for name, value in card.figures.items():
         say(f"{name:28} {value:g}")
     say(f"{out}: {card.model_id}, {card.seconds:.0f} s; use it with --model {out}")
-    return DONE
 
 
 def annotate(

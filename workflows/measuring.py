@@ -9,12 +9,15 @@ import numpy as np
 
 from instrument.errors import Refused
 from workflows.journal import Journal
+from workflows.pairs import open_pores
 from workflows.results import slices
 from workflows.store import RunFolder
 
 
 def measures(folder: RunFolder) -> dict[str, Any]:
     """Return what a run's labels say: fractions with sampling errors, height above the collector, slice spacing.
+
+    `open_pores` says how right labels are about pores that stood open, by the planes before and after fills.
 
     Raises
     ------
@@ -27,6 +30,7 @@ def measures(folder: RunFolder) -> dict[str, Any]:
 
     with Journal(folder.journal, read_only=True) as journal:
         rows = slices(folder, journal)
+        open_before = open_pores(folder, journal)
     names = [row["name"] for row in rows if folder.label_path(row["name"]).exists()]
     if not names:
         msg = f"{folder.root} has no labelled slice to measure"
@@ -41,6 +45,7 @@ def measures(folder: RunFolder) -> dict[str, Any]:
         "spacing": steps.model_dump(mode="json"),
         "height_profile": None if profile is None else profile.model_dump(mode="json"),
         "unfilled_share": {row["name"]: row["unfilled_share"] for row in rows},
+        "open_pores": None if open_before is None else open_before.model_dump(mode="json"),
     }
 
 
@@ -48,8 +53,9 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
     """Return mean IoU and IoU per phase of all labelled slices against the truth that the simulator left.
 
     The best labels count, those of the second pass where there are any; `mean_iou_live` is that of those given live,
-    `mean_iou_inner` leaves out the pixels beside a boundary, `calibration_error` says how honest the confidence is. The
-    truth lies on each frame's own grid; z of the planes is compared as steps, for the ruler's zero is a convention.
+    `mean_iou_inner` leaves out the pixels beside a boundary, `calibration_error` says how honest the confidence is, and
+    `reliability` how right labels are by how sure they are. The truth lies on each frame's own grid; z of the planes is
+    compared as steps, for the ruler's zero is a convention.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
     """
     import tifffile
 
-    from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_of
+    from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_curve, reliability_of
     from analysis.phases import IGNORE, NAMES, Phase, merged
     from analysis.score import confusion, iou, mean_iou
 
@@ -101,6 +107,7 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
         "mean_iou_inner": mean_iou(inner),
         "iou": iou(counts),
         "calibration_error": calibration_error(reliability),
+        "reliability": [point.model_dump() for point in reliability_curve(reliability)],
         "slices": used,
         "pixels": int(counts.sum()),
         "accuracy": float(np.trace(counts) / counts.sum()),

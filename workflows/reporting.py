@@ -19,11 +19,13 @@ from workflows import results
 from workflows.evidence import unfamiliar
 from workflows.happenings import happenings
 from workflows.journal import Act, Journal
+from workflows.pairs import fills, open_pores
 from workflows.recipe import Recipe, load
 from workflows.store import RunFolder, frame_name
 
 if TYPE_CHECKING:
     from analysis import report_data as page
+    from analysis.model import Reliability
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,8 @@ def report_data(
         checks=_checks(folder, journal, rows),
         model_id=card.get("model_id", ""),
         model_figures=card.get("figures", {}),
+        open_pores=open_pores(folder, journal),
+        reliability=_reliability(folder, labelled),
         notes=_notes(journal, rows),
         versions=results.versions(),
     )
@@ -192,12 +196,9 @@ def _pairs(folder: RunFolder, journal: Journal, pixel: float) -> list[page.Pair]
     from analysis import report_data as page
 
     found: list[page.Pair] = []
-    for row in results.fill_rows(journal):
-        after = journal.find(f"{row['name']}/after")
-        before = journal.find(f"{row['name']}/before") or journal.find(f"slice/{int(row['after_slice']):04d}/image")
-        if after is None or before is None or not (after.has_outcome and before.has_outcome):
-            continue
-        first, second = _side(folder, before), _side(folder, after)
+    for fill in fills(journal):
+        row, after = fill.row, fill.after
+        first, second = _side(folder, fill.before), _side(folder, after)
         if first is None or second is None:
             continue
         # the page shows the first pair, and figures of the others: their pictures are not read
@@ -301,6 +302,22 @@ def _slice_row(folder: RunFolder, row: dict[str, Any], previous: dict[str, Any] 
         truth_fractions=None if truth is None else _coating(truth),
         note="; ".join([*row["health"], *_strange(row), *_mark(row)]),
     )
+
+
+def _reliability(folder: RunFolder, rows: Iterable[dict[str, Any]]) -> tuple[Reliability, ...]:
+    """Return how right labels are by how sure they are, of those slices whose truth the simulator left."""
+    import tifffile
+
+    from analysis.evaluate import BINS, reliability_curve, reliability_of
+
+    total = np.zeros((3, BINS))
+    for row in rows:
+        path = folder.label_path(row["name"])
+        sure = path.with_name(f"{row['name']}-confidence.tif")
+        if (truth := truth_of(folder, row["uid"])) is not None and path.exists() and sure.exists():
+            labels, confidence = (np.asarray(tifffile.imread(file), np.uint8) for file in (path, sure))
+            total += reliability_of(labels, confidence, truth)
+    return reliability_curve(total)
 
 
 def _comparison(other: RunFolder) -> page.Comparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +69,14 @@ def drawn(seed: int, size: tuple[int, int] = (256, 256), pixel_m: float = 60e-9,
 def samples(seed: int, count: int) -> Iterator[Drawn]:
     for index in range(count):
         yield drawn(seed * 10_000 + index)
+
+
+def opened(sample: Drawn) -> Drawn:
+    """The same plane before its fill: in place of platinum one sees pore backs, most of them as grey as binder."""
+    filled = sample.fine == Fine.PT_PORE
+    rng = np.random.default_rng(7)
+    channels = {}
+    for name, grey in sample.channels.items():
+        back = (CBS[Fine.CBD] + 14 + rng.normal(0.0, 4.0, grey.shape)) / 255
+        channels[name] = np.where(filled, back, grey).clip(0, 1).astype(np.float32)
+    return replace(sample, channels=channels, fine=np.where(filled, np.uint8(Fine.OPEN_PORE), sample.fine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 
 from analysis.adapt import adapt, merged_codes, merged_scores
 from analysis.core import SegmentationCore
-from analysis.model import load
+from analysis.evaluate import BINS, calibration_error, reliability_of
+from analysis.model import WEIGHTS, Card, Reliability, load, write_card
+from analysis.network import DETECTORS
 from analysis.phases import IGNORE, Fine, Phase, merged
+from analysis.replay import read
 from analysis.score import confusion, mean_iou
 from analysis.train import train
 from tests.analysis.drawn import drawn, samples
@@ -66,6 +70,33 @@ def test_what_it_sees_stays_what_it_concludes_changes(start: Path, tmp_path: Pat
         sample.channels, strokes(merged(sample.fine), 8, 1), PIXEL_M, tmp_path / "u", model=tmp_path / "t", steps=2
     )
     assert card.name.count("+strokes") == 1
+
+
+def test_a_taught_model_is_as_sure_as_it_is_right(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    shutil.copytree(WEIGHTS, wrong)
+    card = Card.model_validate_json((WEIGHTS / "card.json").read_bytes())
+    write_card(
+        wrong,
+        card.model_copy(
+            update={"temperature": 3.0, "reliability": (Reliability(confidence=1.0, right=1.0, share=1.0),)}
+        ),
+    )
+    sample = drawn(5)
+    marked = strokes(merged(sample.fine), 8, 0)
+    taught = adapt(sample.channels, marked, PIXEL_M, tmp_path / "taught", model=wrong, steps=20)
+    assert taught.reliability == ()  # what the first model's card said is not so of this one
+    core = SegmentationCore(tmp_path / "taught")
+    off = []
+    for temperature in (taught.temperature, 3.0):
+        core.card = core.card.model_copy(update={"temperature": temperature})
+        counts = np.zeros((3, BINS))
+        for plate in read(WEIGHTS):
+            seen = {name: plate.greys[n].float().numpy() for n, name in enumerate(DETECTORS) if plate.present[n]}
+            found = core.label(seen, plate.pixel_m)
+            counts += reliability_of(found.labels, found.confidence, merged(plate.fine[0].numpy()))
+        off.append(calibration_error(counts))
+    assert off[0] < 0.03 < off[1]
 
 
 def test_the_same_strokes_and_seed_give_the_same_model(start: Path, tmp_path: Path) -> None:

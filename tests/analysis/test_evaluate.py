@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.core import SegmentationCore
-from analysis.evaluate import calibration_error, evaluate, fitted_temperature, reliability_of
+from analysis.evaluate import calibration_error, evaluate, fitted_temperature, reliability_curve, reliability_of
 from analysis.phases import IGNORE, Fine
 from analysis.score import boundary_f
 from tests.analysis.drawn import drawn, samples
@@ -22,6 +22,10 @@ def test_calibration_error_by_hand() -> None:
     # four pixels say 0.9 and half are right; one says 0.6 and is right; one isn't known
     assert calibration_error(reliability_of(labels, sure, truth)) == pytest.approx((4 * 0.4 + 0.4) / 5, abs=0.005)
     assert calibration_error(np.zeros((3, 15))) == 0.0
+    rather, surely = reliability_curve(reliability_of(labels, sure, truth))
+    assert (rather.confidence, rather.right, rather.share) == pytest.approx((0.6, 1.0, 0.2), abs=0.005)
+    assert (surely.confidence, surely.right, surely.share) == pytest.approx((0.9, 0.5, 0.8), abs=0.005)
+    assert reliability_curve(np.zeros((3, 15))) == ()
 
 
 class Made:
@@ -54,7 +58,7 @@ def test_a_score_says_what_each_way_of_looking_gives(small_model: Path) -> None:
     core = SegmentationCore(small_model)
     this, other = drawn(1), drawn(2)
     sample = replace(this, beside={"before": other, "after": other})
-    figures = evaluate(core, [sample, *samples(1, 1)])
+    figures = evaluate(core, [sample, *samples(1, 1)]).figures
     assert {"mean iou", "mean iou inner", "mean iou both sides", "mean iou cbs alone", "calibration error"} <= set(
         figures
     )

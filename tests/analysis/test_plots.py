@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.plots import Line, Span, bars, chart, midpoints, ticks
+from analysis.plots import Line, Span, bars, chart, midpoints, reliability, ticks
 
 
 def _parsed(svg: str) -> ElementTree.Element:
@@ -76,3 +76,15 @@ def test_bars_are_as_long_as_their_time() -> None:
 
 def test_marks_stand_between_points() -> None:
     assert midpoints([0.0, 1.0, 3.0], [True, False, True]) == [2.0]
+
+
+def test_labels_that_are_less_right_than_sure_lie_below_the_diagonal() -> None:
+    root = _parsed(reliability([(0.5, 0.4, 0.1), (0.9, 0.6, 0.9)], title="how right"))
+    right, shares = (list(root.iter("circle"))[start : start + 2] for start in (0, 2))
+    diagonal = next(root.iter("polyline")).get("points", "").split()
+    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in (diagonal[0], diagonal[-1]))
+    for circle, below in zip(right, (0.1, 0.3), strict=True):
+        x, y = float(circle.get("cx", "nan")), float(circle.get("cy", "nan"))
+        assert y - (y0 + (y1 - y0) * (x - x0) / (x1 - x0)) == pytest.approx(below * (y0 - y1), abs=0.2)
+    assert float(shares[0].get("cy", "nan")) > float(shares[1].get("cy", "nan"))
+    assert reliability([], title="nothing known") == ""

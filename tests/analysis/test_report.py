@@ -15,6 +15,8 @@ from analysis.composition import Recipe, balance
 from analysis.eds import compare
 from analysis.heights import height_profile
 from analysis.measure import phase_fractions
+from analysis.model import Reliability
+from analysis.pairs import OpenPores
 from analysis.phases import merged
 from analysis.report import (
     COOPER_2022,
@@ -124,6 +126,11 @@ def full() -> ReportData:
                 gap_m=31e-9,
             )
         ],
+        open_pores=OpenPores(pairs=1, pixels=900, missed=0.15, taken_for={"cbd": 0.09, "active": 0.06, "outside": 0.0}),
+        reliability=[
+            Reliability(confidence=0.6, right=0.5, share=0.2),
+            Reliability(confidence=0.9, right=0.9, share=0.8),
+        ],
         rows=_rows(),
         refill_threshold=0.2,
         comparison=Comparison(label="same seed, refills off", z_m=[0, 1e-6], unfilled_share=[0.0, 0.6]),
@@ -183,6 +190,8 @@ def test_sentences_are_in_the_runs_own_figures(page: _Page) -> None:
     for words in (
         "The fill before s0006 brought the share of empty pores from 24 % to 0 %; 0.4 µm further into the block",
         "CBD → pore",
+        "Of the pores that platinum filled, 15.0 % of the area was labelled otherwise before it (CBD 9.0 %, active",
+        "as right as it says",
         "Agreement with the authors' own segmentation, which is not independent truth: mean IoU 0.81.",
         "multi-Otsu 0.63",
         "1:40 h of simulated instrument time and 141 s on the wall",
@@ -266,6 +275,8 @@ def test_an_empty_run_says_what_is_missing() -> None:
         "fractions",
         "profile",
         "eds",
+        "open_pores",
+        "reliability",
     ],
 )
 def test_any_part_may_be_missing(full: ReportData, name: str) -> None:

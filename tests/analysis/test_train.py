@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +14,13 @@ import pytest
 import torch
 
 from analysis.augment import draw
+from analysis.checkpoint import path_for
 from analysis.core import SegmentationCore
 from analysis.model import Card
 from analysis.phases import IGNORE, Fine
 from analysis.score import confusion, iou, mean_iou
 from analysis.train import _plates, _silent, loss_of, train, train_on
-from tests.analysis.drawn import drawn, samples
+from tests.analysis.drawn import Drawn, drawn, samples
 
 
 def small(out: Path, seed: int = 0, steps: int = 3, init: Path | None = None) -> Card:
@@ -106,3 +111,93 @@ def test_scores_by_hand() -> None:
     assert mean_iou(np.zeros((5, 5), np.int64)) == 0.0
     with pytest.raises(ValueError, match="differ in shape"):
         confusion(labels, reference[:, 1:])
+
+
+class Killed(Exception):
+    """What ends a training in these tests."""
+
+
+def ended_at(step: int, out: Path, **options: int) -> None:
+    """Train as `small` does, 7 steps with a checkpoint after each, and end it before that of `step` is kept."""
+
+    def told(what: str, done: int, total: int, loss: float) -> None:
+        if what == "steps" and done == step and loss == loss:
+            raise Killed
+
+    begun = {"seed": 0, "steps": 7} | options
+    train(samples(0, 3), out=out, base=4, batch=2, crop=64, keep_every_s=0.0, progress=told, **begun)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    """A training of 7 steps that nothing came between."""
+    return small(tmp_path_factory.mktemp("whole") / "model", steps=7)
+
+
+def test_a_training_that_was_ended_goes_on_as_if_it_had_not_been(whole: Card, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    for step in (3, 6):  # twice
+        with pytest.raises(Killed):
+            ended_at(step, out)
+        assert not out.exists()
+        kept = torch.load(path_for(out), weights_only=True)["state"]["step"]
+        assert kept == step - 1
+    steps: list[int] = []
+    card = train(
+        samples(0, 3), steps=7, seed=0, out=out, base=4, batch=2, crop=64,
+        progress=lambda what, done, total, loss: steps.append(done) if what == "steps" else None,
+    )  # fmt: skip
+    assert steps == [5, 6, 7]
+    assert card.weights_sha256 == whole.weights_sha256
+    assert not path_for(out).exists()
+
+
+def test_a_killed_process_leaves_what_another_goes_on_from(whole: Card, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from tests.analysis import test_train
+
+class Dies(BaseException):
+    def __init__(self):
+        os.kill(os.getpid(), {int(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)})
+
+test_train.Killed = Dies
+test_train.ended_at(4, Path({str(tmp_path / "model")!r}))
+"""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", script], cwd=root, timeout=120, capture_output=True, check=False)
+    assert ended.returncode not in (0, 1), ended.stderr.decode()
+    assert path_for(tmp_path / "model").exists()
+    assert small(tmp_path / "model", steps=7).weights_sha256 == whole.weights_sha256
+
+
+def test_after_its_last_step_only_the_scoring_is_done_again(whole: Card, tmp_path: Path) -> None:
+    def cut_off() -> Iterator[Drawn]:
+        yield from samples(1, 2)
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(samples(0, 3), steps=7, seed=0, out=tmp_path / "m", base=4, batch=2, crop=64, validate=cut_off())
+    steps: list[int] = []
+    card = train(
+        samples(0, 3), steps=7, seed=0, out=tmp_path / "m", base=4, batch=2, crop=64, validate=samples(1, 2),
+        progress=lambda what, done, total, loss: steps.append(done) if what == "steps" else None,
+    )  # fmt: skip
+    assert steps == [7]
+    assert card.weights_sha256 == whole.weights_sha256
+    assert "mean iou" in card.figures
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with pytest.raises(Killed):
+        ended_at(3, out)
+    with pytest.raises(ValueError, match=r"seed was 0, now 2; steps was 7, now 9.*remove .*model\.checkpoint"):
+        ended_at(3, out, seed=2, steps=9)
+    with pytest.raises(ValueError, match="on other images"):
+        train(samples(2, 3), steps=7, seed=0, out=out, base=4, batch=2, crop=64)
+    path_for(out).write_bytes(path_for(out).read_bytes()[:-100])
+    with pytest.raises(ValueError, match="no checkpoint of this version"):
+        ended_at(3, out)
+    assert not out.exists()

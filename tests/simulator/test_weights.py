@@ -17,6 +17,6 @@ def test_the_weights_were_trained_on_this_renderers_images() -> None:
 
 @pytest.mark.slow
 def test_held_back_electrodes_are_labelled() -> None:
-    figures = evaluate(SegmentationCore(), dataset.samples(9001, 10))
+    figures = evaluate(SegmentationCore(), dataset.samples(9001, 10)).figures
     assert figures["mean iou"] >= 0.70
     assert min(value for name, value in figures.items() if name.startswith("iou")) >= 0.45
