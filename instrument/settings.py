@@ -13,6 +13,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: A bitmap pattern has at most so many pixels across and down: it goes over the network and into the ledger.
+BITMAP_PX = 128
 
 
 class Model(BaseModel):
@@ -168,7 +170,52 @@ class Line(Model):
     depth_m: Positive
 
 
-Pattern = Annotated[Rectangle | CleaningCrossSection | Line, Field(discriminator="kind")]
+class RegularCrossSection(Model):
+    """A stair down to a face: its depth grows from 0 at one long edge to `depth_m` at the other, `deep`.
+
+    `deep` is the edge as the field shows it, y down: `top` has the smaller y. It is milled only, as is a bitmap.
+    """
+
+    kind: Literal["regular-cross-section"] = "regular-cross-section"
+    x_m: Finite
+    y_m: Finite
+    width_m: Positive
+    height_m: Positive
+    depth_m: Positive
+    deep: Literal["top", "bottom"]
+
+
+class Bitmap(Model):
+    """A box that is milled to a depth of its own at each pixel: `shares` of `depth_m`, rows down the field."""
+
+    kind: Literal["bitmap"] = "bitmap"
+    x_m: Finite
+    y_m: Finite
+    width_m: Positive
+    height_m: Positive
+    depth_m: Positive
+    shares: tuple[Annotated[tuple[Share, ...], Field(min_length=1, max_length=BITMAP_PX)], ...] = Field(
+        min_length=1, max_length=BITMAP_PX
+    )
+
+    @model_validator(mode="after")
+    def _of_rows_alike(self) -> Self:
+        lengths = {len(row) for row in self.shares}
+        if len(lengths) > 1:
+            msg = f"a bitmap's rows are of one length, not of {min(lengths)} to {max(lengths)} pixels"
+            raise ValueError(msg)
+        if not self.mean_share > 0:
+            msg = "a bitmap has a share above 0 somewhere: this one would mill nothing"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def mean_share(self) -> float:
+        """The volume over that of the whole box."""
+        return sum(map(sum, self.shares)) / (len(self.shares) * len(self.shares[0]))
+
+
+Pattern = Annotated[Rectangle | CleaningCrossSection | Line | RegularCrossSection | Bitmap, Field(discriminator="kind")]
 
 
 def volume(pattern: Pattern) -> float:
@@ -178,7 +225,10 @@ def volume(pattern: Pattern) -> float:
         return length * pattern.line_width_m * pattern.depth_m
     if isinstance(pattern, CleaningCrossSection):
         return pattern.width_m * max(abs(pattern.end_y_m - pattern.start_y_m), 1e-9) * pattern.depth_m
-    return pattern.width_m * pattern.height_m * pattern.depth_m
+    box = pattern.width_m * pattern.height_m * pattern.depth_m
+    if isinstance(pattern, RegularCrossSection):
+        return box / 2
+    return box * pattern.mean_share if isinstance(pattern, Bitmap) else box
 
 
 class PatternJob(Model):
@@ -206,6 +256,14 @@ class PatternJob(Model):
     def _forwards(self) -> Self:
         if self.to_fraction < self.from_fraction:
             msg = f"a job goes on from {self.from_fraction:g} and cannot end before, at {self.to_fraction:g}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _films_are_even(self) -> Self:
+        uneven = [one.kind for one in self.patterns if isinstance(one, RegularCrossSection | Bitmap)]
+        if uneven and self.purpose == "deposit":
+            msg = f"a film is laid by rectangles and lines; a {uneven[0]} is milled only"
             raise ValueError(msg)
         return self
 
@@ -435,7 +493,8 @@ class DoseLimit(Model):
 class Envelope(Model):
     """What a controller says it is going to do, at most; the guard refuses all else.
 
-    Every limit is a number: nothing compares with NaN, so that it would let everything pass.
+    Every limit is a number: nothing compares with NaN, so that it would let everything pass. `electron_dose_c_per_m2`
+    is the dose of one electron picture or map; None: any.
     """
 
     run: str
@@ -445,6 +504,7 @@ class Envelope(Model):
     gases: tuple[str, ...]
     doses: tuple[DoseLimit, ...]
     density_max_a_per_m2: Positive = 15.0
+    electron_dose_c_per_m2: Positive | None = None
     max_pattern_s: Positive = 120.0
 
 

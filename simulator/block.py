@@ -17,7 +17,7 @@ from simulator.options import Options
 from simulator.randomness import rng
 from simulator.slab import Slab
 from simulator.top import Top
-from simulator.topside import Feature, added
+from simulator.topside import Feature, added, relief
 from simulator.volume import Volume
 
 Float32 = NDArray[np.float32]
@@ -103,6 +103,26 @@ class Block:
         """Put a feature, or a further piece of one, on the top."""
         self.features, piece = added(self.features, feature)
         self.top.write(piece)
+
+    def open_pit(self, piece: Feature) -> None:
+        """Put a pit, or a further piece of one, on the top; the face goes back where the pit has reached it."""
+        self.add(piece)
+        pit = next(one for one in reversed(self.features) if one.same(piece))
+        layer = self.volume.layer
+        columns = slice(*np.searchsorted(self.x, (pit.x0, pit.x1)))
+        x, z = self.x[columns], np.arange(pit.z0 + layer / 2, pit.z1, layer)
+        if not x.size:
+            return
+        place = x[None, :], z[:, None]
+        depth = pit.amount * pit.outline(*place) * pit.profile(*place)
+        floor = np.where(depth > 0, depth - relief(self.features, *place)[0], -np.inf)
+        surface = self.maps.surface.copy()
+        part = surface[:, columns]
+        for at, its_floor in zip(z, floor, strict=True):
+            gone = (np.abs(part - at) <= layer) & (self.y[:, None] < its_floor)
+            part[gone] = np.maximum(part[gone], at + layer / 2)
+        if (surface > self.maps.surface).any():
+            self.cut_to(surface)
 
     def bury_marks(self, thickness: Callable[[float, float], float]) -> None:
         """Let a film come down on the lines that lie open, as thick (m) as is told for their middles' x and z (m)."""

@@ -90,12 +90,13 @@ class Top:
         columns = self._span(self.x, min(feature.x0, feature.x1) - reach, max(feature.x0, feature.x1) + reach)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
-        here = feature.outline(self.x[None, columns], self.z[rows, None])
+        x, z = self.x[None, columns], self.z[rows, None]
+        here = feature.outline(x, z)
         place = (rows, columns)
         if feature.kind == "cap":
             self._raise(place, np.where(here > 0.02, feature.amount * here.astype(float), 0.0))
         else:
-            self._cut(place, np.where(here > 0.5, feature.amount, 0.0))
+            self._cut(place, np.where(here > 0.5, feature.amount * feature.profile(x, z), 0.0))
 
     def _span(self, at: NDArray[np.floating], low: float, high: float) -> slice:
         return slice(int(np.searchsorted(at, low)), int(np.searchsorted(at, high)))

@@ -30,6 +30,7 @@ class Feature(Model):
     kind : cap (raises), pit (a box that is cut), groove (a line that is cut), trench (a box open to the front)
     x0, z0, x1, z1 : corners of the box, or the ends of the line; width : of the line
     amount : height of a cap, depth of the others; soft : standard deviation of its edges; worn : taken off by looks
+    shares : of the amount, by part of a pit's box, rows along z, columns along x; none: it is as deep everywhere
     """
 
     kind: Literal["cap", "pit", "groove", "trench"]
@@ -41,11 +42,13 @@ class Feature(Model):
     amount: float
     soft: float = 50e-9
     worn: float = 0.0
+    shares: tuple[tuple[float, ...], ...] = ()
 
     def same(self, other: Feature) -> bool:
         """Tell whether the other one is a further piece of this one."""
         mine, theirs = (np.array([f.x0, f.z0, f.x1, f.z1, f.width]) for f in (self, other))
-        return self.kind == other.kind and bool(np.all(np.abs(mine - theirs) < SAME_M))
+        alike = self.kind == other.kind and self.shares == other.shares
+        return alike and bool(np.all(np.abs(mine - theirs) < SAME_M))
 
     def outline(self, x: NDArray[np.floating], z: NDArray[np.floating]) -> Float32:
         """Return how much of the feature is at each place, 0..1, for coordinate arrays that broadcast."""
@@ -53,6 +56,12 @@ class Feature(Model):
             return _edge(self.width / 2 - self._distance(x, z), self.soft)
         across = _edge(x - self.x0, self.soft) * _edge(self.x1 - x, self.soft)
         return np.asarray(across * _edge(z - self.z0, self.soft) * _edge(self.z1 - z, self.soft), np.float32)
+
+    def profile(self, x: NDArray[np.floating], z: NDArray[np.floating]) -> NDArray[np.float64] | float:
+        """Return the share of the amount at each place, 0..1, for coordinate arrays that broadcast."""
+        if not self.shares:
+            return 1.0
+        return stepped(np.array(self.shares), (self.x0, self.z0, self.x1, self.z1), x, z)
 
     def near(self, low_x: float, high_x: float, low_z: float, high_z: float) -> bool:
         """Tell whether any of it lies in a box."""
@@ -65,6 +74,19 @@ class Feature(Model):
         length = dx * dx + dz * dz
         along = np.clip(((x - self.x0) * dx + (z - self.z0) * dz) / length, 0, 1) if length > 0 else 0.0
         return np.asarray(np.hypot(x - self.x0 - along * dx, z - self.z0 - along * dz), np.float32)
+
+
+def stepped(
+    shares: NDArray[np.float64], box: tuple[float, float, float, float], across: NDArray[np.floating],
+    down: NDArray[np.floating],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the share (rows, columns) of a box, (x0, y0, x1, y1) in metres, in whose part each place lies."""
+    x0, y0, x1, y1 = box
+    rows, columns = shares.shape
+    row = np.clip(np.floor((down - y0) / (y1 - y0) * rows), 0, rows - 1).astype(np.intp)
+    column = np.clip(np.floor((across - x0) / (x1 - x0) * columns), 0, columns - 1).astype(np.intp)
+    found: NDArray[np.float64] = shares[row, column]
+    return found
 
 
 def _edge(inward: NDArray[np.floating], soft: float) -> Float32:
@@ -118,7 +140,8 @@ def relief(
         elif one.kind == "trench":
             np.maximum(cut[part], np.float32(one.amount) * outline, out=cut[part])
         else:
-            cut[part] += np.float32(max(0.0, one.amount - WORN_SHARE * one.worn)) * outline
+            depth = np.float32(max(0.0, one.amount - WORN_SHARE * one.worn)) * outline
+            cut[part] += depth * one.profile(grid[0][part], grid[1][part])
     return cap, cut, share
 
 

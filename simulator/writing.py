@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from instrument.settings import Beam, CleaningCrossSection, Line, Pattern, PatternJob, Rectangle, volume
+from instrument.settings import (
+    Beam,
+    Bitmap,
+    CleaningCrossSection,
+    Line,
+    Pattern,
+    PatternJob,
+    Rectangle,
+    RegularCrossSection,
+    volume,
+)
 from simulator.beams import Affine, Sight
 from simulator.block import Block
 from simulator.cutting import FaceCut
@@ -22,7 +32,7 @@ from simulator.milling import (
     spot_sigma,
 )
 from simulator.randomness import rng
-from simulator.topside import Feature, relief
+from simulator.topside import Feature, relief, stepped
 
 Float32 = NDArray[np.float32]
 
@@ -34,6 +44,8 @@ OPEN_FRONT_M = 0.8e-6
 FILM_EDGE_M, HALO_SHARE, HALO_M = 0.4e-6, 0.02, 10e-6
 #: A slanted beam that lights the top as well lays so many times the halo there (our own choice).
 LIT_TOP = 3.0
+#: A regular cross-section goes down to its face in so many steps.
+STEPS = 16
 #: The needle stands at +x: at the film's far side the gas is thinner by this (our own choice; physics.md 1.5).
 NEEDLE_SHADOW = 0.07
 
@@ -144,6 +156,9 @@ class Writer:
         if isinstance(pattern, Line):
             self._groove(pattern, charge)
             return
+        if isinstance(pattern, RegularCrossSection | Bitmap):
+            self._carve(pattern, charge)
+            return
         plane = self._plane(0.0)
         if isinstance(pattern, CleaningCrossSection):
             first, last = pattern.start_y_m, pattern.end_y_m
@@ -171,6 +186,19 @@ class Writer:
                 rates=self.rates.table(self.job.voltage_v, self.species), off=self._off, cuts=self.cuts,
             )  # fmt: skip
         cut.give(span, dose_factor(*self.key, self.block.fills, self.cuts, sweep) * charge)
+
+    def _carve(self, pattern: RegularCrossSection | Bitmap, charge: float) -> None:
+        """Mill a pit that is not as deep everywhere: each part of it by its own share of the dose."""
+        plane = self._plane(0.0)
+        x0, z0, x1, z1 = self._box(pattern, plane)
+        closed = z0 > self._front_of(x0, x1) + OPEN_FRONT_M
+        depth = self._rate("cap" if self._on_cap(x0, z0, x1, z1) else "electrode") * charge
+        depth *= pattern.depth_m / volume(pattern)
+        narrow = min(pattern.width_m, pattern.height_m)
+        depth *= 1 - (redeposited(pattern.depth_m, narrow) if closed else REDEPOSITED_OPEN)
+        shares = tuple(map(tuple, _shares(pattern, plane).tolist()))
+        pit = Feature(kind="pit", x0=x0, z0=z0, x1=x1, z1=z1, amount=depth, soft=self._sigma, shares=shares)
+        self.block.open_pit(pit)
 
     def _beside(
         self, pattern: CleaningCrossSection | Rectangle, plane: Affine, first: float, now: float, charge: float
@@ -219,10 +247,14 @@ class Writer:
         """Mill with a beam that lands on the face: a shallow box in it."""
         if isinstance(pattern, Line):
             return
-        x0, y0, x1, y1 = self._box(pattern, self.sight.on_plane(2, self.block.middle_z()))
+        plane = self.sight.on_plane(2, self.block.middle_z())
+        x0, y0, x1, y1 = self._box(pattern, plane)
         depth = self._rate("electrode") * charge / ((x1 - x0) * (y1 - y0))
         x, y = self.block.x[None, :], self.block.y[:, None]
         mask = inside(x, (x0 + x1) / 2, x1 - x0, self._sigma) * inside(y, (y0 + y1) / 2, y1 - y0, self._sigma)
+        if isinstance(pattern, RegularCrossSection | Bitmap):
+            shares = _shares(pattern, plane)
+            mask = mask * np.float32(1 / shares.mean()) * stepped(shares, (x0, y0, x1, y1), x, y).astype(np.float32)
         self.block.cut_to(self.block.maps.surface + np.float32(depth) * mask)
 
     # -- where --------------------------------------------------------------------------------------------------------
@@ -268,7 +300,7 @@ class Writer:
 
 def _frame(pattern: Pattern) -> tuple[float, float, float, float]:
     """Return middle and size of a pattern in its field, metres."""
-    if isinstance(pattern, Rectangle):
+    if isinstance(pattern, Rectangle | RegularCrossSection | Bitmap):
         return pattern.x_m, pattern.y_m, pattern.width_m, pattern.height_m
     if isinstance(pattern, CleaningCrossSection):
         height = abs(pattern.end_y_m - pattern.start_y_m)
@@ -276,6 +308,17 @@ def _frame(pattern: Pattern) -> tuple[float, float, float, float]:
     u, v = _middle(pattern)
     width, height = abs(pattern.x1_m - pattern.x0_m), abs(pattern.y1_m - pattern.y0_m)
     return u, v, width + pattern.line_width_m, height + pattern.line_width_m
+
+
+def _shares(pattern: RegularCrossSection | Bitmap, plane: Affine) -> NDArray[np.float64]:
+    """Return by part of a pattern's box on a plane its share of the depth: rows and columns along the plane's axes."""
+    if isinstance(pattern, Bitmap):
+        shares = np.array(pattern.shares)
+    else:
+        shares = (np.arange(STEPS)[:, None] + 0.5) / STEPS  # y down the field
+        shares = shares if pattern.deep == "bottom" else shares[::-1]
+    across, down = float(plane.matrix[0][0]), float(plane.matrix[1][1])
+    return shares[:: 1 if down > 0 else -1, :: 1 if across > 0 else -1]
 
 
 def _middle(pattern: Pattern) -> tuple[float, float]:

@@ -84,7 +84,7 @@ class Handle:
     ----------
     recipe, layout, description : what is done, where, on what
     acts, aligner, evidence : how
-    boundary : called with cut, slice or fill where a request may be honoured
+    boundary : called with cut, slice, last slice or fill where a request may be honoured
     told : called after each change of `telling`, and with a name after each slice
     answer : returns what a person answered to a question ("yes", "no"), None while there is no answer
     free_bytes : returns what the run folder's disk has free
@@ -333,7 +333,39 @@ class Handle:
         setup = self.electron_setup(
             pose, wanted.voltage, wanted.current or image.current, plane, device=Device.EDS, settle=image.settle
         )
+        if self.description.maps_by == "person":
+            setup = self._by_a_person(key, name, scan, setup)
         return self.acts.frame(key, scan, setup, "eds", name)
+
+    def _by_a_person(self, key: str, name: str, scan: EdsScan, setup: Setup) -> Setup:
+        """Bring the face under the beam and have a person map it; Held until they say that it is exported.
+
+        Returns the set-up of collecting it: all stays where it is. The detector moves while the stage rests, and only
+        the person can tell that it is out again.
+        """
+        field = scan.width_px * scan.pixel_m
+        there = setup.replace(inserted=(), retracted=tuple(self.description.devices))
+        in_hand = Setup(pose=setup.pose, electron=BeamSettings(hfw_m=field), inserted=(Device.EDS,))
+
+        def hand_over() -> dict[str, Any]:
+            self.aligner.ensure(there)
+            self.aligner.ensure(in_hand)
+            return {"field_m": field}
+
+        args = {"scan": scan.model_dump(mode="json"), "setup": setup.model_dump(mode="json", exclude_none=True)}
+        self.acts.value(f"{key}/framed", "measure", args, hand_over, mended=True)
+        told = (
+            f"element map {name} is a person's to take: the face stands under the electron beam, blanked, in a field "
+            f"{show(field, 'length', 3)} wide; leave the stage where it is. Insert the X-ray detector; in its program "
+            f"set {scan.width_px} x {scan.height_px} pixels of {show(scan.pixel_m, 'length', 3)}, "
+            f"{show(scan.dwell_s, 'time', 3)} a pixel, {scan.frames} frames, a tilt of "
+            f"{show(scan.tilt_correction_rad, 'angle', 3)}, {', '.join(scan.elements)}; take the map, and export it "
+            "into the folder that the instrument's URL names, as one .h5oina file or as a TIFF per element "
+            "(map_Ni.tif); retract the X-ray detector: the stage moves next. When the export is there and the detector "
+            "is out, `kintsugi answer DIR yes` and resume"
+        )
+        self.ask(f"eds-{name}", args, told)
+        return Setup(pose=setup.pose, inserted=(Device.EDS,))
 
     def overview(
         self, key: str, name: str, beam: Beam, pose: PoseName, field_m: float, *, voltage: float, current: float
@@ -443,17 +475,19 @@ class Handle:
             return
 
         args = {"pictures": [ref.sha256 for ref in pictures]}
-        if self.description.virtual:
-            nobody = {"answer": "yes", "by": "nobody: the microscope is virtual"}
-            self.acts.value(f"confirm/{what}", "answer", args, lambda: nobody)
-            return
         shown = ", ".join(ref.name for ref in pictures)
-        self.ask(what, args, f"{what} is to be confirmed: look at {shown}, then `kintsugi answer DIR yes` and resume")
+        told = f"{what} is to be confirmed: look at {shown}, then `kintsugi answer DIR yes` and resume"
+        self.ask(what, args, told, of_virtual=False)
 
-    def ask(self, what: str, args: Any, told: str) -> None:
-        """Wait for a person's yes to a question about `args`, whoever else may be there; Held until it comes."""
+    def ask(self, what: str, args: Any, told: str, *, of_virtual: bool = True) -> None:
+        """Wait for a person's yes to a question about `args`, whoever else may be there; Held until it comes.
+
+        `of_virtual` False: what matters on a real microscope alone is nobody's question on a virtual one
+        """
 
         def compute() -> dict[str, Any]:
+            if self.description.virtual and not of_virtual:
+                return {"answer": "yes", "by": "nobody: the microscope is virtual"}
             answer = self._answer(what)
             if answer == "yes":
                 return {"answer": "yes", "by": "a person"}

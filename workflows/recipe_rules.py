@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from math import radians
 
 from instrument.process import densest_film
-from instrument.settings import Beam
+from instrument.settings import Beam, Description
 from instrument.units import show, show_lengths
 from workflows.recipe import SIXTEEN_BIT_SIZES, Fiducial, Image, Infiltrate, Protect, Recipe, Slice
 from workflows.recipe_errors import Problem
@@ -51,6 +51,29 @@ def problems(recipe: Recipe) -> list[Found]:
     ):
         found += rule(recipe)
     return found
+
+
+def unattended_problems(recipe: Recipe, description: Description) -> tuple[Problem, ...]:
+    """Return what a night without people can't do of a recipe: element maps that a person takes.
+
+    Where the instrument doesn't say who starts them, as one that was not looked at, the recipe does.
+    """
+    if description.virtual and description.maps_by is None:
+        return ()
+    asked = [("eds", step.eds) for step in recipe.steps if step.eds is not None]
+    if recipe.slicing is not None and recipe.slicing.eds is not None:
+        asked.append(("slice.eds", recipe.slicing.eds))
+    unsaid = "person" if "eds" in recipe.confirm else None
+    return tuple(
+        Problem(
+            f"{name}.start", "a person takes its element maps, and nobody is there at night", "person",
+            "laser-api or command",
+            "start them by `elements_start=laser-api` or `elements_command=COMMAND` in the instrument's URL, leave eds "
+            "out, or be there: `kintsugi run`",
+        )
+        for name, wanted in asked
+        if (description.maps_by or wanted.start or unsaid) == "person"
+    )  # fmt: skip
 
 
 def planes_lost(recipe: Recipe) -> float:

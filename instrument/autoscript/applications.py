@@ -9,7 +9,12 @@ from instrument.errors import Refused
 from instrument.settings import Beam, PatternJob
 
 #: Files that are tried first by the shape that is milled; any other shape as a rectangle.
-_FIRST_CHOICE = {"rectangle": ("Si", "Si new"), "cleaning-cross-section": ("Si-ccs", "Si new-ccs")}
+_FIRST_CHOICE = {
+    "rectangle": ("Si", "Si new"), "cleaning-cross-section": ("Si-ccs", "Si new-ccs"),
+    "regular-cross-section": ("Si-multipass", "Si new-multipass"),
+}  # fmt: skip
+#: How the names of files end that are for one shape only.
+_ENDS_ON = {"cleaning-cross-section": "ccs", "regular-cross-section": "multipass"}
 #: Words of files for the electron beam's films, as in "Pt e-dep surface".
 _ELECTRON = {"e", "edep", "electron", "ebeam"}
 
@@ -40,11 +45,13 @@ def suitable(
 
     Raises
     ------
-    Refused : none does, or the one that is named is not listed
+    Refused : none does, or the one that is named is not listed or by its name for another shape
     """
     if application is not None:
         if application not in listed:
             raise _none(f"application file {application!r}", listed)
+        if not gases and _for_another(application, shape):
+            raise _none(f"application file {application!r} for a {shape}", _millings(shape, listed) or listed)
         return [application]
     found = _films(gases, beam, listed) if gases else _millings(shape, listed)
     if not found:
@@ -66,9 +73,16 @@ def _films(gases: Collection[str], beam: Beam, listed: Sequence[str]) -> list[st
 
 def _millings(shape: str, listed: Sequence[str]) -> list[str]:
     found = [one for one in _FIRST_CHOICE.get(shape, _FIRST_CHOICE["rectangle"]) if one in listed]
-    if shape == "cleaning-cross-section":
-        found += [one for one in listed if one.lower().endswith("ccs") and one not in found]
+    if shape in _ENDS_ON:
+        found += [one for one in listed if one.lower().endswith(_ENDS_ON[shape]) and one not in found]
     return found
+
+
+def _for_another(name: str, shape: str) -> bool:
+    """Tell whether a file is for another shape, as its name says."""
+    if shape == "regular-cross-section" and name in _FIRST_CHOICE["rectangle"]:
+        return True
+    return any(name.lower().endswith(end) and one != shape for one, end in _ENDS_ON.items())
 
 
 def _none(what: str, listed: Sequence[str]) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,56 +78,71 @@ class FolderMapper:
         """Start a map, wait for its export, and read it."""
         exports = Exports(self.folder)
         self.program.start(scan)
-        deadline = time.monotonic() + eds_seconds(scan) + EXPORT_S
-        pause = Event()
-        while time.monotonic() < deadline:
-            new = exports.ready()
-            whole = [path for path in new if path.suffix == ".h5oina"]
-            if whole:
-                return _fitted(_read_oina(whole[0], scan.elements), scan)
-            by_element = {path.stem.rpartition("_")[2]: path for path in new}
-            if all(element in by_element for element in scan.elements):
-                return _fitted(_read_tiffs([by_element[one] for one in scan.elements]), scan)
-            pause.wait(1.0)
-        msg = f"no export of {', '.join(scan.elements)} appeared in {self.folder}; look at the X-ray program"
-        raise TimedOut(msg, folder=str(self.folder))
+        return collected(exports, scan, eds_seconds(scan) + EXPORT_S)
+
+
+def collected(exports: Exports, scan: EdsScan, within_s: float) -> NDArray[np.uint16]:
+    """Wait for the export of a map and return its counts (element, y, x); of several the newest.
+
+    Raises
+    ------
+    TimedOut : none came within so many seconds
+    BadData : it can't be read, or is not as asked for
+    """
+    deadline, pause = time.monotonic() + within_s, Event()
+    while time.monotonic() < deadline:
+        new = exports.ready()
+        whole = [path for path in new if path.suffix == ".h5oina"]
+        if whole:
+            return _fitted(_read_oina(whole[-1], scan.elements), scan)
+        by_element = {path.stem.rpartition("_")[2]: path for path in new}
+        if all(element in by_element for element in scan.elements):
+            return _fitted(_read_tiffs([by_element[one] for one in scan.elements]), scan)
+        pause.wait(1.0)
+    msg = f"no export of {', '.join(scan.elements)} appeared in {exports.folder}; look at the X-ray program"
+    raise TimedOut(msg, folder=str(exports.folder))
 
 
 class Exports:
-    """The maps that appear in a folder from now on, under new names or old ones.
+    """The maps that appear in a folder, under new names or old ones, from now on or since `before`: stamps by name.
 
     Another computer writes them, whose clock may be off: that a file has changed is seen by its size and date, and that
     it rests by our own clock.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._before = self._stamps()
-        self._seen: dict[Path, tuple[_Stamp, float]] = {}
+    def __init__(self, folder: Path, before: Mapping[str, Stamp] | None = None) -> None:
+        self.folder = folder
+        self.before = dict(before) if before is not None else {path.name: at for path, at in self._stamps().items()}
+        self._seen: dict[Path, tuple[Stamp, float]] = {}
 
     def ready(self) -> list[Path]:
-        """Return the files that have come since and not changed for a while; to be asked again and again."""
+        """Return the files that have come since and not changed for a while, newest last; to be asked again and again.
+
+        Which one is newest their own dates say: one computer writes them all.
+        """
         now, found = time.monotonic(), []
         for path, stamp in self._stamps().items():
-            if stamp == self._before.get(path) or stamp.size == 0:
+            if stamp == self.before.get(path.name) or stamp.size == 0:
                 continue
             if path not in self._seen or self._seen[path][0] != stamp:
                 self._seen[path] = stamp, now
             if now - self._seen[path][1] >= _STILL_S:
                 found.append(path)
-        return sorted(found)
+        return sorted(found, key=lambda path: (self._seen[path][0].changed_ns, path.name))
 
-    def _stamps(self) -> dict[Path, _Stamp]:
+    def _stamps(self) -> dict[Path, Stamp]:
         found = {}
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if path.suffix.lower() in _KINDS:
                 with suppress(FileNotFoundError):  # renamed meanwhile
                     about = path.stat()
-                    found[path] = _Stamp(about.st_size, about.st_mtime_ns)
+                    found[path] = Stamp(about.st_size, about.st_mtime_ns)
         return found
 
 
-class _Stamp(NamedTuple):
+class Stamp(NamedTuple):
+    """A file's size (bytes) and when it was changed, by the clock of the computer that wrote it (ns)."""
+
     size: int
     changed_ns: int
 

@@ -456,7 +456,10 @@ class AutoscriptMicroscope(Microscope):
         return self._do("read the field's limits", read)
 
     def acquire_eds(self, scan: EdsScan) -> Frame:
-        """Take element maps: channels are the elements, values are counts summed over the frames; ends blanked."""
+        """Take element maps: channels are the elements, values are counts summed over the frames; ends blanked.
+
+        What a person has taken is collected only: they had the beam.
+        """
         with self._act("take element maps"):
             if self._elements is None:
                 raise refused("elements", "eds", "no X-ray system", "one in the URL", "add elements=FOLDER to the URL")
@@ -471,10 +474,14 @@ class AutoscriptMicroscope(Microscope):
                 screen.correct_tilt(scope, scan.tilt_correction_rad, dynamic_focus=False)
                 scope.beams.electron_beam.unblank()
 
-            self._do("frame the map", frame_up)
+            by_hand = self._elements.maps_by == "person"
+            if not by_hand:
+                self._do("frame the map", frame_up)
             try:
                 counts = self._elements.map(scan)
-                if self._do("look at the beam", lambda scope: bool(scope.beams.electron_beam.is_blanked)):
+                if not by_hand and self._do(
+                    "look at the beam", lambda scope: bool(scope.beams.electron_beam.is_blanked)
+                ):
                     msg = "the beam was blanked while the element map was taken: it is no map of all its frames"
                     raise DeviceFault(msg, device="EDS")
             finally:

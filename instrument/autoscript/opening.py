@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from instrument.autoscript import screen
+from instrument.autoscript.byhand import PersonMapper
 from instrument.autoscript.elements import ElementMapper, FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.refusing import refused
 from instrument.autoscript.safety import Safety
-from instrument.autoscript.xray import ByHand, Command, LaserApi, XrayProgram
+from instrument.autoscript.xray import Command, LaserApi, XrayProgram
 from instrument.settings import Beam, Description, State
 
 #: Where the vendor's server listens unless a URL says otherwise.
@@ -27,7 +28,7 @@ def open_url(url: str, state: Path | None = None) -> AutoscriptMicroscope:
 
     The folder's X-ray program is asked by `&elements_command=COMMAND` or `&elements_start=laser-api`, else by a person.
     """
-    elements = _elements(url)  # what is wrong with the URL is said before anything is connected
+    elements = _elements(url, state)  # what is wrong with the URL is said before anything is connected
     return AutoscriptMicroscope(*_place(url), elements, state=state)
 
 
@@ -76,7 +77,7 @@ def _place(url: str) -> tuple[str, int]:
         raise refused("autoscript-url", "instrument", url, "autoscript://HOST[:PORT]", "write it so") from error
 
 
-def _elements(url: str) -> ElementMapper | None:
+def _elements(url: str, state: Path | None = None) -> ElementMapper | None:
     """Return the X-ray system of a URL, None where it has none; Refused where the URL can't be read."""
     parts = _parts(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -88,14 +89,16 @@ def _elements(url: str) -> ElementMapper | None:
     folder = Path(options["elements"])
     if not folder.is_dir():
         raise refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
-    return FolderMapper(folder, _program(options))
+    program = _program(options)
+    return PersonMapper(folder, state) if program is None else FolderMapper(folder, program)
 
 
-def _program(options: dict[str, str]) -> XrayProgram:
+def _program(options: dict[str, str]) -> XrayProgram | None:
+    """Return what works the X-ray program, None where a person has to."""
     if "elements_start" in options:
         if options["elements_start"] != "laser-api":
             start = options["elements_start"]
             raise refused("autoscript-url", "elements_start", start, "laser-api", "write that, or leave it out")
         return LaserApi()
     command = options.get("elements_command")
-    return Command(tuple(shlex.split(command))) if command else ByHand()
+    return Command(tuple(shlex.split(command))) if command else None

@@ -7,8 +7,17 @@ from math import hypot
 from typing import Any
 
 from instrument.autoscript.applications import candidates, names_gas, words
+from instrument.autoscript.connection import structure
 from instrument.errors import DeviceFault, NotReached, Refused
-from instrument.settings import CleaningCrossSection, Line, Pattern, PatternJob, volume
+from instrument.settings import (
+    Bitmap,
+    CleaningCrossSection,
+    Line,
+    Pattern,
+    PatternJob,
+    RegularCrossSection,
+    volume,
+)
 
 #: A pattern's time may be read back otherwise by this share: points and passes are whole numbers.
 TIME_ROOM = 0.02
@@ -80,10 +89,29 @@ def _create(patterning: Any, pattern: Pattern) -> Any:
         return made
     if isinstance(pattern, Line):  # as the outline of its groove: a line has no width, and a turned box no known sign
         return patterning.create_polygon(outline(pattern), depth=pattern.depth_m)
-    return patterning.create_rectangle(
-        center_x=pattern.x_m, center_y=-pattern.y_m, width=pattern.width_m, height=pattern.height_m,
-        depth=pattern.depth_m,
-    )  # fmt: skip
+    box = {
+        "center_x": pattern.x_m, "center_y": -pattern.y_m, "width": pattern.width_m, "height": pattern.height_m,
+        "depth": pattern.depth_m,
+    }  # fmt: skip
+    if isinstance(pattern, RegularCrossSection):  # deepest where its scan ends
+        made = patterning.create_regular_cross_section(**box)
+        made.scan_direction = "TopToBottom" if pattern.deep == "bottom" else "BottomToTop"
+        return made
+    if isinstance(pattern, Bitmap):
+        return patterning.create_bitmap(**box, bitmap_pattern_definition=definition(pattern))
+    return patterning.create_rectangle(**box)
+
+
+def definition(bitmap: Bitmap) -> Any:
+    """Return the client's definition of a bitmap: by pixel its share of the dwell, and 1 where the beam is blanked."""
+    import numpy as np
+
+    shares = np.array(bitmap.shares, float)
+    made = structure("BitmapPatternDefinition")()
+    made.points = np.empty((*shares.shape, 2), dtype=object)
+    made.points[..., 0] = shares
+    made.points[..., 1] = (shares == 0).astype(int)
+    return made
 
 
 def outline(line: Line) -> Any:

@@ -1,4 +1,4 @@
-"""How the X-ray system's program is asked: through the vendor's Laser.PythonControl, by a command, or by a person."""
+"""How the X-ray system's program is asked: through the vendor's Laser.PythonControl, or by a command."""
 
 from __future__ import annotations
 
@@ -43,28 +43,6 @@ class XrayProgram(Protocol):
 
     def start(self, scan: EdsScan) -> None:
         """Start a map; it may be over when this returns."""
-
-
-class ByHand:
-    """A person works the program: nothing is inserted, nothing starts by itself, and a night alone has no maps."""
-
-    kind: MapStarter = "person"
-
-    def is_in(self) -> bool:
-        """Nobody can tell; it is taken to be out."""
-        return False
-
-    def insert(self) -> None:
-        """DeviceFault: a person is needed."""
-        raise _needs_a_person()
-
-    def retract(self) -> None:
-        """Take it to be out."""
-
-    def start(self, scan: EdsScan) -> None:
-        """DeviceFault: a person is needed."""
-        del scan
-        raise _needs_a_person()
 
 
 @dataclass(frozen=True)
@@ -211,11 +189,6 @@ def _within(what: str, function: Callable[[], Any]) -> Any:
         return caller.call(what, function, COMMAND_S)
     finally:
         caller.end()
-
-
-def _needs_a_person() -> DeviceFault:
-    msg = "the X-ray system has no command here: a person has to work it, so no map is taken alone"
-    return DeviceFault(msg, device="EDS", remedy="give `elements_start` in the URL, or leave `eds` out")
 
 
 def _not_in() -> NotReached:

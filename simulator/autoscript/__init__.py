@@ -23,8 +23,9 @@ Chosen, as no open client shows it
 - Setting a value out of its limits raises; resolution and detector take listed values only.
 - A voltage becomes the nearest calibrated one, a current the nearest of its list, without a word.
 - Patterns unblank by themselves. Parallel patterns are written one after the other. A pattern's rotation is kept, not
-  drawn. Circles are written as squares of their outer area, slender boxes as grooves, other polygons and bitmaps as
-  boxes.
+  drawn. Circles are written as squares of their outer area, slender boxes as grooves, other polygons as boxes. A
+  regular cross-section is deepest where its scan ends; a bitmap is milled to its shares of the depth, averaged to 128
+  pixels a side where it is finer. Under an application file with a gas both are laid as boxes.
 - A gas's valve opens for a pattern of its application file where the needle is in and its heater on, and shuts after.
 - A live picture is made when it is asked for, line by line as the settings were when each line was scanned.
 - A frame of a blanked beam is dark. A spot on an unblanked beam writes until it is blanked.

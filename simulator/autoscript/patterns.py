@@ -6,15 +6,19 @@ from math import ceil, pi
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instrument.process import mill_rate, spot
 from instrument.settings import (
+    BITMAP_PX,
     Beam,
+    Bitmap,
     CleaningCrossSection,
     Line,
     Pattern,
     PatternJob,
     Rectangle,
+    RegularCrossSection,
     volume,
 )
 from simulator.autoscript.profiles import APPLICATIONS
@@ -115,6 +119,11 @@ class PatternBase(Node):
         return (_box(self.center_x, self.center_y, self.width, self.height, self.depth),)
 
     @property
+    def _lays(self) -> bool:
+        """Whether its application file works with a gas."""
+        return bool(APPLICATIONS[self.application_file])
+
+    @property
     def area(self) -> str:
         """What is written, for the account of doses and the faults of a night."""
         return "emulated"
@@ -129,6 +138,13 @@ class RegularCrossSectionPattern(PatternBase):
 
     def __init__(self, *given: Any, **drawn: Any) -> None:
         super().__init__(*given, multi_scan_pass_count=1, scan_method=0, scan_ratio=1.0, **drawn)
+
+    def drawn(self, first: float, last: float) -> tuple[Pattern, ...]:
+        if self._lays:
+            return super().drawn(first, last)
+        deep = "bottom" if self.scan_direction == "TopToBottom" else "top"
+        box = _box(self.center_x, self.center_y, self.width, self.height, self.depth)
+        return (RegularCrossSection.model_validate({**box.model_dump(exclude={"kind"}), "deep": deep}),)
 
 
 class CleaningCrossSectionPattern(PatternBase):
@@ -209,8 +225,15 @@ class BitmapPattern(PatternBase):
     _shape = "Bitmap"
 
     def __init__(self, *given: Any, bitmap_pattern_definition: Any, **drawn: Any) -> None:
-        self.__dict__["_mean"] = _mean_share(bitmap_pattern_definition)
+        _shares(bitmap_pattern_definition)  # what is wrong with it is said when it is drawn
         super().__init__(*given, bitmap_pattern_definition=bitmap_pattern_definition, **drawn)
+
+    def drawn(self, first: float, last: float) -> tuple[Pattern, ...]:
+        if self._lays:
+            return super().drawn(first, last)
+        box = _box(self.center_x, self.center_y, self.width, self.height, self.depth)
+        shares = _shares(self.bitmap_pattern_definition)
+        return (Bitmap.model_validate({**box.model_dump(exclude={"kind"}), "shares": shares.tolist()}),)
 
 
 class PolygonPattern(PatternBase):
@@ -358,10 +381,19 @@ def _box(x: float, y: float, width: float, height: float, depth: float) -> Recta
     return Rectangle(x_m=float(x), y_m=-float(y), width_m=float(width), height_m=float(height), depth_m=float(depth))
 
 
-def _mean_share(definition: Any) -> float:
+def _shares(definition: Any) -> NDArray[np.float64]:
+    """Return a bitmap's shares of the dwell, (rows, columns); a fine one is averaged to `BITMAP_PX` at most."""
     points = np.asarray(definition.points)
     if points.ndim != 3 or points.shape[2] < 2 or points.size == 0:
         msg = f"a bitmap pattern has points (rows, columns, 2), not {points.shape}"
         raise ApplicationServerException(msg)
-    lit = points[..., 1].astype(float) == 0
-    return float((points[..., 0].astype(float) * lit).mean())
+    shares: NDArray[np.float64] = points[..., 0].astype(float) * (points[..., 1].astype(float) == 0)
+    if not (shares.min() >= 0 and shares.max() <= 1 and shares.max() > 0):
+        msg = f"a bitmap's shares of the dwell are 0 to 1, some above 0, not {shares.min():g} to {shares.max():g}"
+        raise ApplicationServerException(msg)
+    for axis, size in enumerate(shares.shape):
+        kept = min(size, BITMAP_PX)
+        starts = np.arange(kept) * size // kept
+        shares = np.add.reduceat(shares, starts, axis=axis)
+        shares /= np.expand_dims(np.diff(starts, append=size), 1 - axis)
+    return shares

@@ -24,7 +24,7 @@ from instrument.autoscript import connection, following, microscope, opening, sa
 from instrument.autoscript.elements import Exports, FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.autoscript.scans import framing
-from instrument.autoscript.xray import ByHand, Command, LaserApi
+from instrument.autoscript.xray import Command, LaserApi
 from instrument.errors import BadData, ConnectionLost, DeviceFault, NotReached, Refused, Stopped, TimedOut, Unsafe
 from instrument.process import PURGE_S
 from instrument.remote import attach
@@ -813,12 +813,16 @@ def test_an_export_is_new_by_its_content_and_rests_by_our_own_clock(tmp_path: Pa
     assert found.ready() == [grows, reused]
 
 
-def test_without_a_command_a_person_is_needed(tmp_path: Path) -> None:
-    alone = FolderMapper(tmp_path, ByHand())
-    assert not alone.is_in()
-    with pytest.raises(DeviceFault, match="a person"):
-        alone.map(SCAN)
-    alone.retract()
+def test_a_map_by_hand_is_collected_by_nobody_who_has_not_handed_over(tmp_path: Path) -> None:
+    url = f"autoscript://localhost?elements={tmp_path}"
+    with emulated(BARE, place=("localhost", 7520)), closing(opening.open_url(url)) as opened:
+        with pytest.raises(Refused, match="insert EDS first"):
+            opened.acquire_eds(SCAN)
+        opened.insert(Device.EDS)
+        with pytest.raises(Refused):  # the detector may be in
+            opened.insert(Device.NEEDLE)
+        opened.retract(Device.EDS)
+        assert not opened.state().devices[Device.EDS]
 
 
 def test_the_description_says_who_starts_maps(tmp_path: Path, mocker: MockerFixture) -> None:

@@ -10,7 +10,15 @@ from pytest_mock import MockerFixture
 from instrument.autoscript import applications, writing
 from instrument.autoscript.microscope import AutoscriptMicroscope
 from instrument.errors import Refused
-from instrument.settings import Beam, CleaningCrossSection, PatternJob, Rectangle
+from instrument.settings import (
+    Beam,
+    Bitmap,
+    CleaningCrossSection,
+    Pattern,
+    PatternJob,
+    Rectangle,
+    RegularCrossSection,
+)
 from tests.contract.emulation import BARE, emulated
 
 #: As one system lists them.
@@ -20,6 +28,8 @@ REAL = [
 ]  # fmt: skip
 BOX = Rectangle(x_m=0.0, y_m=0.0, width_m=2e-6, height_m=2e-6, depth_m=0.1e-6)
 CUT = CleaningCrossSection(x_m=0.0, width_m=2e-6, start_y_m=0.0, end_y_m=1e-7, depth_m=1e-6)
+STAIR = RegularCrossSection(x_m=0.0, y_m=1e-6, width_m=4e-6, height_m=2e-6, depth_m=1e-6, deep="bottom")
+DOTS = Bitmap(x_m=0.0, y_m=1e-6, width_m=2e-6, height_m=2e-6, depth_m=1e-6, shares=((0.0, 1.0), (0.25, 0.5)))
 
 
 @pytest.fixture
@@ -75,6 +85,39 @@ def test_a_file_that_is_named_is_taken_alone_or_refused() -> None:
     assert found(film({"Pt": 1.0}, application="SCE"), REAL) == ["SCE"]
     with pytest.raises(Refused, match="My Pt"):
         found(film({"Pt": 1.0}, application="My Pt"), REAL)
+
+
+def test_stairs_bitmaps_and_boxes_have_files_of_their_own() -> None:
+    assert found(film({}, purpose="mill", patterns=(STAIR,)), [*REAL, "NMC-multipass"]) == [
+        "Si-multipass", "NMC-multipass",
+    ]  # fmt: skip
+    assert found(film({}, purpose="mill", patterns=(DOTS,)), REAL) == ["Si"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "application"), [(STAIR, "Si"), (STAIR, "Si-ccs"), (BOX, "Si-multipass"), (DOTS, "Si-ccs")]
+)
+def test_a_file_that_is_named_for_another_shape_is_refused_with_one_that_does(
+    pattern: Pattern, application: str
+) -> None:
+    right = "Si-multipass" if pattern is STAIR else "Si"
+    with pytest.raises(Refused, match=f"{application}' for a {pattern.kind}.* it has {right};"):
+        found(film({}, purpose="mill", patterns=(pattern,), application=application), REAL)
+
+
+def test_a_stair_and_a_bitmap_are_drawn_as_what_they_are(scope: AutoscriptMicroscope) -> None:
+    both = film({}, purpose="mill", patterns=(STAIR, DOTS), dose_c=40e-9)
+    stair, dots = scope._do("draw", lambda client: writing.draw(client.patterning, both))
+    assert (type(stair).__name__, stair.application_file, stair.scan_direction, stair.center_y) == (
+        "RegularCrossSectionPattern", "Si-multipass", "TopToBottom", -1e-6,
+    )  # fmt: skip
+    assert (type(dots).__name__, dots.application_file) == ("BitmapPattern", "Si")
+    assert dots.bitmap_pattern_definition.points.astype(float).tolist() == [
+        [[0.0, 1.0], [1.0, 0.0]], [[0.25, 0.0], [0.5, 0.0]],
+    ]  # fmt: skip
+    assert stair.time / dots.time == pytest.approx((4 * 2 / 2) / (2 * 2 * 0.4375), rel=0.02)  # as what they take
+    assert stair.drawn(0.0, 1.0) == (STAIR,)
+    assert dots.drawn(0.0, 1.0) == (DOTS,)
 
 
 def test_a_file_with_another_gas_is_passed_over_and_leaves_nothing_drawn(

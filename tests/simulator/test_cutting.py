@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import radians
+from typing import Any
 
 import numpy as np
 import pytest
 
 from instrument.errors import Stopped
-from instrument.settings import Beam, Progress
+from instrument.process import mill_dose
+from instrument.settings import Beam, Bitmap, Progress, RegularCrossSection, volume
+from simulator.acceptance.operator import Point
 from simulator.milling import curtain, share_beyond, swept
 from tests.simulator.bench import FACE, SMALL, Bench
 
@@ -187,6 +190,58 @@ def test_a_box_behind_the_face_leaves_it_alone(bench: Bench) -> None:
     bench.microscope.pattern(bench.job([box], 1e-9, area="mark"))
     assert np.array_equal(before, bench.microscope.block.maps.face)
     assert [one.kind for one in bench.microscope.block.features] == ["pit"]
+
+
+def uneven(bench: Bench, kind: type[Bitmap] | type[RegularCrossSection], first: Point, last: Point, **more: Any) -> Any:
+    """A pattern that is not as deep everywhere, where a box from one corner to the other is."""
+    box = bench.box(first, last, 2e-6)
+    return kind.model_validate({**box.model_dump(exclude={"kind"}), **more})
+
+
+def test_a_bitmap_that_reaches_the_face_takes_it_back_where_it_mills(bench: Bench) -> None:
+    bench.cut(0.2e-6, 0.7e-6, 2.0)
+    x, y = bench.microscope.block.x, bench.microscope.block.y
+    before = bench.microscope.block.maps.face.copy()
+    bench.ion(1e-9)
+    dots = uneven(bench, Bitmap, (-3e-6, 0.0, 0.2e-6), (3e-6, 0.0, 2.2e-6), shares=((0.5, 0.0, 1.0),))
+    bench.microscope.pattern(bench.job([dots], mill_dose(volume(dots)), area="trench"))
+    went = bench.microscope.block.maps.face - before
+    columns = (np.abs(x - at) < 0.5e-6 for at in (0.0, -2e-6, 2e-6))
+    middle, *sides = ((went[y > 0][:, near].mean(axis=1) > 1e-6).sum() * (y[1] - y[0]) for near in columns)
+    half, whole = sorted(sides)  # the field may be turned
+    assert middle == 0.0
+    assert half / whole == pytest.approx(0.5, abs=0.2)
+    assert whole > 1e-6
+    assert (went[y > 4e-6] == 0).all()
+
+
+def test_a_stair_on_the_face_is_deeper_towards_its_face(bench: Bench) -> None:
+    bench.go("deposit")
+    bench.ion(1e-9)
+    before = bench.microscope.block.maps.surface.copy()
+    stair = uneven(bench, RegularCrossSection, (-2e-6, 2e-6, 0.0), (2e-6, 6e-6, 0.0), deep="bottom")
+    bench.microscope.pattern(bench.job([stair], mill_dose(volume(stair)), area="trench"))
+    went = bench.microscope.block.maps.surface - before
+    x, y = bench.microscope.block.x, bench.microscope.block.y
+    rows = (np.abs(y - at) < 0.3e-6 for at in (2.5e-6, 4e-6, 5.5e-6))
+    shallow, middle, deep = sorted(went[np.ix_(near, np.abs(x) < 1e-6)].mean() for near in rows)
+    assert middle / deep == pytest.approx(0.5 / 0.875, abs=0.05)
+    assert shallow / deep == pytest.approx(0.125 / 0.875, abs=0.05)
+
+
+def test_a_stair_written_in_pieces_is_the_one_written_at_once() -> None:
+    heights = []
+    for pieces in (1, 4):
+        bench = Bench()
+        bench.go("mill")
+        bench.ion(1e-9)
+        stair = uneven(bench, RegularCrossSection, (-1e-6, 0.0, 1.5e-6), (1e-6, 0.0, 2.5e-6), deep="top")
+        job = bench.job([stair], mill_dose(volume(stair)), area="trench")
+        for part in job.pieces(job.seconds / pieces * 1.01):
+            bench.microscope.pattern(part)
+        heights.append(bench.microscope.block.top.height)
+        bench.microscope.close()
+    assert np.abs(heights[0] - heights[1]).max() < 0.05 * 2e-6
 
 
 def test_true_rates_lie_within_20_percent_and_differ_by_seed() -> None:

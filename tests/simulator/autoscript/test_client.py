@@ -394,6 +394,37 @@ def test_all_shapes_are_drawn(scope: Any) -> None:
     draw.clear_patterns()
 
 
+def test_a_bitmap_is_milled_by_its_shares_and_a_fine_one_by_their_means(scope: Any) -> None:
+    bitmap = structures.BitmapPatternDefinition()
+    bitmap.points = np.zeros((300, 2, 2), dtype=object)
+    bitmap.points[:150, 0, 0] = 1.0
+    bitmap.points[150:, :, 0] = 0.5
+    bitmap.points[150:, 1, 1] = 1  # blanked
+    drawn = scope.patterning.create_bitmap(0, 1e-6, 2e-6, 3e-6, 1e-7, bitmap).drawn(0.0, 1.0)[0]
+    assert (drawn.kind, drawn.x_m, drawn.y_m, drawn.height_m) == ("bitmap", 0.0, -1e-6, 3e-6)
+    shares = np.array(drawn.shares)
+    assert shares.shape == (128, 2)
+    assert shares[:64].tolist() == [[1.0, 0.0]] * 64
+    assert shares[64:].tolist() == [[0.5, 0.0]] * 64
+    bitmap.points[..., 1] = 1
+    with pytest.raises(ApplicationServerException, match="some above 0"):
+        scope.patterning.create_bitmap(0, 0, 2e-6, 2e-6, 1e-7, bitmap)
+    scope.patterning.clear_patterns()
+
+
+def test_a_regular_cross_section_is_deepest_where_its_scan_ends(scope: Any) -> None:
+    scope.patterning.set_default_application_file("Si-multipass")
+    made = scope.patterning.create_regular_cross_section(0, 0, 4e-6, 2e-6, 1e-6)
+    assert made.drawn(0.0, 1.0)[0].deep == "bottom"
+    made.scan_direction = "BottomToTop"
+    assert made.drawn(0.0, 1.0)[0].deep == "top"
+    scope.patterning.set_default_application_file("Pt dep")
+    film = scope.patterning.create_regular_cross_section(0, 0, 4e-6, 2e-6, 1e-6)
+    assert film.drawn(0.0, 1.0)[0].kind == "rectangle"
+    scope.patterning.clear_patterns()
+    scope.patterning.set_default_application_file("Si")
+
+
 # -- gas, and scripts -------------------------------------------------------------------------------------------------
 
 
