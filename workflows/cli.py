@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -17,6 +17,9 @@ except ModuleNotFoundError as error:  # the server's part alone is installed
 
 from workflows import commands_analysis, commands_instrument, commands_night, commands_run
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain, outlive_terminal, say, say_json
+
+if TYPE_CHECKING:
+    from workflows.store import RunFolder
 
 PACKAGES = ("instrument", "simulator", "workflows", "analysis")
 
@@ -87,8 +90,27 @@ def _ask(what: str, directory: Path, after: str) -> None:
     except ValidationError as error:
         msg = f"--after is {after!r}; it can be cut, slice or fill"
         raise typer.BadParameter(msg) from error
+    if (ended := _at_its_end(folder)) is not None:
+        say(f"the run in {directory} is {ended} and makes its results; there is nothing left to {what}")
+        return
     folder.ask(request)
     say(f"asked the run in {directory} to {what} " + ("now" if after == "now" else f"after the {after} in hand"))
+
+
+def _at_its_end(folder: RunFolder) -> str | None:
+    """Return where a run stands that is past its end, so that nothing would heed a request; else None.
+
+    One that failed may be resumed by its night, which heeds it.
+    """
+    from workflows.journal import JournalDamaged, JournalTooNew
+    from workflows.status import status_of
+
+    try:
+        status = status_of(folder)
+    except (JournalDamaged, JournalTooNew):  # whatever is wrong with it, a stop is asked for
+        return None
+    state = str(status["state"])
+    return state if status["making_results"] and not (state == "failed" and folder.supervised) else None
 
 
 @app.command()

@@ -16,7 +16,7 @@ from workflows.terminal import DONE, HELD, WRONG, Wrong, complain, in_one_senten
 
 if TYPE_CHECKING:
     from instrument.microscope import Microscope
-    from instrument.settings import Description, State
+    from instrument.settings import Description
     from workflows.layout import Layout
     from workflows.recipe import Recipe
     from workflows.rehearse import Sign
@@ -43,7 +43,9 @@ def doctor(
     found: dict[str, Any] = {"python": sys.version.split()[0], "packages": {name: _version(name) for name in PACKAGES}}
     problems: list[str] = []
     if url is not None:
-        described, state, more = _asked(url)
+        from workflows.preflight import examined
+
+        described, state, more = examined(url, "kintsugi doctor")
         found |= {"instrument": described.model_dump(mode="json"), "state": state.model_dump(mode="json"), **more}
         if recipe is not None:
             problems = _cannot(recipe, described, more.get("application_files"))
@@ -267,26 +269,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _asked(url: str) -> tuple[Description, State, dict[str, Any]]:
-    """Return what an instrument says of itself; AutoScript is only read from.
-
-    Even that selects views: Refused where it is in use.
-    """
-    from instrument import connect
-    from instrument.holding import held
-
-    with held(url, "kintsugi doctor"):
-        if url.partition(":")[0].lower() == "autoscript":
-            from instrument.autoscript.opening import examine
-
-            return examine(url)
-        microscope = connect(url)
-        try:
-            return microscope.describe(), microscope.state(), {}
-        finally:
-            microscope.close()
 
 
 def _cannot(recipe_file: Path, described: Description, files: list[str] | None) -> list[str]:

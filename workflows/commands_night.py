@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +13,19 @@ import typer
 from workflows.terminal import DONE, FAILED, Wrong, complain, in_one_sentence, say, say_json, stop_on_signals
 
 if TYPE_CHECKING:
-    from workflows.schedule import Entry, Queue
+    from workflows.preflight import Look
+    from workflows.recipe import Recipe
+    from workflows.schedule import Entry, Fit, Queue
 
 Notify = Annotated[
     list[str] | None, typer.Option("--notify", metavar="URL", help="Tell somebody (an apprise URL); may be repeated.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="New folder for the run; runs/NAME-DATE by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Instrument = Annotated[
+    str | None, typer.Option("--instrument", metavar="URL", help="Instead of the recipe's instrument.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Don't look at the instrument: plan for a usual one.")]
 
 
 def night(
@@ -27,7 +33,8 @@ def night(
     out: Annotated[
         Path | None, typer.Option("--out", help="New folder for the run; runs/NAME-DATE by default.")
     ] = None,
-    instrument: Annotated[str | None, typer.Option(metavar="URL", help="Instead of the recipe's instrument.")] = None,
+    instrument: Instrument = None,
+    offline: Offline = False,
     model: Annotated[str, typer.Option(help="Folder of the segmentation model; none: no labels.")] = "package",
     restarts: Annotated[int, typer.Option(help="How often it may be resumed by itself.")] = 5,
     notify: Notify = None,
@@ -41,6 +48,7 @@ def night(
     from workflows.notify import messenger
     from workflows.recipe import load
     from workflows.store import RunFolder, keep_message
+    from workflows.worker import local_now
 
     if restarts < 0:
         msg = f"--restarts is {restarts}; it can't be negative"
@@ -52,7 +60,10 @@ def night(
             msg = f"{what} is a run already: --out and --instrument are for a recipe"
             raise Wrong(msg)
     else:
-        folder = out or RunFolder.named(load(what).name)
+        recipe = load(what)
+        folder = out or RunFolder.named(recipe.name)
+        seen = _look(instrument or recipe.instrument, "kintsugi night", offline=offline)
+        _fit(recipe, what, seen, local_now(), None, folder)
         more = () if instrument is None else ("--instrument", instrument)
         begin = ("run", str(what), "--out", str(folder), "--model", model, *more)
     tell = messenger(notify or (), lambda message: keep_message(folder, message))
@@ -112,23 +123,25 @@ def add(
     shorten: Annotated[bool, typer.Option("--shorten", help="Take fewer images if not all fit.")] = False,
     armed: Annotated[bool, typer.Option("--armed", help="I have looked: it may begin without me.")] = False,
     out: Out = None,
+    instrument: Instrument = None,
+    offline: Offline = False,
     model: Annotated[str, typer.Option(help="Folder of the segmentation model; none: no labels.")] = "package",
     restarts: Annotated[int, typer.Option(help="How often it may be resumed by itself.")] = 5,
     notify: Notify = None,
     watcher: Annotated[str, typer.Option(metavar="URL", help="Called every minute while the run is alive.")] = "",
     queue: QueueFile = None,
 ) -> int:
-    """Add a night, if its recipe fits the window; what doesn't is said now."""
-    from instrument.hydra import hydra
+    """Add a night, if its recipe fits the window and the instrument as it stands; what doesn't is said now."""
     from workflows.launch import instrument_url, is_simulator
     from workflows.notify import messenger
     from workflows.recipe import load
-    from workflows.schedule import Queue, fits, next_time, too_far_ahead
-    from workflows.store import RunFolder, free_bytes
+    from workflows.schedule import Queue, next_time, too_far_ahead
+    from workflows.store import RunFolder
     from workflows.worker import local_now
 
     recipe = load(recipe_file)
-    instrument_url(recipe)
+    instrument_url(recipe, instrument)  # refuses what a simulator can't be
+    url = instrument or recipe.instrument
     messenger(notify or ())  # refuses a target that can't be used
     try:
         now = local_now()
@@ -137,24 +150,26 @@ def add(
     except ValueError as error:
         msg = f"--start {start} --finish-by {finish_by}: {error}"
         raise Wrong(msg) from error
-    if not is_simulator(recipe.instrument) and (problem := too_far_ahead(now, begins)) is not None:
+    if not is_simulator(url) and (problem := too_far_ahead(now, begins)) is not None:
         msg = f"--start {start}: {problem}"
         raise Wrong(msg)
     folder = out or RunFolder.named(recipe.name)
-    fit = fits(recipe, hydra(), begins, ends, shorten=shorten, free_bytes=free_bytes(folder))
-    if fit.problems:
-        raise Wrong("\n".join(f"{recipe_file}: {problem}" for problem in fit.problems))
+    seen = _look(url, "kintsugi schedule add", offline=offline)
+    fit = _fit(recipe, recipe_file, seen, begins, ends, folder, shorten=shorten)
     options = {
-        "model": model, "notify": list(notify or ()), "watcher": watcher, "restarts": restarts, "shorten": shorten,
+        "instrument": instrument, "model": model, "notify": list(notify or ()), "watcher": watcher,
+        "restarts": restarts, "shorten": shorten,
     }  # fmt: skip
+    nights = _queue(queue, Queue)
+    others = nights.in_the_way(begins, ends or begins + timedelta(seconds=fit.plan.total_s))
     with in_one_sentence():
-        entry = _queue(queue, Queue).add(
-            recipe_file, folder, begins, ends, armed=armed, images=fit.images, options=options
-        )
+        entry = nights.add(recipe_file, folder, begins, ends, armed=armed, images=fit.images, options=options)
     say(_line(entry))
+    for other in others:
+        say(f"see to it: night {other.id} is {other.state}{_window(other)}; this one begins when that has ended")
     if fit.images is not None:
         say(f"shortened to {fit.images} images, so that it ends by {ends:%H:%M}")
-    if not armed and not is_simulator(recipe.instrument):
+    if not armed and not is_simulator(url):
         say("it is not armed: it will not begin without a person; add it again with --armed after a last look")
     return DONE
 
@@ -245,6 +260,50 @@ def _queue(file: Path | None, make: Callable[[Path], Queue]) -> Queue:
     from platformdirs import user_state_path
 
     return make(file or user_state_path("kintsugi") / "nights.sqlite")
+
+
+def _look(url: str, what: str, *, offline: bool) -> Look:
+    """Look at the instrument of a night to come; one that can't be reached is no reason not to plan, with --offline."""
+    from instrument.errors import InstrumentError, Refused
+    from workflows.preflight import look, unseen
+
+    if offline:
+        return unseen("--offline")
+    try:
+        return look(url, what)
+    except Refused:
+        raise
+    except InstrumentError as error:
+        msg = f"{url} can't be looked at: {error.message}; see that it is on, or plan without it: --offline"
+        raise type(error)(msg, **error.evidence) from error
+
+
+def _fit(
+    recipe: Recipe,
+    file: Path,
+    seen: Look,
+    begins: datetime,
+    ends: datetime | None,
+    folder: Path,
+    *,
+    shorten: bool = False,
+) -> Fit:
+    """Return the plan for a window on an instrument; says what to see to before. Wrong for what can't be met."""
+    from workflows.preflight import fits_on, warnings
+    from workflows.recipe_rules import unattended_problems
+    from workflows.store import free_bytes
+
+    fit = fits_on(recipe, seen, begins, ends, shorten=shorten, free_bytes=free_bytes(folder))
+    problems = (*fit.problems, *map(str, unattended_problems(recipe, seen.description)))
+    if problems:
+        raise Wrong("\n".join(f"{file}: {problem}" for problem in problems))
+    for one in warnings(fit.plan, seen):
+        say(f"see to it: {one}")
+    return fit
+
+
+def _window(entry: Entry) -> str:
+    return f", {entry.begins:%Y-%m-%d %H:%M}" + ("" if entry.ends is None else f" to {entry.ends:%Y-%m-%d %H:%M}")
 
 
 def _line(entry: Entry) -> str:

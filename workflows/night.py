@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +103,7 @@ class Night:
     stopping : set from outside: the run is asked to stop now, and the night is over
     by_hand : whether a person begins it now; else a run that exists already goes on only as long as it is armed
     budget : how often it may be resumed
-    ends : when its window ends: the run is asked to stop after the slice in hand, and not resumed
+    ends : when its window ends: in time for that the run is asked to stop after the slice in hand, and not resumed
     watcher : a URL that is called while the run is alive, none by default
     """
 
@@ -129,6 +129,7 @@ class Night:
         self._messenger = messenger
         self._budget = budget or Budget()
         self._ends = ends
+        self._closing = timedelta()
         self._watcher = watcher
         self._pauses_s = pauses_s
         self._stopping = stopping
@@ -161,7 +162,7 @@ class Night:
         return WRONG
 
     def _supervise(self) -> int:
-        lives = FileLock.is_held(RunFolder(self._folder).lock)
+        lives = self._in_hand
         alone = not self._by_hand and RunFolder.is_run(self._folder)
         if lives and self._by_hand and str(self._status().get("state")) in _ENDED:
             self._look_after(self._let_go)  # it makes its results
@@ -179,16 +180,26 @@ class Night:
             elif _more(before, status, "sessions"):
                 fruitless += 1
             given = given and not _more(before, status, "sessions")
-            lives, before = False, status or before
+            before = status or before
             armed = given or self._armed(status)
             verdict, why = self._budget.verdict(code, armed=armed, restarts=restarts, fruitless=fruitless)
             if verdict == "resume" and (told := self._told_to_end() or self._pause(why, code, restarts)) is not None:
                 verdict, why, code = "stopped", told, STOPPED
-            if verdict != "resume":
+            # somebody has resumed it meanwhile, or was quicker than this night's own process
+            lives = self._in_hand and (verdict == "resume" or code == WRONG)
+            if lives:
+                self._tell("info", "goes on by hand", "somebody has resumed it; this night looks after it")
+            elif verdict == "resume":
+                restarts, alone = restarts + 1, not given
+            else:
                 self._keep({"verdict": verdict, "why": why, "code": code, "restarts": restarts})
                 self._end(verdict, why, status)
                 return FAILED if code < 0 else code
-            restarts, alone = restarts + 1, not given
+
+    @property
+    def _in_hand(self) -> bool:
+        """Whether a process works on the run now."""
+        return FileLock.is_held(RunFolder(self._folder).lock)
 
     def _not_begun(self, *, alone: bool) -> int | None:
         """Return the exit code of a night that may not begin, None where it may."""
@@ -202,7 +213,10 @@ class Night:
         return None
 
     def _pause(self, why: str, code: int, restarts: int) -> str | None:
-        """Wait before the run is resumed, with signs of life; returns why it is not after all, None when it is."""
+        """Wait before the run is resumed, with signs of life; returns why it is not after all, None when it is.
+
+        Nobody waits on where somebody resumes it meanwhile.
+        """
         seconds = self._pauses_s[min(restarts, len(self._pauses_s) - 1)]
         self._keep({"verdict": "resume", "why": why, "code": code, "restarts": restarts})
         self._tell("warning", f"resumes ({restarts + 1})", f"{why}; it is resumed in {duration(seconds)}")
@@ -214,7 +228,7 @@ class Night:
                 self._call_watcher()
                 beats = now + heartbeat.EVERY_S
             told = self._told_to_end()
-            if told is not None or now >= ends:
+            if told is not None or now >= ends or self._in_hand:
                 return told
             self._stopping.wait(min(TICK_S, ends - now))
 
@@ -244,7 +258,7 @@ class Night:
         if self._stopping.is_set():
             if asked is None or asked.after != "now":
                 request = Request(what="stop", after="now", by=SUPERVISOR)
-        elif self._ends is not None and datetime.now().astimezone() >= self._ends and _later_than_a_slice(asked):
+        elif self._closes and _later_than_a_slice(asked):
             request = Request(what="stop", after="slice", by=WINDOW)
             if not self._told.window:
                 self._told.window = True
@@ -252,6 +266,11 @@ class Night:
         if request is not None:
             with durable.if_room("a request"):
                 folder.ask(request)
+
+    @property
+    def _closes(self) -> bool:
+        """Whether no more than the slice in hand and the last pictures fit the window."""
+        return self._ends is not None and datetime.now().astimezone() >= self._ends - self._closing
 
     def _take_back(self, *, everything: bool = False) -> None:
         """Take the night's own request back, or whichever waits: nobody is left to heed it."""
@@ -288,13 +307,15 @@ class Night:
     def _let_go(self) -> int | None:
         """Return how another's process left the run, as an exit code, None when it has it in hand after a tick."""
         time.sleep(TICK_S)
-        if FileLock.is_held(RunFolder(self._folder).lock):
+        if self._in_hand:
             return None
         return _CODES.get(str(self._status().get("state")), FAILED)
 
     def _look(self) -> None:
         status = self._status()
         if status:
+            # a virtual instrument's seconds are not this clock's
+            self._closing = timedelta(seconds=0.0 if status["virtual"] else status["closing_s"])
             self._milestones(status)
         found = heartbeat.pulse(self._folder)
         if found.state == "failed" and found.may_resume:  # it makes its results before its process ends

@@ -55,7 +55,8 @@ class Plan(Model):
     """What a recipe takes on an instrument. Seconds, coulombs, bytes; `problems` empty means that it can be run.
 
     `images` are those asked for, `images_fit` those that fit the time given for slicing (None: no time was given),
-    and all sums are for the smaller of both. `prelude_s` is everything before slicing.
+    and all sums are for the smaller of both. `prelude_s` is everything before slicing, `after_s` what comes after the
+    last slice and is in `slicing_s` too.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Plan(Model):
     seconds: dict[str, float] = Field(default_factory=dict)
     prelude_s: float = 0.0
     slicing_s: float = 0.0
+    after_s: float = 0.0
     charge_c: dict[str, float] = Field(default_factory=dict)
     gas_s: dict[str, float] = Field(default_factory=dict)
     currents_a: dict[str, float] = Field(default_factory=dict)
@@ -86,6 +88,11 @@ class Plan(Model):
     def images_planned(self) -> int:
         """The images that the sums are for."""
         return self.images if self.images_fit is None else min(self.images, self.images_fit)
+
+    @property
+    def closing_s(self) -> float:
+        """How long a stop after the slice in hand takes, with what comes after the last one."""
+        return self.after_s + (self.slicing_s - self.after_s) / max(1, self.images_planned)
 
     @property
     def armed_s(self) -> float:
@@ -216,6 +223,7 @@ def plan(
         seconds={name: total.seconds[name] for name in ACTIVITIES if total.seconds.get(name)},
         prelude_s=parts.prelude.total_s,
         slicing_s=total.total_s - parts.prelude.total_s,
+        after_s=parts.after.total_s,
         charge_c=dict(total.charge_c),
         gas_s=dict(total.gas_s),
         currents_a=film_currents(recipe, description),

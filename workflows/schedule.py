@@ -56,7 +56,7 @@ class Entry:
 
     recipe, folder : absolute paths; begins, ends : with time zone, no end: as long as it takes
     images : at most so many, None: as the recipe says; armed : whether a person has said that it may begin alone
-    options : model, notify, watcher, restarts of `kintsugi night`
+    options : instrument, model, notify, watcher, restarts of `kintsugi night`; shorten
     """
 
     id: int
@@ -243,6 +243,10 @@ class Queue:
         waiting = self.entries()
         running = [one for one in waiting if one.state is NightState.RUNNING]
         return next(iter(running or [one for one in waiting if one.begins <= now]), None)
+
+    def in_the_way(self, begins: datetime, ends: datetime) -> list[Entry]:
+        """Return the nights that wait or run and have the worker for some of this window; no end: until further."""
+        return [one for one in self.entries() if one.begins < ends and (one.ends is None or one.ends > begins)]
 
     def put(self, number: int, state: NightState, why: str = "") -> None:
         """Write down where a night stands."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from instrument import durable
 from instrument.errors import BadData, Refused
 from instrument.geometry import Pose, Site
+from instrument.guard_rules import apart
 from instrument.settings import Description, Model
 from workflows.layout import Layout
 from workflows.recipe import Recipe
@@ -123,7 +124,8 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
     Raises
     ------
     Refused : what `taught_for` refuses; the marks of a block that is to be adopted were not clicked; on a real
-        instrument also a site that was never taught, and poses of the recipe that nobody has rehearsed there
+        instrument also a site that was never taught, poses of the recipe that nobody has rehearsed there, and a site
+        whose stage's axis was not measured where the recipe turns it
     """
     taught, name = taught_for(recipe, description), recipe.place
     teach = _command(name)
@@ -138,7 +140,8 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
     if taught is None:
         msg = f"site {name!r} was never taught on this computer ({folder()}); teach it with `{teach}`"
         raise Refused(msg, rule="site-taught", field="site", value=name, remedy=teach)
-    for pose in poses_of(Layout.at(recipe, taught.site)):
+    poses = poses_of(Layout.at(recipe, taught.site))
+    for pose in poses:
         if not taught.knows(pose):
             msg = (
                 f"nobody has seen the stage at R {degrees(pose.r):.2f} deg, T {degrees(pose.t):.2f} deg ({pose.name}) "
@@ -147,6 +150,15 @@ def site_for(recipe: Recipe, description: Description) -> TaughtSite | None:
             raise Refused(
                 msg, rule="poses-rehearsed", field="site", value=str(pose.name), remedy="kintsugi rehearse RECIPE"
             )
+    if taught.axis_left_m is None and any(apart(pose.r, poses[0].r) > _SAME_RAD for pose in poses):
+        msg = (
+            f"site {name!r} was rehearsed before the axis was measured that its stage turns about, and the recipe "
+            "turns it: the place would be lost; `kintsugi rehearse RECIPE` measures it with a person watching"
+        )
+        raise Refused(
+            msg, rule="axis-measured", field="site.axis", value="not measured", limit="measured on this site",
+            remedy="kintsugi rehearse RECIPE",
+        )  # fmt: skip
     return taught
 
 
@@ -161,5 +173,4 @@ def _command(name: str) -> str:
 
 
 def _same(one: Pose, other: Pose) -> bool:
-    turn = (one.r - other.r + pi) % (2 * pi) - pi
-    return abs(turn) <= _SAME_RAD and abs(one.t - other.t) <= _SAME_RAD
+    return apart(one.r, other.r) <= _SAME_RAD and abs(one.t - other.t) <= _SAME_RAD

@@ -16,7 +16,9 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
 
     Keys: run, state (running, done, stopped, paused, held, failed, interrupted), why, step, slices_acquired,
     slices_planned, slices_labelled, infiltrations, acts, sessions (how often it began or went on, with the instrument
-    in hand), unsettled (keys of acts without outcome), last_act, request, pid, started, armed_until, virtual.
+    in hand), unsettled (keys of acts without outcome), last_act, request, pid, making_results (it has ended, and its
+    process makes the results), closing_s (how long a stop after the slice in hand takes), started, armed_until,
+    virtual.
     Raises JournalDamaged, JournalTooNew.
     """
     with Journal(folder.journal, read_only=True) as journal:
@@ -26,10 +28,12 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         meta = {key: journal.meta(key) for key in ("run_id", "created", "instrument", "armed_until", "plan")}
     last = states[-1].data if states else {}
     held = FileLock.is_held(folder.lock)
+    pid = FileLock.owner_of(folder.lock).get("pid") if held else None
     state = str(last.get("to", "new"))
     if state == "running" and not held:
         state = "interrupted"
     asked = folder.asked()
+    planned = None if meta["plan"] is None else Plan.model_validate(meta["plan"])
     return {
         "run": meta["run_id"],
         "folder": str(folder.root),
@@ -37,7 +41,7 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         "why": str(last.get("why", "")),
         "step": str(steps[-1].data) if steps else "",
         "slices_acquired": len(folder.slice_names()),
-        "slices_planned": _planned(meta["plan"]),
+        "slices_planned": None if planned is None else planned.images_planned,
         "slices_labelled": len(folder.label_names()),
         "infiltrations": len(fills(acts)),
         "acts": len(acts),
@@ -45,16 +49,21 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         "unsettled": [act.key for act in acts if not act.has_outcome],
         "last_act": acts[-1].key if acts else "",
         "request": None if asked is None else asked.model_dump(),
-        "pid": FileLock.owner_of(folder.lock).get("pid") if held else None,
+        "pid": pid,
+        "making_results": held and _has_ended([event.data for event in states], pid),
+        "closing_s": 0.0 if planned is None else planned.closing_s,
         "started": meta["created"],
         "armed_until": meta["armed_until"],
         "virtual": bool((meta["instrument"] or {}).get("virtual", False)),
     }
 
 
-def _planned(plan: dict[str, Any] | None) -> int | None:
-    """Return how many images the kept plan is for, None before there is one."""
-    return None if plan is None else Plan.model_validate(plan).images_planned
+def _has_ended(states: list[dict[str, Any]], pid: Any) -> bool:
+    """Tell whether a process that works on a run is past its end; one that resumes it comes to that only later."""
+    if not states or states[-1]["to"] == "running":
+        return False
+    begun = [one for one in states if one["to"] == "running"]
+    return states[-1]["to"] == "done" or bool(begun and begun[-1].get("pid") == pid)
 
 
 def sentences(status: dict[str, Any]) -> list[str]:
@@ -70,8 +79,10 @@ def sentences(status: dict[str, Any]) -> list[str]:
     )
     if status["unsettled"]:
         lines.append(f"without outcome yet: {', '.join(status['unsettled'])}")
+    if status["making_results"]:
+        lines.append("it has ended, and its results are being made")
     if status["request"]:
         lines.append(f"asked to {status['request']['what']} after the {status['request']['after']} in hand")
-    if status["state"] in ("interrupted", "stopped", "paused", "failed"):
+    if status["state"] in ("interrupted", "stopped", "paused", "failed") and not status["making_results"]:
         lines.append(f"`kintsugi resume {status['folder']}` goes on with it")
     return lines

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from instrument.hydra import hydra
+from instrument.errors import InstrumentError, Refused
 from workflows.launch import is_simulator
 from workflows.night import Budget, Night
-from workflows.notify import messenger
+from workflows.notify import Messenger, messenger
+from workflows.preflight import fits_on, look, unseen, warnings
 from workflows.recipe import load
 from workflows.recipe_errors import RecipeProblem
-from workflows.schedule import Entry, NightState, Queue, fits, too_late
+from workflows.schedule import Entry, NightState, Queue, too_late
 from workflows.store import RunFolder, free_bytes, keep_message
 from workflows.terminal import DONE, HELD, STOPPED
 
@@ -49,7 +50,7 @@ def begin(queue: Queue, entry: Entry, now: datetime, stopping: threading.Event) 
     One that ends because the worker was told to end is still running for the queue: the next worker goes on with it.
     """
     tell = messenger(entry.options.get("notify", ()), lambda message: keep_message(entry.folder, message))
-    problem, images = (None, None) if RunFolder.is_run(entry.folder) else _preflight(entry, now)
+    problem, images = (None, None) if RunFolder.is_run(entry.folder) else _preflight(entry, now, tell)
     if problem is not None:
         queue.put(entry.id, NightState.MISSED, problem)
         tell.send("failure", f"kintsugi {entry.folder.name}: does not begin", problem)
@@ -58,6 +59,8 @@ def begin(queue: Queue, entry: Entry, now: datetime, stopping: threading.Event) 
     queue.put(entry.id, NightState.RUNNING)
     model = str(entry.options.get("model", "package"))
     begin_with = ["run", str(entry.recipe), "--out", str(entry.folder), "--model", model]
+    if entry.options.get("instrument"):
+        begin_with += ["--instrument", str(entry.options["instrument"])]
     if images is not None:
         begin_with += ["--images", str(images)]
     code = Night(
@@ -70,13 +73,14 @@ def begin(queue: Queue, entry: Entry, now: datetime, stopping: threading.Event) 
     queue.put(entry.id, _ENDS.get(code, NightState.FAILED), f"exit code {code}" if code not in _ENDS else "")
 
 
-def _preflight(entry: Entry, now: datetime) -> tuple[str | None, int | None]:
+def _preflight(entry: Entry, now: datetime, tell: Messenger) -> tuple[str | None, int | None]:
     """Return why a night may not begin now, None when it may, and how many images it is to take."""
     try:
         recipe = load(entry.recipe)
     except RecipeProblem as problem:
         return str(problem), None
-    if not is_simulator(recipe.instrument):
+    url = str(entry.options.get("instrument") or recipe.instrument)
+    if not is_simulator(url):
         if not entry.armed:
             return "nobody has armed it for this mounting (`kintsugi schedule add --armed`)", None
         if (late := too_late(entry, now)) is not None:
@@ -84,9 +88,19 @@ def _preflight(entry: Entry, now: datetime) -> tuple[str | None, int | None]:
     begins = max(now, entry.begins)
     if entry.ends is not None and begins >= entry.ends:
         return f"its window ended at {entry.ends:%Y-%m-%d %H:%M}", None
+    try:
+        seen = look(url, "kintsugi schedule work")
+    except Refused as refused:
+        return refused.message, None
+    except InstrumentError as error:  # it may come back: the run tries again
+        seen = unseen(error.message)
     shorten = bool(entry.options.get("shorten", False))
-    fit = fits(recipe, hydra(), begins, entry.ends, shorten=shorten, free_bytes=free_bytes(entry.folder.parent))
+    fit = fits_on(recipe, seen, begins, entry.ends, shorten=shorten, free_bytes=free_bytes(entry.folder.parent))
     if fit.problems:
         return "; ".join(fit.problems), None
+    if seen.unseen:
+        tell.send("warning", f"kintsugi {entry.folder.name}: begins without a look", seen.unseen)
+    for one in warnings(fit.plan, seen):
+        log.warning("night %d: %s", entry.id, one)
     wanted = [images for images in (fit.images, entry.images) if images is not None]
     return None, min(wanted) if wanted else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,43 @@ def test_a_night_between_two_processes_is_asked_as_well(folder: RunFolder, capsy
     with FileLock(folder.night):
         assert cli.run_command(["stop", str(folder.root)]) == 0
     assert "asked the run" in capsys.readouterr().out
+    assert folder.asked() is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "by", "supervised", "asked"),
+    [
+        ("done", "its own", False, False),
+        ("stopped", "its own", True, False),
+        ("failed", "its own", False, False),
+        ("failed", "its own", True, True),  # its night resumes it
+        ("stopped", "who resumes it", False, True),
+        ("running", "its own", False, True),
+    ],
+)
+def test_a_run_past_its_end_is_asked_for_nothing(
+    state: str, by: str, *, supervised: bool, asked: bool, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal(folder.journal) as journal:
+        journal.note("state", {"to": "running", "pid": os.getpid() if by == "its own" else os.getpid() + 1})
+        if state != "running":
+            journal.note("state", {"to": state})
+    with ExitStack() as locks:
+        locks.enter_context(FileLock(folder.lock))
+        if supervised:
+            locks.enter_context(FileLock(folder.night))
+        assert cli.run_command(["stop", str(folder.root)]) == 0
+        said = capsys.readouterr().out
+        assert cli.run_command(["status", str(folder.root)]) == 0
+    assert ("nothing left to stop" in said) is not asked
+    assert (folder.asked() is not None) is asked
+    assert ("results are being made" in capsys.readouterr().out) is (by == "its own" and state != "running")
+
+
+def test_a_journal_that_can_not_be_read_keeps_nobody_from_a_stop(folder: RunFolder) -> None:
+    folder.journal.write_bytes(b"no journal" * 1000)
+    with FileLock(folder.lock):
+        assert cli.run_command(["stop", str(folder.root), "--now"]) == 0
     assert folder.asked() is not None
 
 

@@ -23,6 +23,7 @@ from workflows.cli import run_command
 from workflows.journal import Journal
 from workflows.night import Budget, Night
 from workflows.notify import Messenger, messenger
+from workflows.plan import Plan
 from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 
 
@@ -295,6 +296,32 @@ def test_a_run_that_a_night_looks_after_gets_no_other_one(
     assert heartbeat.pulse(folder.root).age_s is None
 
 
+@pytest.mark.parametrize("when", ["while the night waits", "as the night resumes it"])
+def test_a_run_that_a_person_resumes_is_looked_after_like_the_nights_own(
+    when: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(folder.lock)
+
+    def by_hand(code: int = 2) -> int:
+        lock.acquire()
+        return code
+
+    def ends(_seconds: float) -> None:
+        with Journal(folder.journal) as journal:
+            journal.note("state", {"to": "done"})
+        lock.release()
+
+    stops = Stops(by_hand) if when == "while the night waits" else Stops()
+    night, kept = supervised(folder, stops, [4], monkeypatch, pauses_s=(9.0 if stops.meanwhile else 0.0,))
+    codes = [lambda: 4, by_hand]  # the night's second process finds that another works on the run
+    monkeypatch.setattr(night, "_process", lambda _arguments: codes.pop(0)())
+    monkeypatch.setattr("workflows.night.time.sleep", ends)
+    assert night.work() == 0
+    assert [one["title"].partition(": ")[2] for one in kept] == ["begins", "resumes (1)", "goes on by hand", "is done"]
+    assert len(codes) == (1 if when == "while the night waits" else 0)
+    assert folder.asked() is None
+
+
 class Process:
     """A run's process in small: at every look of its supervisor the next of `steps` happens, then it ends."""
 
@@ -365,6 +392,25 @@ def test_what_a_person_has_asked_stands_when_the_window_ends_unless_it_is_later(
     monkeypatch.setattr("workflows.night.subprocess.Popen", process)
     assert night.work() == 3
     assert seen == ["kintsugi pause" if stands else WINDOW]
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_window_keeps_time_for_the_slice_in_hand_and_the_last_pictures(
+    virtual: bool, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Plan(name="A", instrument="B", images=10, slicing_s=10 * 600.0 + 300.0, after_s=300.0)
+    with Journal(folder.journal) as journal:
+        journal.set_meta("plan", made.model_dump(mode="json"))
+        journal.set_meta("instrument", {"virtual": virtual})
+    asked: list[bool] = []
+    for left_s in (930.0, 870.0):  # a slice takes 600 s, the last pictures 300 s
+        folder.answered()
+        ends = datetime.now(UTC) + timedelta(seconds=left_s)
+        night = Night(folder.root, (), Messenger(None), threading.Event(), ends=ends)
+        night._look()
+        night._ask()
+        asked.append(folder.asked() is not None)
+    assert asked == [False, not virtual]
 
 
 # -- a failure that may be mended is no alarm -------------------------------------------------------------------------

@@ -26,6 +26,7 @@ def test_packaged_recipes_fit_a_usual_instrument(name):
     assert found.problems == ()
     assert found.total_s > 3600
     assert sum(found.seconds.values()) == pytest.approx(found.prelude_s + found.slicing_s)
+    assert 0 < found.after_s < found.closing_s < found.slicing_s
     assert found.armed_s == pytest.approx(1.25 * found.total_s)
     assert lines(found)[0].startswith(found.name)
 

@@ -15,8 +15,9 @@ import pytest
 
 from instrument.durable import FileLock
 from instrument.hydra import hydra
+from tests.instrument.values import state
 from tests.workflows.folders import fresh_folder
-from workflows import worker
+from workflows import preflight, worker
 from workflows.cli import run_command
 from workflows.journal import Journal
 from workflows.notify import Messenger
@@ -28,6 +29,13 @@ from workflows.service import unit
 RECIPES = Path(__file__).parents[2] / "workflows" / "recipes"
 FIRST, OVERNIGHT = RECIPES / "first-run.yaml", RECIPES / "overnight.yaml"
 EVENING = datetime(2026, 11, 25, 18, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+@pytest.fixture(autouse=True)
+def ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instrument that is ready; what is said of one that isn't has tests of its own."""
+    seen = hydra().replace(virtual=True), state(), {}
+    monkeypatch.setattr(preflight, "examined", lambda *_: seen)
 
 
 @pytest.fixture

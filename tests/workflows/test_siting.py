@@ -274,6 +274,10 @@ def test_a_real_run_needs_a_site_of_its_instrument_whose_poses_were_rehearsed() 
         sites.site_for(recipe, real)
     taught = kept(rehearsed=poses_of(Layout.at(recipe, kept().site)))
     sites.save(taught)
+    with pytest.raises(Refused, match="before the axis was measured"):
+        sites.site_for(recipe, real)
+    taught = taught.replace(axis_left_m=2e-6)
+    sites.save(taught)
     assert sites.site_for(recipe, real) == taught
     sites.path_of("edge-A").write_text("{}", encoding="utf-8")
     with pytest.raises(BadData, match="teach it again"):

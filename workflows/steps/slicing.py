@@ -72,7 +72,7 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
         _wishes(handle, settings, k, taken, before, fills)
         skip = _refill(handle, settings, k, images, before, fills, skip=skip or "skip" in taken.do)
         handle.tell(done=f"s{k:04d}", slice_k=k)
-        handle.boundary("slice")
+        handle.boundary("slice" if k < images else "last slice")
 
 
 def _slice(
