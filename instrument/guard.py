@@ -123,6 +123,7 @@ class Guarded(Microscope):
         with self._refusing():
             context = self._context()
             rules.scan_fits_the_field(context, scan)
+            rules.electron_dose_as_planned(context, scan)
             for rule in rules.LOOK_RULES:
                 rule(context, scan.beam)
         self._learn(context, scan.beam)
@@ -136,6 +137,7 @@ class Guarded(Microscope):
         with self._refusing():
             context = self._context()
             rules.scan_fits_the_field(context, scan)
+            rules.electron_dose_as_planned(context, scan)
             for rule in rules.LOOK_RULES:
                 rule(context, Beam.ELECTRON)
         self._learn(context, Beam.ELECTRON)

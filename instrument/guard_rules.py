@@ -328,6 +328,21 @@ def scan_fits_the_field(context: Context, scan: Scan | EdsScan) -> None:
         )  # fmt: skip
 
 
+def electron_dose_as_planned(context: Context, scan: Scan | EdsScan) -> None:
+    """No electron picture or map that gives a place more dose than any of the run's own: it would burn binder."""
+    most = None if context.envelope is None else context.envelope.electron_dose_c_per_m2
+    if most is None or (isinstance(scan, Scan) and scan.beam is Beam.ION):
+        return
+    repeats = scan.frames if isinstance(scan, EdsScan) else scan.line_integrations * scan.frame_integrations
+    current = context.state.electron.settings.current_a or context.state.electron.measured_current_a
+    dose = areal_dose(current, scan.dwell_s * repeats, scan.pixel_m)
+    if not dose <= most:
+        raise _refused(
+            "electron-dose-as-planned", "scan", f"{dose:.3g} C/m2", f"at most {most:.3g} C/m2",
+            "scan faster, with larger pixels or less current", "the electron beam would give more dose than planned",
+        )  # fmt: skip
+
+
 # -- patterns ---------------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +467,11 @@ JOB_RULES = (
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
+
+
+def areal_dose(current_a: float, dwell_s: float, pixel_m: float) -> float:
+    """Return the dose (C/m2) that a scan gives by its current (A), its dwell in all (s) and its pixel (m)."""
+    return current_a * dwell_s / pixel_m**2
 
 
 def extent(pattern: Pattern) -> tuple[float, float, float, float]:

@@ -31,10 +31,11 @@ from instrument.settings import (
 from workflows import tracking
 from workflows.ensure import Ensurer, Standing, Stood
 from workflows.layout import RULER_WIDTH_M, Layout, Mark
-from workflows.limits import looked_off, mark_field
+from workflows.limits import idle_current, looked_off, mark_field
 from workflows.pointing import Pointing
 from workflows.recipe_rules import LOOK_PX, MARK_PX, SEARCH_MARGIN_M
 from workflows.ruler import read_ruler
+from workflows.untouched import Untouched
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ FLOW_RISE = 1.5
 PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
 #: Pixels of the pictures that show drift: a part of the face is enough.
 SETTLE_PX = (384, 332)
+#: Quick looks at the face are so much of its picture wide.
+FACE_LOOK = 0.6
+#: The face's edges are rounded, and the beam is not placed yet: what lies so near to one is left alone, m.
+FACE_EDGE_M = 1e-6
 #: Longest time for drift to die down, time between two quick pictures (night.md 14), s; drift far above the limit is
 #: looked at again after up to so many times that.
 SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
@@ -105,11 +110,11 @@ class Aligner:
         focused: Iterable[Mapping[str, Any]] = (),
         usual: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self._instrument = instrument
+        self._instrument = Untouched(instrument)
         self._description = description
         self._note = note
         self._budget = budget_m
-        self._ensurer = Ensurer(instrument, stood, self._moved)
+        self._ensurer = Ensurer(self._instrument, stood, self._moved)
         self._registered: Standing | None = None
         self._on_face: Standing | None = None
         self._settled: Standing | None = None
@@ -134,6 +139,7 @@ class Aligner:
         self._registered = self._on_face = self._settled = self._placed = None
         self._focus.clear()
         self._ensurer.forget()
+        self._instrument.forget()
 
     def focus_anew(self) -> None:
         """Have the electron beam focused before the next picture of the face, whichever process takes it."""
@@ -141,7 +147,10 @@ class Aligner:
         self._note("focus anew", {})
 
     def ensure(self, setup: Setup) -> State:
-        """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails."""
+        """Bring a set-up about and return the state that shows it; NotReached or DeviceFault where it fails.
+
+        AnotherHand, before anything more is set, where somebody else has changed what this run has set last.
+        """
         self.shut_gas(but=tuple(setup.gases_open))
         if setup.ion is not None and not setup.gases_open:
             self._pumped()
@@ -160,7 +169,10 @@ class Aligner:
             self._on_cap(setup, state)
         if setup.gases_open:
             self._gas_flows(setup)
-        return self._instrument.state()
+        state = self._instrument.state()
+        if self._description.maps_by is not None and Device.EDS in setup.inserted:
+            self._instrument.forget()  # who starts maps beside the instrument may set what he needs
+        return state
 
     def state(self) -> State:
         """Return the instrument's state as it is now."""
@@ -204,8 +216,15 @@ class Aligner:
         self._instrument.set_beam(Beam.ION, BeamSettings(working_distance_m=before or None))
         return None
 
+    def idle(self) -> None:
+        """Set the ion beam to its voltage's least current: one that is unblanked by accident then hurts nothing."""
+        ion = self._instrument.state().ion
+        current = idle_current(self._description, ion.settings.voltage_v or 0.0, ion.settings.species)
+        if ion.source_on and current is not None:
+            self._instrument.set_beam(Beam.ION, BeamSettings(current_a=current))
+
     def leave(self, source: str) -> None:
-        """End the work: gas shut and cold, devices out, beams blanked; the ion source on, or off."""
+        """End the work: gas shut and cold, devices out, beams blanked; the ion current least, its source on, or off."""
         self._instrument.make_safe()
         state = self._instrument.state()
         for device, inserted in state.devices.items():
@@ -214,6 +233,7 @@ class Aligner:
         for gas, now in state.gases.items():
             if now.heater_on:
                 self._instrument.set_gas(gas, GasSetting(heater_on=False))
+        self.idle()
         if source == "off":
             self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
 
@@ -374,9 +394,8 @@ class Aligner:
         view = _view(layout, Beam.ELECTRON, stage, state)
         key = (setup.pose, settings.voltage_v, settings.current_a)
         if key not in self._focus:
-            x0, y0, x1, y1 = layout.image
-            centre = view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane))
-            scan = look_scan(self._description, Beam.ELECTRON, centre, 0.6 * min(x1 - x0, y1 - y0))
+            x, y, field = beside_the_image(layout)
+            scan = look_scan(self._description, Beam.ELECTRON, view.field((x, y, plane)), field)
             found = self._instrument.tune(Tune.FOCUS, scan)
             if found.working_distance_m is None:
                 msg = "the automatic focus found nothing; focus by hand, then `kintsugi resume`"
@@ -474,7 +493,7 @@ class Aligner:
             self._description,
             Beam.ELECTRON,
             view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane)),
-            0.6 * (y1 - y0),
+            FACE_LOOK * (y1 - y0),
             SETTLE_PX,
         )
         first = self._instrument.acquire(scan)
@@ -494,6 +513,19 @@ class Aligner:
             log.warning("no drift could be measured on this picture; %.0f s were waited", waited)
         elif rate > limit:
             log.warning("drift is still %.0f nm/min after %.0f s", rate * 60e9, waited)
+
+
+def beside_the_image(layout: Layout) -> tuple[float, float, float]:
+    """Return middle (x, y) and width (m) of a look at the face as far off the pictures' area as the face is wide there.
+
+    Focusing gives many times a picture's dose (night.md 11); along x the face keeps its distance in every pose.
+    """
+    x0, y0, x1, y1 = layout.image
+    field = FACE_LOOK * min(x1 - x0, y1 - y0)
+    half = layout.face[0] / 2 - FACE_EDGE_M
+    left, right = x0 + half, half - x1  # of the face, beside the image
+    x = min(x1, half - field) + field / 2 if right >= left else max(x0, field - half) - field / 2
+    return x, (y0 + y1) / 2, field
 
 
 def look_scan(

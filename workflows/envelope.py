@@ -6,18 +6,22 @@ from collections import defaultdict
 from math import radians
 
 from instrument.geometry import PoseName
+from instrument.guard_rules import areal_dose
 from instrument.settings import Beam, BeamLimit, Description, DoseLimit, Envelope, PoseLimit, StageLimits
+from workflows.alignment import CAP_DWELL_S, CAP_PIXEL_M, ELECTRON_DWELL_S, FACE_LOOK, SETTLE_PX
 from workflows.layout import BEFORE_EDGE_M, Layout
-from workflows.limits import fills
+from workflows.limits import fills, idle_current
 from workflows.plan import Plan
-from workflows.recipe import Recipe
+from workflows.recipe import ElementMap, Recipe
 from workflows.steps.infiltrate import FILM_UNCERTAINTY
-from workflows.steps.site import site_voltage, usual_points
+from workflows.steps.site import OVERVIEW_ELECTRON_A, OVERVIEW_ELECTRON_V, site_voltage, usual_points
 
 #: How far the stage may be from where the layout has it: the site's error and alignment (m, rad).
 STAGE_ROOM_M, POSE_ROOM_RAD = 100e-6, radians(0.5)
 #: Areas may get this times what is planned: measured dose factors, repeated rounds.
 DOSE_ROOM = 2.0
+#: No electron picture or map gives more than this times the dose of those that are planned.
+ELECTRON_ROOM = 1.5
 #: Longest piece of a pattern (DESIGN 2), s.
 MAX_PATTERN_S = 120.0
 _CURRENT_ROOM = 1.05
@@ -44,6 +48,7 @@ def envelope(run: str, recipe: Recipe, layout: Layout, plan: Plan, description: 
         gases=tuple(sorted(_gases(recipe))),
         doses=_doses(recipe, layout, plan),
         max_pattern_s=MAX_PATTERN_S,
+        electron_dose_c_per_m2=ELECTRON_ROOM * _electron_dose(recipe, layout),
     )
 
 
@@ -74,14 +79,38 @@ def _beams(recipe: Recipe, plan: Plan, description: Description) -> tuple[BeamLi
     if slicing is not None:
         used[Beam.ION, slicing.cut.voltage].add(slicing.cut.current)
         used[Beam.ELECTRON, slicing.image.voltage].add(slicing.image.current)
-        if slicing.eds is not None:
-            used[Beam.ELECTRON, slicing.eds.voltage].add(slicing.eds.current or slicing.image.current)
+        for wanted in _maps(recipe):
+            used[Beam.ELECTRON, wanted.voltage].add(wanted.current or slicing.image.current)
     else:
-        used[Beam.ELECTRON, 5e3].add(1.6e-9)
+        used[Beam.ELECTRON, OVERVIEW_ELECTRON_V].add(OVERVIEW_ELECTRON_A)
+    for (beam, voltage), currents in used.items():
+        idle = idle_current(description, voltage) if beam is Beam.ION else None
+        currents |= set() if idle is None else {idle}
     return tuple(
         BeamLimit(beam=beam, voltage_v=voltage, currents_a=tuple(sorted(currents)))
         for (beam, voltage), currents in used.items()
     )
+
+
+def _maps(recipe: Recipe) -> list[ElementMap]:
+    """Return the recipe's element maps, between slices and as steps of their own."""
+    slicing = recipe.slicing
+    between = [] if slicing is None or slicing.eds is None else [slicing.eds]
+    return [*between, *(step.eds for step in recipe.steps if step.eds is not None)]
+
+
+def _electron_dose(recipe: Recipe, layout: Layout) -> float:
+    """Return the highest dose (C/m2) of one electron picture or map: the recipe's own, or a quick look's beside it."""
+    image = None if recipe.slicing is None else recipe.slicing.image
+    usual = OVERVIEW_ELECTRON_A if image is None else image.current
+    maps = [(one.current or usual, one.dwell * one.frames, one.pixel) for one in _maps(recipe)]
+    most = max(usual, *(current for current, _, _ in maps)) if maps else usual
+    x0, y0, x1, y1 = layout.image
+    finest = FACE_LOOK * min(x1 - x0, y1 - y0) / SETTLE_PX[0]
+    scans = [*maps, (most, CAP_DWELL_S, CAP_PIXEL_M), (most, ELECTRON_DWELL_S, finest)]
+    if image is not None:
+        scans.append((image.current, image.dwell, image.pixel))
+    return max(areal_dose(*scan) for scan in scans)
 
 
 def _doses(recipe: Recipe, layout: Layout, plan: Plan) -> tuple[DoseLimit, ...]:

@@ -6,10 +6,12 @@ a person sets by eye: stigmators, focus, the beams' shifts, and beyond these wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import remainder, tau
 from typing import Any, Literal
 
+from instrument.guard_rules import SAME_PLACE_M, STILL_RAD, apart
 from instrument.microscope import Microscope
 from instrument.settings import Beam, BeamSettings, Setup, State
 from instrument.units import show
@@ -26,8 +28,9 @@ _BEAM_FIELDS: dict[str, str] = {
     "lens": "",
 }  # fmt: skip
 _AXES = {"x": "length", "y": "length", "z": "length", "r": "angle", "t": "angle"}
-#: Readings of a stage that stands still differ by less, m and rad; other values by less than this share.
-_STILL_M, _STILL_RAD, _SAME = 0.5e-6, 1e-5, 1e-6
+#: Values that are one differ by less than this share.
+_SAME = 1e-6
+_SHARES = ("voltage_v", "current_a")
 #: A stage that stands within this of where a picture was taken is in its pose (rad).
 SAME_POSE_RAD = 1e-2
 #: The change that says that a person has lit the ion source.
@@ -58,22 +61,24 @@ def a_hand(left: State, now: State) -> list[Change]:
     return found
 
 
-def changes(left: State, now: State) -> list[Change]:
+def changes(left: State, now: State, wobble: Mapping[str, float] | None = None) -> list[Change]:
     """Return what differs between the state that a run has left and the one it finds.
 
-    Blanking, valves and needles don't count: whoever left made safe.
+    Blanking, valves and needles don't count: whoever left made safe. `wobble` says by how much a column's values may
+    differ, by their fields: shares of voltage and current.
     """
     found: list[Change] = []
     for axis, kind in _AXES.items():
         one, other = getattr(left.stage, axis), getattr(now.stage, axis)
-        limit = _STILL_RAD if kind == "angle" else _STILL_M
-        if one is not None and other is not None and abs(one - other) > limit:
+        if one is None or other is None:
+            continue
+        if apart(one, other) > STILL_RAD if kind == "angle" else abs(one - other) > SAME_PLACE_M:
             found.append(Change(f"stage {axis}", show(one, kind, 6), show(other, kind, 6)))
     for beam in Beam:
         before, after = left.beam(beam), now.beam(beam)
         for field, kind in _BEAM_FIELDS.items():
             one, other = getattr(before.settings, field), getattr(after.settings, field)
-            if not _same(one, other):
+            if not (_same(one, other) or _wobbles(one, other, field, wobble or {})):
                 found.append(Change(f"{beam} beam, {_words(field)}", _shown(one, kind), _shown(other, kind)))
         if before.source_on != after.source_on:
             found.append(Change(f"{beam} source", _on(before.source_on), _on(after.source_on)))
@@ -134,6 +139,12 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float | int) and isinstance(other, float | int) and not isinstance(one, bool):
         return abs(one - other) <= max(1e-12, _SAME * max(abs(one), abs(other)))
     return bool(one == other)
+
+
+def _wobbles(one: Any, other: Any, field: str, wobble: Mapping[str, float]) -> bool:
+    if one is None or other is None or field not in wobble:
+        return False
+    return bool(abs(one - other) <= wobble[field] * (abs(one) if field in _SHARES else 1.0))
 
 
 def _shown(value: Any, kind: str) -> str:

@@ -69,6 +69,12 @@ def current_of_mark(ion: Ion, cap: tuple[float, float, float], description: Desc
     return film_current(ion.density or _MARK_DENSITY, cap[0] * cap[1], listed)
 
 
+def idle_current(description: Description, voltage: float, species: str | None = None) -> float | None:
+    """Return the least ion current (A) of a voltage (V), None where its list is not the instrument's own."""
+    own = description.list_name(voltage, species) not in description.assumed_currents
+    return min(description.currents(Beam.ION, voltage, species), default=None) if own else None
+
+
 def nearest(currents: tuple[float, ...], wanted: float) -> float:
     """Return the listed current (A) nearest to a wanted one."""
     return min(currents, key=lambda current: abs(current - wanted))
@@ -90,25 +96,22 @@ def film_area(recipe: Recipe, film: Infiltrate | Protect) -> float:
 
 def ion_currents(recipe: Recipe, description: Description) -> list[tuple[float, float]]:
     """Return the (voltage, current) (V, A) at which the recipe's ion beam mills or lays its cap, each once."""
-    block, protect, slicing = recipe.block, recipe.protect, recipe.slicing
-    found: list[tuple[float, float]] = []
-    made_here = {step.kind for step in recipe.steps}
-    if protect is not None and "protect" in made_here:
-        found.append((protect.ion.voltage, current_of_film(protect.ion, film_area(recipe, protect), description)))
-    if block is not None and "block" in made_here:
-        every = (*block.trench.currents, block.fiducial.current, block.polish.current)
-        found += [(block.voltage, current) for current in every]
-        mark = block.fiducial.cap
-        if mark is not None and block.fiducial.place == "behind" and protect is not None:
-            found.append((protect.ion.voltage, current_of_mark(protect.ion, mark, description)))
-    for _, fill in fills(recipe):
-        if fill.beam is Beam.ION:
-            found.append((fill.voltage, current_of_film(fill, film_area(recipe, fill), description)))
+    block, slicing = recipe.block, recipe.slicing
+    found = _before_the_mark(recipe, description)
+    if block is not None and _made_here(recipe, "block"):
+        found.append((block.voltage, block.polish.current))
+    found += _of_films(recipe, description)
     if slicing is not None:
         found.append((slicing.cut.voltage, slicing.cut.current))
         coarse = [fill.clean.coarse for _, fill in fills(recipe) if fill.clean.coarse is not None]
         found += [(slicing.cut.voltage, current) for current in coarse]
     return list(dict.fromkeys(found))
+
+
+def unmarked_currents(recipe: Recipe, description: Description, *, has_mark: bool) -> list[tuple[float, float]]:
+    """Return those of `ion_currents` that no mark places: of films on the face, and before there is a mark."""
+    before = [] if has_mark else _before_the_mark(recipe, description)
+    return list(dict.fromkeys(before + _of_films(recipe, description)))
 
 
 def fills(recipe: Recipe) -> Iterator[tuple[str, Infiltrate]]:
@@ -118,6 +121,33 @@ def fills(recipe: Recipe) -> Iterator[tuple[str, Infiltrate]]:
             yield "infiltrate", step.infiltrate
         if step.slice is not None and step.slice.refill is not None:
             yield "slice.refill", step.slice.refill
+
+
+def _before_the_mark(recipe: Recipe, description: Description) -> list[tuple[float, float]]:
+    """Return the ion beam's (voltage, current) (V, A) of what is made before there is a mark."""
+    block, protect = recipe.block, recipe.protect
+    found: list[tuple[float, float]] = []
+    if protect is not None and _made_here(recipe, "protect"):
+        found.append((protect.ion.voltage, current_of_film(protect.ion, film_area(recipe, protect), description)))
+    if block is not None and _made_here(recipe, "block"):
+        found += [(block.voltage, current) for current in (*block.trench.currents, block.fiducial.current)]
+        mark = block.fiducial.cap
+        if mark is not None and block.fiducial.place == "behind" and protect is not None:
+            found.append((protect.ion.voltage, current_of_mark(protect.ion, mark, description)))
+    return found
+
+
+def _of_films(recipe: Recipe, description: Description) -> list[tuple[float, float]]:
+    """Return the ion beam's (voltage, current) (V, A) of films on the face."""
+    return [
+        (fill.voltage, current_of_film(fill, film_area(recipe, fill), description))
+        for _, fill in fills(recipe)
+        if fill.beam is Beam.ION
+    ]
+
+
+def _made_here(recipe: Recipe, kind: str) -> bool:
+    return any(step.kind == kind for step in recipe.steps)
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------

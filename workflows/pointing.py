@@ -20,6 +20,11 @@ class Pointing:
         """Keep where a working point points."""
         self._off[voltage, current] = off_m
 
+    def drop(self, voltage: float, current: float) -> None:
+        """Forget where a working point points."""
+        while (point := _among(self._off, voltage, current)) is not None:
+            del self._off[point]
+
     def of(self, voltage: float, current: float) -> tuple[float, float] | None:
         """Return where a working point points, None where that is not known."""
         point = _among(self._off, voltage, current)

@@ -32,6 +32,7 @@ POLICY: dict[str, Action] = {
     "timed-out": "retry",
     "bad-data": "hold",
     "not-reached": "hold",
+    "another-hand": "hold",
     "connection-lost": "stop",
     "not-in-control": "stop",
     "unsafe": "stop",

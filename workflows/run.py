@@ -21,7 +21,7 @@ from instrument import durable
 from instrument.errors import BadData, InstrumentError, NoRoom, Refused, Stopped
 from instrument.frame import Frame, FrameRef
 from instrument.ledger import Record
-from instrument.settings import BeamSettings, Description, Setup, StagePosition, State
+from instrument.settings import BeamSettings, Description, StagePosition
 from instrument.wire import Command, Result, WritePattern
 from workflows import heartbeat
 from workflows.acts import Acts, Held, Interrupted
@@ -32,19 +32,9 @@ from workflows.ensure import Stood
 from workflows.evidence import Labels
 from workflows.follower import Follower
 from workflows.handle import Handle, Telling
-from workflows.handover import (
-    BY_HAND,
-    SOURCE_LIT,
-    Change,
-    Choice,
-    a_hand,
-    changes,
-    focus_by_hand,
-    ion_focus_by_hand,
-    restore,
-)
+from workflows.handover import BY_HAND, SOURCE_LIT, Change, Choice
 from workflows.health import whole
-from workflows.journal import Act, Journal, ReplayMismatch
+from workflows.journal import Journal, ReplayMismatch
 from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
@@ -52,6 +42,8 @@ from workflows.recipe import Adopt, Block, ElementMap, Fiducial, Finish, Infiltr
 from workflows.sites import TaughtSite, layout_for
 from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
 from workflows.store import WINDOW, Request, RunFolder
+from workflows.taking_back import how_left, take_back
+from workflows.untouched import AnotherHand
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +58,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "done": (),
 }
 #: A request is honoured at its own boundary and at every larger one.
-_RANK = {"now": 0, "cut": 0, "slice": 1, "fill": 2}
+_RANK = {"now": 0, "cut": 0, "slice": 1, "last slice": 1, "fill": 2}
 _WATCH_S = 0.5
 #: A focus is good for so long after a session's last act, s: then its run would have had it still.
 FOCUS_KEPT_S = 3600.0
@@ -153,19 +145,21 @@ class Run:
         """
         began = time.monotonic()
         with self.folder.logging():
-            take_back = self._left()
+            left = how_left(self.journal, self._load)
             self._change("running", {"pid": os.getpid(), "alone": self._alone})
             watch = threading.Thread(target=self._watch, name="requests", daemon=True)
             watch.start()
             try:
                 with self._signals():
-                    if take_back is not None:
-                        take_back()
+                    if left is not None:
+                        take_back(left, self.journal, self.instrument, self._choose)
                     ended = self._steps()
                 self._change(ended)
             except Interrupted as error:
-                if self._asked is not None and self._asked.by == WINDOW:
+                if self._window_over:
                     self._leave()
+                else:
+                    self._idle()
                 self._safe()
                 self._change("paused" if error.pause else "stopped", {"why": error.message})
                 raise
@@ -174,7 +168,7 @@ class Run:
                 self._change("held", {"why": str(error)})
                 raise
             except InstrumentError as error:
-                self._safe()
+                self._safe(error.evidence["left"] if isinstance(error, AnotherHand) else None)
                 held = isinstance(error, Held) or action(symptom_of(error)) != "stop"
                 with durable.if_room("how it ended"):
                     self._change("held" if held else "failed", {"why": error.message, "symptom": error.symptom})
@@ -207,6 +201,14 @@ class Run:
 
     def _steps(self) -> str:
         handle = self._handle()
+        try:
+            return self._each(handle)
+        except Interrupted:
+            if self._window_over:
+                self._last_pictures(handle)
+            raise
+
+    def _each(self, handle: Handle) -> str:
         site_first: list[tuple[str, Any]] = [("site", None), *self.recipe.named_steps()]
         for name, settings in site_first:
             handle.telling.step = name
@@ -351,8 +353,11 @@ class Run:
 
     def _boundary(self, kind: str) -> None:
         asked = self._asked or self.folder.asked()
-        if asked is not None and _RANK[asked.after] <= _RANK[kind]:
-            self._honour(asked, f"after a {kind}")
+        if asked is None or _RANK[asked.after] > _RANK[kind]:
+            return
+        if kind == "last slice" and asked.by == WINDOW:  # the end comes now, and the window has time for it
+            return
+        self._honour(asked, f"after a {kind}" if kind != "last slice" else "after the last slice")
 
     def _honour(self, asked: Request, where: str) -> None:
         self._asked = asked
@@ -411,6 +416,19 @@ class Run:
         resumed = to == "failed" and self.folder.supervised
         heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")), may_resume=resumed)
 
+    @property
+    def _window_over(self) -> bool:
+        """Whether the run was asked to end because its window does: its night has kept time for the last pictures."""
+        return self._asked is not None and self._asked.by == WINDOW
+
+    def _last_pictures(self, handle: Handle) -> None:
+        """Take the pictures that the recipe's end takes; they are this session's own, for another one may go on."""
+        session = sum(event.data["to"] == "running" for event in self.journal.events(kind="state"))
+        try:
+            finish.pictures(handle, f"window-{session}")
+        except InstrumentError as error:
+            log.error("the last pictures: %s", error.message)
+
     def _leave(self) -> None:
         """Leave the instrument as the recipe's end does, for nobody comes before morning; a failure is logged."""
         end = next((step for _, step in self.recipe.named_steps() if isinstance(step, Finish)), Finish())
@@ -420,67 +438,25 @@ class Run:
         except InstrumentError as error:
             log.error("leaving the instrument for the night: %s", error.message)
 
-    def _safe(self) -> None:
-        """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses."""
+    def _idle(self) -> None:
+        """Hand the instrument over with the least ion current; a failure is logged."""
+        try:
+            if self._aligner is not None:
+                self._aligner.idle()
+        except InstrumentError as error:
+            log.error("the ion current could not be lowered: %s", error.message)
+
+    def _safe(self, left: dict[str, Any] | None = None) -> None:
+        """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses.
+
+        `left` : the state before somebody else changed it, None: as it is now
+        """
         try:
             self.instrument.make_safe()
             with durable.if_room("how the instrument was left"):
-                self.journal.note("left", self.instrument.state().model_dump(mode="json"))
+                self.journal.note("left", left or self.instrument.state().model_dump(mode="json"))
         except InstrumentError as error:
             log.error("make safe: %s", error.message)
-
-    def _left(self) -> Callable[[], None] | None:
-        """Return what takes the instrument back from whoever had it in hand since, None where there is nothing to."""
-        begun = [event.seq for event in self.journal.events(kind="state") if event.data["to"] == "running"]
-        left = self.journal.events(begun[-1], kind="left") if begun else []
-        if left:
-            return partial(self._take_back, State.model_validate(left[-1].data), changes)
-        # it ended and could not say how it left: what no act sets stands in its newest picture, or was adopted since
-        newest = self._newest_picture()
-        taken = [event.data for event in self.journal.events(kind="taken back") if "adopted" in event.data]
-        if taken and taken[-1]["picture"] == ("" if newest is None else newest.key):
-            return partial(self._take_back, State.model_validate(taken[-1]["adopted"]), a_hand)
-        if newest is None:
-            return None
-        try:
-            state = self._load(FrameRef.model_validate(newest.result)).meta.state
-        except BadData:
-            return None
-        return partial(self._take_back, state, a_hand)
-
-    def _newest_picture(self) -> Act | None:
-        """Return the newest act that has taken a picture of the face."""
-        acts = reversed(self.journal.acts(kind="frame"))
-        return next((act for act in acts if act.has_outcome and _face_on(act)), None)
-
-    def _take_back(self, left: State, differing: Callable[[State, State], list[Change]]) -> None:
-        """See what somebody has changed since the run left the instrument, and adopt or restore it."""
-        now = self.instrument.state()
-        found = differing(left, now)
-        if not found:
-            return
-        choice = self._choose(found)
-        log.warning("changed since the run left it, %s: %s", choice, "; ".join(map(str, found)))
-        data: dict[str, Any] = {"choice": choice, "changes": [str(one) for one in found]}
-        if choice == "adopt":
-            newest = self._newest_picture()
-            data |= {"adopted": now.model_dump(mode="json"), "picture": "" if newest is None else newest.key}
-        focused = ion_focus_by_hand(left, now) if choice == "adopt" else None
-        if focused is not None:
-            data["ion"] = focused.model_dump(mode="json", exclude_none=True)
-        self.journal.note("taken back", data)
-        if choice == "restore":
-            restore(self.instrument, left)
-            return
-        looking = next((act for act in reversed(self.journal.acts(kind="frame")) if _face_on(act)), None)
-        focus = None if looking is None else focus_by_hand(left, now, Setup.model_validate(looking.setup))
-        if focus is not None:
-            self.journal.note("focused", focus)
-
-
-def _face_on(act: Act) -> bool:
-    """Tell whether a frame is a picture of the face."""
-    return act.setup is not None and act.setup.get("focus_z_m") is not None
 
 
 class _Watched:

@@ -39,6 +39,7 @@ ENVELOPE = Envelope(
         BeamLimit(beam=Beam.ELECTRON, voltage_v=5e3, currents_a=(1.6e-9,)),
     ),
     gases=("Pt",), doses=tuple(DoseLimit(area=area, charge_c=most, box=BOX) for area, most in MOST.items()),
+    electron_dose_c_per_m2=1.0,
 )  # fmt: skip
 
 Act = Callable[[Stand], object]
@@ -105,6 +106,7 @@ VIOLATIONS: list[tuple[str, Act]] = [
     ("immersion-off", immersed(look)),
     ("no-ion-look-in-gas", flowing(look)),
     ("scan-fits-the-field", lambda stand: stand.microscope.acquire(scan(pixel_m=100e-6))),
+    ("electron-dose-as-planned", lambda stand: stand.microscope.acquire(scan(pixel_m=20e-9, frame_integrations=255))),
     ("pattern-beam-is-set", write(current_a=60e-9, seconds=1.0)),
     ("pattern-in-field", write(patterns=far(0.6e-3))),
     ("pattern-in-box", write(patterns=far(25e-6))),

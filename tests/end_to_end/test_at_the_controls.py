@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.every_fault import AT_S
 from tests.faults.trial import RECIPE, end_server
-from workflows.terminal import DONE, STOPPED
+from workflows.journal import Journal
+from workflows.store import RunFolder
+from workflows.terminal import DONE, HELD, STOPPED
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -49,3 +52,22 @@ def test_a_skipped_fill_a_picture_and_a_later_end(run: Path) -> None:
     told = " ".join(found["happenings"])
     assert "skip was asked for" in told
     assert "slice.until.images was set to 4" in told
+
+
+def test_what_another_hand_turns_at_the_screen_holds_the_run_until_a_person_says_what_becomes_of_it(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "RUN"
+    try:
+        kintsugi("run", RECIPE, "--model", "none", "--fault", f"knob-turned@{AT_S}s", "--out", root, code=HELD)
+        kintsugi("resume", root, "--model", "none", "--restore")
+    finally:
+        end_server(root)
+    with Journal(RunFolder.open(root).journal, read_only=True) as journal:
+        (held,) = [event.data for event in journal.events(kind="state") if event.data["to"] == "held"]
+        (back,) = [event.data for event in journal.events(kind="taken back")]
+    assert held["symptom"] == "another-hand"
+    assert back["choice"] == "restore"
+    for name in ("working distance", "stigmator x", "shift x"):
+        assert f"electron beam, {name}: " in held["why"]
+        assert any(one.startswith(f"electron beam, {name}: ") for one in back["changes"])

@@ -48,6 +48,7 @@ ENVELOPE = Envelope(
     ),
     gases=("Pt",),
     doses=tuple(DoseLimit(area=area, charge_c=2e-6, box=BOX) for area in ("face", "trench", "film")),
+    electron_dose_c_per_m2=1.5 * 1.6e-9 * 100e-6 / (20e-9) ** 2,
 )  # fmt: skip
 
 Act = Callable[[Guarded], object]
@@ -178,6 +179,10 @@ REFUSED: list[tuple[str, Arrange, Act]] = [
     ("scan-fits-the-field", untouched, lambda guarded: guarded.acquire(scan(Beam.ION, pixel_m=100e-6))),
     ("scan-fits-the-field", untouched, lambda guarded: guarded.acquire_eds(EDS.replace(pixel_m=200e-6))),
     ("scan-fits-the-field", untouched, lambda guarded: guarded.tune(Tune.FOCUS, scan(pixel_m=200e-6))),
+    ("electron-dose-as-planned", untouched, lambda guarded: guarded.acquire_eds(EDS.replace(frames=2))),
+    ("electron-dose-as-planned", untouched, lambda guarded: guarded.acquire(scan(pixel_m=1e-9))),
+    ("electron-dose-as-planned", untouched,
+     lambda guarded: guarded.acquire(scan(pixel_m=20e-9, dwell_s=10e-6, line_integrations=4, frame_integrations=4))),
     # patterns
     ("pattern-beam-is-set", untouched, write(current_a=1e-9, dose_c=1e-8)),
     ("pattern-beam-is-set", untouched, write(voltage_v=8e3)),

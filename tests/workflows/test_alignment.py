@@ -32,6 +32,7 @@ from workflows.alignment import Aligner, look_scan
 from workflows.layout import Layout
 from workflows.recipe import load
 from workflows.recipe_rules import LOOK_PX
+from workflows.untouched import AnotherHand
 
 FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
 
@@ -228,6 +229,29 @@ def test_a_focus_that_was_noted_is_gone_on_with() -> None:
     assert scope.tunes == 2
 
 
+def test_what_another_hand_has_turned_is_not_overwritten() -> None:
+    scope = Scope(off=(0.7e-6, -0.4e-6))
+    aligner, layout, _ = aligner_on(scope)
+    at = layout.stage(layout.pose(PoseName.FACE_ON))
+    electron = BeamSettings(voltage_v=5e3, current_a=1.6e-9)
+    looking = Setup(pose="face-on", stage=at, focus_z_m=4e-6, electron=electron)
+    scan = look_scan(hydra(), Beam.ELECTRON, (0.0, 0.0), 30e-6)
+    for setup in (milling(layout), looking, milling(layout), looking.replace(focus_z_m=6e-6)):
+        aligner.ensure(setup)  # what the run sets itself is no other hand's
+    aligner.contrast(looking, scan)
+    aligner.ion_focus(milling(layout), scan)
+    turned = BeamSettings(stigmator_x=0.8)
+    scope.set_beam(Beam.ELECTRON, turned)
+    before = scope.now
+    with pytest.raises(AnotherHand, match=r"electron beam, stigmator x: - -> 0\.8; `kintsugi resume DIR --adopt`"):
+        aligner.ensure(looking)
+    assert scope.now == before
+    with pytest.raises(AnotherHand):
+        aligner.state()
+    aligner.forget()  # somebody else had the instrument, and it is known
+    aligner.ensure(looking)
+
+
 @pytest.mark.parametrize(
     ("score", "found", "kept"), [(0.8, 16.53e-3, True), (0.05, 16.53e-3, False), (0.8, 16.9e-3, False)]
 )
@@ -273,6 +297,21 @@ def test_a_current_is_held_against_what_its_aperture_gave_in_this_session_or_one
     measured(1.1)
     with pytest.raises(NotReached, match="5 nA was measured before"):
         again.ensure(milling(layout))
+
+
+@pytest.mark.parametrize(
+    ("voltage", "source_on", "assumed", "left"),
+    [(30e3, True, (), 1e-12), (12e3, True, (), 1e-9), (30e3, False, (), 4e-9), (30e3, True, ("Xenon@30000",), 4e-9)],
+)
+def test_the_ion_beam_is_left_with_the_least_current_that_its_voltage_has(
+    voltage: float, source_on: bool, assumed: tuple[str, ...], left: float
+) -> None:
+    scope = Scope()
+    scope.set_beam(Beam.ION, BeamSettings(voltage_v=voltage, current_a=4e-9))
+    scope.now = scope.now.replace(ion=scope.now.ion.replace(source_on=source_on))
+    made: Any = scope
+    Aligner(made, hydra().replace(assumed_currents=assumed), lambda _kind, _data: None).idle()
+    assert scope.now.ion.settings.current_a == left
 
 
 def test_a_wrong_current_holds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from math import cos, pi, sin
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,15 @@ from simulator.chamber import aim, ion_focus
 from simulator.milling import spot_sigma
 from simulator.options import parse
 from workflows import tracking
+from workflows.acts import Held
 from workflows.alignment import Aligner
 from workflows.handle import Handle
 from workflows.journal import Journal
-from workflows.limits import ion_currents
+from workflows.layout import Layout
+from workflows.limits import ion_currents, unmarked_currents
 from workflows.pointing import Pointing
 from workflows.recipe import load
+from workflows.steps.currents import _see_that_all_are_known
 
 SMALL = Path(__file__).parents[1] / "end_to_end" / "small.yaml"
 URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
@@ -97,6 +101,65 @@ def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
     assert shift(Beam.ION, 1e-9, 0.05) == pytest.approx((3e-6 * c + 1e-6 * s, 1e-6 * c - 3e-6 * s))
     assert shift(Beam.ION, 1.02e-9, 0.0) == (3e-6, 1e-6)  # as an instrument set it that was asked for 1 nA
     assert shift(Beam.ION, 2e-9, 0.0) == shift(Beam.ELECTRON, 1e-9, 0.0) == (0.0, 0.0)
+
+
+def handle_that_knows(points: list[tuple[float, float]], *, virtual: bool, answer: str | None = None) -> Handle:
+    recipe, asked = load(SMALL), []
+
+    def value(key: str, kind: str, _args: object, compute: Callable[[], Any]) -> Any:
+        asked.append((key, kind))
+        return compute()
+
+    aligner = Aligner(cast(Any, None), hydra(), lambda _kind, _data: None)
+    for volts, current in points:
+        aligner.pointing.add(volts, current, (0.0, 0.0))
+    acts: Any = SimpleNamespace(value=value, asked=asked)
+    unused: Any = None
+    return Handle(
+        recipe, Layout.at(recipe, None), hydra().replace(virtual=virtual), acts, aligner, unused, load=unused,
+        boundary=unused, told=unused, answer=lambda _what: answer, free_bytes=unused, asked=unused,
+    )  # fmt: skip
+
+
+def test_a_current_that_points_nobody_knows_where_is_held_before_it_mills_unless_a_mark_places_it() -> None:
+    recipe = load(SMALL)
+    every = [(30e3, 1e-9), *ion_currents(recipe, hydra())]  # the first one mills the ruler
+    pictures = {point: f"looks/points-{number}.ome.tif" for number, point in enumerate(every)}
+    coarse, cut = (30e3, 60e-9), (30e3, 4e-9)
+    before_the_mark = unmarked_currents(recipe, hydra(), has_mark=False)
+    assert coarse in before_the_mark
+    assert cut not in before_the_mark
+
+    def check(unknown: tuple[float, float], key: str = "site", **how: Any) -> Any:
+        handle = handle_that_knows([point for point in every if point != unknown], **how)
+        _see_that_all_are_known(handle, key, pictures)
+        return handle.acts
+
+    picture = pictures[coarse].replace(".", r"\.")
+    with pytest.raises(Held, match=rf"where 60 nA at 30 kV points .* look at {picture}.* `kintsugi answer DIR yes`"):
+        check(coarse, virtual=False)
+    with pytest.raises(Held, match="the answer was no"):
+        check(coarse, virtual=False, answer="no")
+    asked = [("confirm/site/pointing", "answer")]
+    assert check(coarse, virtual=False, answer="yes").asked == asked
+    assert check(coarse, virtual=True).asked == asked  # nobody stands at a virtual one
+    assert check(cut, virtual=False).asked == []
+    with pytest.raises(Held, match="where 1 nA at 30 kV points"):
+        check((30e3, 1e-9), virtual=False)
+    film = unmarked_currents(recipe, hydra(), has_mark=True)[0]
+    with pytest.raises(Held, match="at 8 kV points"):
+        check(film, "relit-1", virtual=False)
+    assert check(coarse, "relit-1", virtual=False).asked == []  # the trenches are cut by then
+
+
+def test_what_was_known_of_a_current_is_dropped_with_all_its_names() -> None:
+    pointing = Pointing()
+    pointing.add(30e3, 1e-9, (3e-6, 1e-6))
+    pointing.add(29.99e3, 1.01e-9, (4e-6, 1e-6))
+    pointing.add(30e3, 4e-9, (1e-6, 1e-6))
+    pointing.drop(30e3, 1e-9)
+    assert pointing.of(30e3, 1e-9) is None
+    assert pointing.of(30e3, 4e-9) == (1e-6, 1e-6)
 
 
 def test_a_persons_focus_goes_before_what_was_found_and_the_newest_before_older_ones() -> None:

@@ -19,7 +19,7 @@ from workflows.launch import dry, instrument_url
 from workflows.layout import Layout, front_cuts
 from workflows.plan import plan
 from workflows.planes import DOSE_FACTOR
-from workflows.recipe import Recipe, load
+from workflows.recipe import Recipe, load, without
 from workflows.recipe_rules import last_plane
 
 RECIPES = Path(__file__).parents[2] / "workflows" / "recipes"
@@ -100,6 +100,29 @@ def test_the_envelope_holds_every_pattern_of_its_recipe(recipe: Recipe) -> None:
         assert u + mark.size < x1
         assert y0 < v - mark.size
         assert v + mark.size < y1
+
+
+def test_the_envelope_holds_the_electron_dose_of_the_recipe_s_own_pictures_and_maps_and_no_more(recipe: Recipe) -> None:
+    def most(one: Recipe) -> float:
+        found = envelope("run", one, layout_of(one), plan(one, hydra(), options=False), hydra())
+        return found.electron_dose_c_per_m2 or 0.0
+
+    slicing = recipe.slicing
+    assert slicing is not None
+    assert slicing.eds is not None
+    eds, image = slicing.eds, slicing.image
+    mapped = (eds.current or image.current) * eds.dwell * eds.frames / eds.pixel**2
+    assert most(recipe) == pytest.approx(1.5 * mapped)
+    taken = image.current * image.dwell / image.pixel**2
+    assert most(without(recipe, "eds")) == pytest.approx(1.5 * taken)
+
+
+def test_the_envelope_lets_every_ion_voltage_be_left_with_its_least_current(recipe: Recipe) -> None:
+    found = envelope("run", recipe, layout_of(recipe), plan(recipe, hydra(), options=False), hydra())
+    ion = [one for one in found.beams if one.beam is Beam.ION]
+    assert ion
+    for one in ion:
+        assert min(one.currents_a) == min(hydra().currents(Beam.ION, one.voltage_v))
 
 
 def test_a_simulator_is_made_large_enough_and_keeps_what_it_is_told() -> None:

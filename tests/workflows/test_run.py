@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from instrument.durable import AlreadyLocked, FileLock
 from instrument.errors import ConnectionLost, DeviceFault, Stopped
-from instrument.frame import Frame, reference
+from instrument.frame import Frame, FrameRef, reference
 from instrument.hydra import hydra
 from instrument.settings import (
     Beam,
@@ -30,12 +31,14 @@ from workflows import heartbeat, session, store
 from workflows import run as run_module
 from workflows.acts import Interrupted
 from workflows.alignment import Aligner
+from workflows.handover import changes
 from workflows.journal import Journal
 from workflows.plan import plan
 from workflows.recipe import load
 from workflows.run import Run
 from workflows.session import Session
 from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
+from workflows.taking_back import Left, how_left, take_back
 from workflows.terminal import DONE, Wrong
 
 FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
@@ -214,13 +217,12 @@ def test_a_focus_found_by_hand_is_kept_however_long_the_person_took(
     journal.note("focused", {"pose": "face-on", "working_distance_m": 4e-3, "plane_m": 3.9e-6})
     journal.note("state", {"to": "running"})
     assert run._focused() == []
-    run._choose = lambda _changes: "adopt"
-    run._take_back(at, run_module.changes)
+    take_back(Left(at, changes), journal, run.instrument, lambda _changes: "adopt")
     kept = run._focused()
     assert [(one["pose"], one["working_distance_m"], one["plane_m"]) for one in kept] == [("face-on", 4.02e-3, 4e-6)]
     journal.note("focus anew", {})  # it was asked for, and the process died before it came to it
     assert run._focused() == []
-    run._take_back(at, run_module.changes)
+    take_back(Left(at, changes), journal, run.instrument, lambda _changes: "adopt")
     assert len(run._focused()) == 1
     journal.note("state", {"to": "running"})  # a later session, hours after: nobody has looked since
     assert run._focused() == []
@@ -289,6 +291,11 @@ def picture(folder: RunFolder, journal: Journal, k: int, state: State) -> None:
     journal.done(f"slice/{k:04d}/image", taken.model_dump(mode="json"), clock_s=state.time_s)
 
 
+def picture_of(folder: RunFolder, ref: FrameRef) -> Frame:
+    """Load a picture of the run."""
+    return Frame.load(folder.root / ref.name)
+
+
 def paused_and_gone_on_with(folder: RunFolder, journal: Journal, choice: str, after_s: float = 200.0) -> InHand:
     """Paused with stigmator 0.1, set to 0.3 by a person, gone on with as they chose; then the line is lost."""
     journal.note("state", {"to": "running"})
@@ -296,12 +303,10 @@ def paused_and_gone_on_with(folder: RunFolder, journal: Journal, choice: str, af
     journal.note("left", stigmated(0.1, 110.0).model_dump(mode="json"))
     journal.note("state", {"to": "paused"})
     instrument = InHand(stigmated(0.3, after_s))
-    run = a_run(folder, journal, instrument)
-    run._choose = lambda _changes: choice  # type: ignore[assignment,return-value]
-    back = run._left()
-    assert back is not None
+    left = how_left(journal, partial(picture_of, folder))
+    assert left is not None
     journal.note("state", {"to": "running"})
-    back()
+    take_back(left, journal, instrument, lambda _changes: choice)  # type: ignore[arg-type,return-value]
     journal.note("state", {"to": "failed"})  # nothing could be asked of the instrument: nobody knows how it was left
     return instrument
 
@@ -315,9 +320,9 @@ def test_what_was_adopted_stands_after_a_crash_that_could_not_say_how_it_left(
     if pictures == 2:
         picture(folder, journal, 2, stigmated(0.3, after_s + 100.0))
     instrument.now = stigmated(0.3, after_s + 200.0)
-    back = a_run(folder, journal, instrument)._left()
-    assert back is not None
-    back()
+    left = how_left(journal, partial(picture_of, folder))
+    assert left is not None
+    take_back(left, journal, instrument, lambda _changes: "restore")  # type: ignore[arg-type]
     assert instrument.now.electron.settings.stigmator_x == 0.3
     assert [event.data["choice"] for event in journal.events(kind="taken back")] == ["adopt"]
 
@@ -328,9 +333,9 @@ def test_what_was_changed_after_a_crash_is_restored_to_what_was_chosen_last(
 ) -> None:
     instrument = paused_and_gone_on_with(folder, journal, choice)
     instrument.now = stigmated(0.7, 400.0)
-    back = a_run(folder, journal, instrument)._left()
-    assert back is not None
-    back()
+    left = how_left(journal, partial(picture_of, folder))
+    assert left is not None
+    take_back(left, journal, instrument, lambda _changes: "restore")  # type: ignore[arg-type]
     stands = {"adopt": 0.3, "restore": 0.1}[choice]
     assert instrument.now.electron.settings.stigmator_x == stands
     told = journal.events(kind="taken back")[-1].data
@@ -399,6 +404,60 @@ def test_a_run_that_its_night_ends_leaves_the_instrument_as_its_recipe_would(
         run.go()
     assert instrument.did == expected
     assert states == ["running"]
+    assert run.state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("by", "kind", "stops"),
+    [
+        (WINDOW, "cut", False),
+        (WINDOW, "slice", True),
+        (WINDOW, "fill", True),
+        (WINDOW, "last slice", False),  # the run ends by itself now, in the time that was kept for it
+        ("kintsugi stop", "last slice", True),
+    ],
+)
+def test_a_window_that_ends_with_the_last_slice_cuts_nothing_short(
+    by: str, kind: str, *, stops: bool, folder: RunFolder, journal: Journal
+) -> None:
+    run = a_run(folder, journal, Instrument())
+    folder.ask(Request(what="stop", after="slice", by=by))
+    if stops:
+        with pytest.raises(Interrupted, match="stopped after"):
+            run._boundary(kind)
+    else:
+        run._boundary(kind)
+
+
+@pytest.mark.parametrize(
+    ("by", "fails", "names"),
+    [(WINDOW, False, ["window-2"]), (WINDOW, True, ["window-2"]), ("kintsugi stop", False, [])],
+)
+def test_last_pictures_are_taken_when_the_window_ends_by_every_session_its_own(
+    by: str, names: list[str], *, fails: bool, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.note("state", {"to": "running"})
+    journal.note("state", {"to": "stopped"})
+    run, taken = a_run(folder, journal, Instrument()), []
+    run.recipe = load(FIRST)
+
+    def pictures(_handle: object, name: str) -> None:
+        taken.append(name)
+        if fails:
+            msg = "no picture came"
+            raise DeviceFault(msg)
+
+    def each(_handle: object) -> str:
+        run._boundary("slice")
+        return "done"
+
+    monkeypatch.setattr(run_module.finish, "pictures", pictures)
+    monkeypatch.setattr(run, "_handle", object)
+    monkeypatch.setattr(run, "_each", each)
+    folder.ask(Request(what="stop", by=by))
+    with pytest.raises(Interrupted, match="stopped after a slice"):
+        run.go()
+    assert taken == names
     assert run.state == "stopped"
 
 

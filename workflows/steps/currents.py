@@ -2,8 +2,8 @@
 
 Every current that is used is focused on a spot beside the work, and looks at another one: that picture is compared with
 the one that placed the site. What they are off by is made up for by the beam's shift until there is a mark, the focus
-is set with the current; one whose picture tells nothing is left as it was set. The smallest comes first, for
-focusing digs; a current that would dig a pit is left as it is: its spot is microns wide.
+is set with the current. Where a picture tells nothing a person says whether its current may mill what no mark places.
+The smallest comes first, for focusing digs; a current that would dig a pit keeps its focus: its spot is microns wide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from instrument.units import show
 from workflows import tracking
 from workflows.alignment import look_scan
 from workflows.handle import Handle
-from workflows.limits import ion_currents
+from workflows.limits import ion_currents, unmarked_currents
 from workflows.steps.site import overview_point, ruler_point
 
 #: The pictures' width, and what lies between them and the nearest trench (m).
@@ -75,6 +75,29 @@ def align(handle: Handle, key: str = "site") -> None:
         if one["off_m"] is not None:
             u, v = one["off_m"]
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
+        else:
+            handle.aligner.pointing.drop(one["voltage_v"], one["current_a"])
+    _see_that_all_are_known(handle, key, {point: ref.name for point, ref in pictures.items()})
+
+
+def _see_that_all_are_known(handle: Handle, key: str, pictures: dict[tuple[float, float], str]) -> None:
+    """Hold the run for a person where a current that no mark places points nobody knows where (night.md 11)."""
+    recipe, pointing, first = handle.recipe, handle.aligner.pointing, key == "site"
+    used = {*unmarked_currents(recipe, handle.description, has_mark=not first)}
+    if first and any(step.kind == "protect" for step in recipe.steps):
+        used.add(ruler_point(recipe, handle.description))
+    unknown = sorted(point for point in used if pointing.of(*point) is None)
+    if not unknown:
+        return
+    names = ", ".join(f"{show(current, 'current', 3)} at {show(volts, 'voltage', 3)}" for volts, current in unknown)
+    looks = ", ".join(pictures[point] for point in unknown)
+    handle.ask(
+        f"{key}/pointing", {"points": unknown},
+        f"where {names} points beside the current that found the site is not known, for its picture is not like that "
+        f"one's: look at {looks}, focus it or align its aperture at the screen, or begin anew with another current. "
+        "After `kintsugi answer DIR yes` and resume it mills unshifted",
+        of_virtual=False,
+    )  # fmt: skip
 
 
 def _shift(frame: Frame) -> tuple[float, float]:

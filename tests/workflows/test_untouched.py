@@ -1,0 +1,54 @@
+"""What another hand changes while a run has the instrument is seen; wobble, faults and the run itself are no hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from instrument.settings import BeamSettings, Device, State
+from tests.workflows.test_handover import LEFT, SETTINGS
+from workflows.untouched import AnotherHand, untouched
+
+
+@pytest.mark.parametrize(
+    ("field", "wobbles", "turned"),
+    [
+        ("voltage_v", 5.001e3, 10e3), ("current_a", 1.62e-9, 3.2e-9), ("working_distance_m", 4.0002e-3, 4.004e-3),
+        ("stigmator_x", 0.1002, 0.2), ("shift_x_m", 2e-9, 0.1e-6), ("scan_rotation_rad", 1e-6, 0.05),
+    ],
+)  # fmt: skip
+def test_a_setting_that_wobbles_is_untouched_and_one_that_was_turned_is_not(
+    field: str, wobbles: float, turned: float
+) -> None:
+    def reading(value: float) -> State:
+        return left.replace(electron=left.electron.replace(settings=left.electron.settings.replace(**{field: value})))
+
+    left = LEFT.replace(electron=LEFT.electron.replace(settings=SETTINGS.replace(shift_x_m=0.0, scan_rotation_rad=0.0)))
+    untouched(left, reading(wobbles))
+    with pytest.raises(AnotherHand, match=r"electron beam, .* -> ") as seen:
+        untouched(left, reading(turned))
+    assert seen.value.evidence["left"] == left.model_dump(mode="json")
+    assert len(seen.value.evidence["changes"]) == 1
+
+
+def test_stage_species_and_detectors_show_a_hand_and_what_the_server_makes_safe_does_not() -> None:
+    untouched(
+        LEFT, LEFT.replace(devices={Device.CBS: False, Device.NEEDLE: True}, stage=LEFT.stage.replace(r=math.tau))
+    )
+    argon = LEFT.ion.replace(settings=BeamSettings(species="Argon"))
+    for now in (
+        LEFT.replace(stage=LEFT.stage.replace(y=3e-6)), LEFT.replace(ion=argon),
+        LEFT.replace(devices={Device.CBS: True, Device.NEEDLE: False}),
+    ):  # fmt: skip
+        with pytest.raises(AnotherHand):
+            untouched(LEFT, now)
+
+
+def test_a_source_that_went_out_and_a_reference_that_was_lost_are_no_hand() -> None:
+    dark = LEFT.electron.replace(source_on=False, settings=SETTINGS.replace(current_a=None, voltage_v=None))
+    untouched(LEFT, LEFT.replace(electron=dark))
+    untouched(LEFT.replace(electron=dark), LEFT)
+    untouched(LEFT, LEFT.replace(stage_homed=False, stage=LEFT.stage.replace(x=1e-3)))
+    with pytest.raises(AnotherHand, match="stage x"):
+        untouched(LEFT, LEFT.replace(electron=dark, stage=LEFT.stage.replace(x=1e-3)))
