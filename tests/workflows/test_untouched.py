@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from instrument.settings import BeamSettings, Device, State
+from instrument.settings import Beam, BeamSettings, Device, StagePosition, State
 from tests.workflows.test_handover import LEFT, SETTINGS
-from workflows.untouched import AnotherHand, untouched
+from workflows.untouched import AnotherHand, Untouched, untouched
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,46 @@ def test_a_source_that_went_out_and_a_reference_that_was_lost_are_no_hand() -> N
     untouched(LEFT, LEFT.replace(stage_homed=False, stage=LEFT.stage.replace(x=1e-3)))
     with pytest.raises(AnotherHand, match="stage x"):
         untouched(LEFT, LEFT.replace(electron=dark, stage=LEFT.stage.replace(x=1e-3)))
+
+
+class Panel:
+    """An instrument at whose screen somebody turns the electron beam while a verb is in hand."""
+
+    def __init__(self) -> None:
+        self.now = LEFT
+        self.turns: dict[str, float] = {}
+
+    def state(self) -> State:
+        return self.now
+
+    def turn(self) -> None:
+        electron = self.now.electron
+        self.now = self.now.replace(electron=electron.replace(settings=electron.settings.replace(**self.turns)))
+
+    def insert(self, device: Device, _position: str | None = None) -> None:
+        self.turn()
+        self.now = self.now.replace(devices={**self.now.devices, device: True})
+
+    def move_stage(self, to: StagePosition) -> StagePosition:
+        self.turn()
+        self.now = self.now.replace(stage=self.now.stage.replace(**to.model_dump(exclude_none=True)))
+        return self.now.stage
+
+    def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
+        self.now = self.now.replace(**{str(beam): self.now.beam(beam).replace(settings=settings)})
+        return settings
+
+
+def test_a_verb_changes_its_own_part_and_what_else_changes_with_it_is_a_hand() -> None:
+    panel: Any = Panel()
+    own = Untouched(panel)
+    own.state()
+    own.insert(Device.CBS)
+    own.set_beam(Beam.ION, BeamSettings(voltage_v=30e3, current_a=1e-9))
+    own.move_stage(StagePosition(x=1e-3))
+    own.state()
+    panel.turns = {"working_distance_m": 4.2e-3}
+    own.move_stage(StagePosition(x=2e-3))  # which may take focus and shift along
+    panel.turns = {"stigmator_x": 0.7}
+    with pytest.raises(AnotherHand, match=r"changed the microscope: electron beam, stigmator x: 0\.1"):
+        own.insert(Device.NEEDLE)
