@@ -139,7 +139,9 @@ def teach(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> Card:
-    """Teach a model by what is known of images, fit its temperature anew, and write it into the folder `out`.
+    """Teach a model by what is known of images, and write it into the folder `out`.
+
+    Its temperature follows as far as the network has grown surer, or less sure, of images that it was trained on.
 
     `steps` of 0 leave the network as it is. For the other parameters see `adapt`; ValueError where the model keeps no
     crops of its training, or no detector is known.
@@ -155,8 +157,9 @@ def teach(
         torch.manual_seed(seed)
         plates = [_plate(lesson) for lesson in lessons]
         shares = np.mean([lesson.shares for lesson in lessons], axis=0)
+        first = _temperature(start.network, replay)
         network = _taught(start.network, plates, shares, replay, steps, seed, progress)
-        temperature = _temperature(network, replay)
+        temperature = start.card.temperature * _temperature(network, replay) / first
     finally:
         torch.set_num_threads(threads_before)
     figures = dict(about.figures)
@@ -228,7 +231,8 @@ def _plate(lesson: Lesson) -> Plate:
 def _temperature(network: Network, replay: Sequence[Plate]) -> float:
     """Return the temperature at which a network's probabilities are right about images that it was trained on.
 
-    What was taught is no measure of that: people mark what they are sure of.
+    What was taught is no measure of that: people mark what they are sure of. Nor is it one of other images: crops for a
+    training are chosen. But how it changes is.
     """
     import torch
 

@@ -65,7 +65,7 @@ class Checkpoint:
         try:
             held = torch.load(self.path, map_location="cpu", weights_only=True)
             options, state = dict(held["options"]), State(**held["state"])
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
             msg = f"{self.path} is no checkpoint of this version; {again}"
             raise ValueError(msg) from error
         others = [name for name in sorted({*options, *self.options}) if options.get(name) != self.options.get(name)]

@@ -34,7 +34,8 @@ class Card(BaseModel):
     """The model card, card.json beside the weights: where a network comes from, how good it is and where it ends.
 
     `temperature` divides its scores: fitted on images that it was not trained on, so that of labels given with a
-    probability of 0.8 about 80 % are right (Guo et al., ICML 2017, "On calibration of modern neural networks").
+    probability of 0.8 about 80 % are right (Guo et al., ICML 2017, "On calibration of modern neural networks"). A
+    model that was taught further has its first one's, times what changed on images of its training.
     `reliability` says how well that holds, by how sure labels are; empty where it was not measured.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from analysis.adapt import STEPS, About, Lesson, Progress, teach
 from analysis.core import SegmentationCore
 from analysis.evaluate import fitted_temperature
 from analysis.model import Card, write_card
-from analysis.network import Channels, by_detector
+from analysis.network import Channels
 from analysis.ometiff import Slice
 from analysis.pairs import OpenPores, Side, known_before, open_pores
 from analysis.phases import IGNORE, MEMBERS, Phase
@@ -23,8 +24,8 @@ from analysis.samples import Sample
 
 log = logging.getLogger(__name__)
 
-#: Pixels of all pictures that a model is taught by; of larger ones the middle.
-_MOST_PX = 24_000_000
+#: Pairs that a model is taught by at most, and pixels of each; of larger pictures it is the middle.
+_MOST_PAIRS, _MOST_PX = 24, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,19 @@ def teach_pairs(
 
     The card says which share of the open pores the first model missed and which the new one misses, both of the pores
     that were not taught (one in five) where there are any, and at which temperature the first one would have been right
-    about the pictures before the fills. For the parameters see `analysis.adapt.adapt`.
+    about the pictures before the fills: of solids only those count that it had right, so that is on the cold side. For
+    the parameters see `analysis.adapt.adapt`.
 
     Raises
     ------
     ValueError : no pair shows one plane with pores that were filled; a model that keeps no crops of its training
     """
     core = SegmentationCore(model)
-    told = list(_told(core, pairs))
+    told = list(itertools.islice(_told(core, pairs), _MOST_PAIRS))
     if not OpenPores.of([open_pores(one.side, one.known) for one in told]).pixels:
         msg = "no pair of pictures shows one plane before and after a fill, with pores that it filled"
         raise ValueError(msg)
-    lessons = [_lesson(one, _MOST_PX // len(told), seed) for one in told]
+    lessons = [_lesson(one, seed) for one in told]
     samples = [_Known(one.picture.channels, _as_fine(one.known), one.picture.pixel_m) for one in told]
     figures = {"pairs": float(len(told)), "temperature by pairs": fitted_temperature(core, samples)}
     about = About(
@@ -92,47 +94,45 @@ def teach_pairs(
     )
     card = teach(lessons, about, out, model=model, seed=seed, steps=steps, threads=threads, progress=progress)
     missed = {"first": _missed(core, lessons), "now": _missed(SegmentationCore(out), lessons)}
-    card = card.model_copy(
-        update={"figures": card.figures | {f"open pores missed, {when}": share for when, share in missed.items()}}
-    )
+    said = {f"open pores missed, {when}": share for when, share in missed.items() if share is not None}
+    card = card.model_copy(update={"figures": card.figures | said})
     write_card(out, card)
     return card
 
 
 def _told(core: SegmentationCore, pairs: Iterable[Pair]) -> Iterator[_Told]:
-    """Yield what the pairs tell; those that don't show one plane are left out."""
+    """Yield what the pairs tell, by the middle of large pictures; those that don't show one plane are left out."""
     for pair in pairs:
         before = _side(core, pair.before)
         known = known_before(before, _side(core, pair.after), pair.apart_m)
         if known is None:
             log.warning("%s: the pictures before and after it don't show one plane; they are left out", pair.name)
-        else:
-            yield _Told(pair.before, before, known)
+            continue
+        part = _middle(known.shape, _MOST_PX)
+        channels = {name: grey[part].copy() for name, grey in pair.before.channels.items()}
+        side = Side.of(channels, before.labels[part].copy(), before.confidence[part].copy(), before.pixel_m)
+        yield _Told(Slice(channels, pair.before.pixel_m), side, known[part].copy())
 
 
-def _lesson(one: _Told, most: int, seed: int) -> Lesson:
-    """Return what a pair teaches, by the middle of its picture where that has more than `most` pixels."""
-    part = _middle(one.known.shape, most)
-    channels = {name: grey[part] for name, grey in one.picture.channels.items()}
+def _lesson(one: _Told, seed: int) -> Lesson:
     labels = np.where(one.known == Phase.PORE, one.known, one.side.labels)
-    return Lesson.of(channels, one.known[part], labels[part], one.picture.pixel_m, seed)
+    return Lesson.of(one.picture.channels, one.known, labels, one.picture.pixel_m, seed)
 
 
-def _missed(core: SegmentationCore, lessons: Sequence[Lesson]) -> float:
-    """Return the share of open pores that a model misses: of those kept back, of all where there are none."""
-    kept = any((lesson.kept_back == Phase.PORE).any() for lesson in lessons)
-    counts = []
-    for lesson in lessons:
-        side = _side(core, Slice(dict(lesson.channels), lesson.pixel_m))
-        counts.append(open_pores(side, lesson.kept_back if kept else lesson.taught))
-    return round(OpenPores.of(counts).missed, 4)
+def _missed(core: SegmentationCore, lessons: Sequence[Lesson]) -> float | None:
+    """Return the share of open pores that a model misses: of those kept back, else of those taught; None of none."""
+    sides = [_side(core, Slice(dict(lesson.channels), lesson.pixel_m)) for lesson in lessons]
+    for codes in ([one.kept_back for one in lessons], [one.taught for one in lessons]):
+        found = OpenPores.of([open_pores(side, known) for side, known in zip(sides, codes, strict=True)])
+        if found.pixels:
+            return round(found.missed, 4)
+    return None
 
 
 def _side(core: SegmentationCore, picture: Slice) -> Side:
     """Label one picture of a pair."""
     found = core.label(picture.channels, picture.pixel_m)
-    grey = next(iter(by_detector(picture.channels).values()))
-    return Side(grey, found.labels, found.confidence, picture.pixel_m)
+    return Side.of(picture.channels, found.labels, found.confidence, picture.pixel_m)
 
 
 def _as_fine(known: NDArray[np.uint8]) -> NDArray[np.uint8]:

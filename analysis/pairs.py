@@ -6,7 +6,7 @@ An open pore shows its back, which may look just like binder. Once it is filled 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,9 @@ from scipy import ndimage
 from analysis.align import moved_onto, shift_between
 from analysis.phases import IGNORE, NAMES, Phase
 
-#: Labels of the picture after the fill with this confidence or more are believed, this far (px) from any boundary: as
-#: far as the planes lie apart, for boundaries run aslant.
-_SURE, _LEAST_INSIDE_PX, _MOST_INSIDE_PX = 0.9, 2, 5
+#: Labels of the picture after the fill with this confidence or more are believed, at least this far (px) from any
+#: boundary, and as far as the planes lie apart, for boundaries run aslant.
+_SURE, _LEAST_INSIDE_PX = 0.9, 2
 #: Active material covers at least this much of what it covers in either picture: else they show two planes.
 _SAME_PLANE = 0.6
 #: Platinum is brighter than this part of the active material.
@@ -34,6 +34,17 @@ class Side:
     labels: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     pixel_m: float
+
+    @classmethod
+    def of(
+        cls,
+        channels: Mapping[str, NDArray[np.float32]],
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.uint8],
+        pixel_m: float,
+    ) -> Side:
+        """Take the greys of CBS, which shows platinum best, or of the first detector there is."""
+        return cls(channels.get("CBS", next(iter(channels.values()))), labels, confidence, pixel_m)
 
 
 class OpenPores(BaseModel):
@@ -84,7 +95,7 @@ def known_before(before: Side, after: Side, apart_m: float | None = None) -> NDA
     sure = after.confidence >= 255 * _SURE
     bright = _is_platinum(after)
     sure &= np.where(after.labels == Phase.PORE, bright, after.labels != Phase.OUTSIDE)
-    inside = min(_MOST_INSIDE_PX, max(_LEAST_INSIDE_PX, math.ceil(abs(apart_m or 0.0) / before.pixel_m)))
+    inside = max(_LEAST_INSIDE_PX, math.ceil(abs(apart_m or 0.0) / before.pixel_m))
     wide = 2 * inside + 1
     sure &= ndimage.maximum_filter(after.labels, wide) == ndimage.minimum_filter(after.labels, wide)
     known = moved_onto(nothing, np.where(sure, after.labels, np.uint8(IGNORE)), back)

@@ -8,6 +8,7 @@ weights.safetensors and card.json.
 from __future__ import annotations
 
 import itertools
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from analysis.augment import Batch, Plate
     from analysis.network import Network
+
+log = logging.getLogger(__name__)
 
 MODEL_NAME = "kintsugi-unet"
 CROP = 192
@@ -349,7 +352,10 @@ def _fitted(network: Network, plates: list[Plate], plan: _Plan, keeping: _Keepin
             tell("steps", step + 1, plan.steps, float(loss.detach()))
         now = time.perf_counter()
         if last or now - kept_at >= keeping.every_s:
-            keeping.checkpoint.write(fit.state(step + 1, now - keeping.began_s, keeping.images))
+            try:
+                keeping.checkpoint.write(fit.state(step + 1, now - keeping.began_s, keeping.images))
+            except OSError as error:  # a full disk costs the checkpoint, not the training
+                log.warning("no checkpoint is kept: %s", error)
             kept_at = now
     network.load_state_dict(fit.average)
     network.eval()

@@ -49,8 +49,6 @@ PUMP_EVERY_S, PUMP_MOST_S, STILL_FALLING, PUMPED = 10.0, 300.0, 0.97, 1.2
 SETTLE_PX = (384, 332)
 #: Quick looks at the face are so much of its picture wide.
 FACE_LOOK = 0.6
-#: The face's edges are rounded, and the beam is not placed yet: what lies so near to one is left alone, m.
-FACE_EDGE_M = 1e-6
 #: Longest time for drift to die down, time between two quick pictures (night.md 14), s; drift far above the limit is
 #: looked at again after up to so many times that.
 SETTLE_MOST_S, SETTLE_EVERY_S, SETTLE_PATIENCE = 180.0, 30.0, 3.0
@@ -224,8 +222,12 @@ class Aligner:
             self._instrument.set_beam(Beam.ION, BeamSettings(current_a=current))
 
     def leave(self, source: str) -> None:
-        """End the work: gas shut and cold, devices out, beams blanked; the ion current least, its source on, or off."""
+        """End the work: gas shut and cold, devices out, beams blanked; the ion current least, or its source off.
+
+        Nothing of it is set by eye: it is done whoever else has changed something.
+        """
         self._instrument.make_safe()
+        self._instrument.forget()
         state = self._instrument.state()
         for device, inserted in state.devices.items():
             if inserted:
@@ -233,9 +235,10 @@ class Aligner:
         for gas, now in state.gases.items():
             if now.heater_on:
                 self._instrument.set_gas(gas, GasSetting(heater_on=False))
-        self.idle()
         if source == "off":
             self._instrument.set_beam(Beam.ION, BeamSettings(source_on=False))
+        else:
+            self.idle()
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -394,8 +397,9 @@ class Aligner:
         view = _view(layout, Beam.ELECTRON, stage, state)
         key = (setup.pose, settings.voltage_v, settings.current_a)
         if key not in self._focus:
-            x, y, field = beside_the_image(layout)
-            scan = look_scan(self._description, Beam.ELECTRON, view.field((x, y, plane)), field)
+            x0, y0, x1, y1 = layout.image
+            centre = view.field(((x0 + x1) / 2, (y0 + y1) / 2, plane))
+            scan = look_scan(self._description, Beam.ELECTRON, centre, FACE_LOOK * min(x1 - x0, y1 - y0))
             found = self._instrument.tune(Tune.FOCUS, scan)
             if found.working_distance_m is None:
                 msg = "the automatic focus found nothing; focus by hand, then `kintsugi resume`"
@@ -513,19 +517,6 @@ class Aligner:
             log.warning("no drift could be measured on this picture; %.0f s were waited", waited)
         elif rate > limit:
             log.warning("drift is still %.0f nm/min after %.0f s", rate * 60e9, waited)
-
-
-def beside_the_image(layout: Layout) -> tuple[float, float, float]:
-    """Return middle (x, y) and width (m) of a look at the face as far off the pictures' area as the face is wide there.
-
-    Focusing gives many times a picture's dose (night.md 11); along x the face keeps its distance in every pose.
-    """
-    x0, y0, x1, y1 = layout.image
-    field = FACE_LOOK * min(x1 - x0, y1 - y0)
-    half = layout.face[0] / 2 - FACE_EDGE_M
-    left, right = x0 + half, half - x1  # of the face, beside the image
-    x = min(x1, half - field) + field / 2 if right >= left else max(x0, field - half) - field / 2
-    return x, (y0 + y1) / 2, field
 
 
 def look_scan(

@@ -84,12 +84,15 @@ def train(
 ) -> int:
     """Train the segmentation network on simulated slices, or teach it your own sample (--scribbles, --from-run).
 
-    A training that was ended goes on when the same command is given again.
+    A training on simulated slices that was ended goes on when the same command is given again.
     """
     if scribbles is not None and from_run is not None:
         msg = "--scribbles and --from-run teach one after the other; give what the first made as --init of the second"
         raise Wrong(msg)
     if from_run is not None:
+        if channel or pixel_size is not None:
+            msg = "--channel and --pixel-size are for --scribbles: a run's pictures say what they are"
+            raise Wrong(msg)
         return _teach_pairs(_folder(from_run), out, init, seed=seed, threads=threads, quick=quick)
     if scribbles is not None:
         pixel_m = _length("--pixel-size", pixel_size)
@@ -104,7 +107,7 @@ def train(
     from simulator.dataset import renderer_sha256, samples
 
     if (kept := path_for(out)).exists():
-        say(f"goes on from {kept}; remove it to begin anew")
+        say(f"there is a checkpoint, {kept}; remove it to begin anew")
     with Progress(console=console(errors=True)) as progress:
         tasks: dict[str, Any] = {}
 

@@ -59,6 +59,7 @@ def night(
         if out is not None or instrument is not None:
             msg = f"{what} is a run already: --out and --instrument are for a recipe"
             raise Wrong(msg)
+        _alone(what)
     else:
         recipe = load(what)
         folder = out or RunFolder.named(recipe.name)
@@ -159,6 +160,7 @@ def add(
     options = {
         "instrument": instrument, "model": model, "notify": list(notify or ()), "watcher": watcher,
         "restarts": restarts, "shorten": shorten,
+        "described": None if seen.state is None else seen.description.model_dump(mode="json"),
     }  # fmt: skip
     nights = _queue(queue, Queue)
     others = nights.in_the_way(begins, ends or begins + timedelta(seconds=fit.plan.total_s))
@@ -278,6 +280,24 @@ def _look(url: str, what: str, *, offline: bool) -> Look:
         raise type(error)(msg, **error.evidence) from error
 
 
+def _alone(run: Path) -> None:
+    """See that a run that exists already can go on without people; Wrong where it can't."""
+    from instrument.settings import Description
+    from workflows.journal import Journal
+    from workflows.recipe import load
+    from workflows.recipe_rules import unattended_problems
+    from workflows.store import RunFolder
+
+    folder = RunFolder.open(run)
+    with in_one_sentence(), Journal(folder.journal, read_only=True) as journal:
+        instrument = journal.meta("instrument")
+    if instrument is None:  # it has not begun
+        return
+    problems = unattended_problems(load(folder.recipe), Description.model_validate(instrument))
+    if problems:
+        raise Wrong("\n".join(f"{run}: {problem}" for problem in problems))
+
+
 def _fit(
     recipe: Recipe,
     file: Path,
@@ -290,13 +310,11 @@ def _fit(
 ) -> Fit:
     """Return the plan for a window on an instrument; says what to see to before. Wrong for what can't be met."""
     from workflows.preflight import fits_on, warnings
-    from workflows.recipe_rules import unattended_problems
     from workflows.store import free_bytes
 
     fit = fits_on(recipe, seen, begins, ends, shorten=shorten, free_bytes=free_bytes(folder))
-    problems = (*fit.problems, *map(str, unattended_problems(recipe, seen.description)))
-    if problems:
-        raise Wrong("\n".join(f"{file}: {problem}" for problem in problems))
+    if fit.problems:
+        raise Wrong("\n".join(f"{file}: {problem}" for problem in fit.problems))
     for one in warnings(fit.plan, seen):
         say(f"see to it: {one}")
     return fit

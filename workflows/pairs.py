@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from workflows.store import RunFolder, frame_name
 if TYPE_CHECKING:
     from analysis.pair_lessons import Pair
     from analysis.pairs import OpenPores, Side
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ def open_pores(folder: RunFolder, journal: Journal) -> OpenPores | None:
 
     counts = []
     for fill in fills(journal):
-        before, after = _side(folder, fill.before), _side(folder, fill.after)
+        try:
+            before, after = _side(folder, fill.before), _side(folder, fill.after)
+        except ValueError as error:
+            log.warning("%s: %s", fill.row["name"], error)
+            continue
         if before is None or after is None:
             continue
         known = known_before(before, after, fill.row["lost_m"])
@@ -75,5 +82,4 @@ def _side(folder: RunFolder, act: Act) -> Side | None:
         return None
     picture = read_slice(path)
     labels, confidence = (np.asarray(tifffile.imread(file), np.uint8) for file in files)
-    grey = picture.channels.get("CBS", next(iter(picture.channels.values())))
-    return Side(grey, labels, confidence, picture.pixel_m)
+    return Side.of(picture.channels, labels, confidence, picture.pixel_m)

@@ -24,6 +24,7 @@ from workflows.live import duration
 from workflows.plan import Plan
 from workflows.recipe import Recipe
 from workflows.recipe_errors import Problem
+from workflows.recipe_rules import unattended_problems
 from workflows.schedule import Fit, fits
 from workflows.sites import site_for
 
@@ -45,17 +46,20 @@ class Look:
     unseen: str = ""
 
 
-def unseen(why: str) -> Look:
-    """Return what is reckoned with where an instrument can't be looked at."""
+def unseen(why: str, known: Description | None = None) -> Look:
+    """Return what is reckoned with where an instrument can't be looked at: as it is `known`, or as it usually is."""
+    if known is not None:
+        return Look(known, unseen=f"{why}: checked without it, as it was described when the night was added")
     return Look(hydra(), unseen=f"{why}: checked without it, for a usual {hydra().model.partition(' (')[0]}")
 
 
-def look(url: str, what: str) -> Look:
+def look(url: str, what: str, known: Description | None = None) -> Look:
     """Look at an instrument; one that is in use is left alone, and `Look.unseen` says who has it.
 
     Parameters
     ----------
     url, what : the instrument, and who looks, for others to be told
+    known : how it described itself before
 
     Raises
     ------
@@ -67,7 +71,7 @@ def look(url: str, what: str) -> Look:
     except Refused as refused:
         if refused.rule != "one-controller":
             raise
-        return unseen(f"{url} is in use by {refused.evidence['limit']}")
+        return unseen(f"{url} is in use by {refused.evidence['limit']}", known)
     files = more.get("application_files")
     return Look(description, state, None if files is None else tuple(files))
 
@@ -101,9 +105,10 @@ def fits_on(
     shorten: bool,
     free_bytes: int | None = None,
 ) -> Fit:
-    """Return whether a recipe fits a window, as `fits` does, on an instrument as it is and stands."""
+    """Return whether a recipe fits a window, as `fits` does, on an instrument as it is and stands, without people."""
     found = fits(recipe, seen.description, begins, ends, shorten=shorten, free_bytes=free_bytes)
-    return Fit((*found.problems, *problems(recipe, seen)), found.images, found.plan)
+    alone = map(str, unattended_problems(recipe, seen.description))
+    return Fit((*found.problems, *problems(recipe, seen), *alone), found.images, found.plan)
 
 
 def problems(recipe: Recipe, seen: Look) -> tuple[str, ...]:

@@ -58,7 +58,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "done": (),
 }
 #: A request is honoured at its own boundary and at every larger one.
-_RANK = {"now": 0, "cut": 0, "slice": 1, "last slice": 1, "fill": 2}
+_RANK = {"now": 0, "cut": 0, "slice": 1, "before a fill": 1, "last slice": 1, "fill": 2}
+_WHERE = {"before a fill": "before a fill", "last slice": "after the last slice"}
 _WATCH_S = 0.5
 #: A focus is good for so long after a session's last act, s: then its run would have had it still.
 FOCUS_KEPT_S = 3600.0
@@ -156,11 +157,7 @@ class Run:
                     ended = self._steps()
                 self._change(ended)
             except Interrupted as error:
-                if self._window_over:
-                    self._leave()
-                else:
-                    self._idle()
-                self._safe()
+                self._safe(self._leave() if self._window_over else None)
                 self._change("paused" if error.pause else "stopped", {"why": error.message})
                 raise
             except ReplayMismatch as error:
@@ -357,7 +354,9 @@ class Run:
             return
         if kind == "last slice" and asked.by == WINDOW:  # the end comes now, and the window has time for it
             return
-        self._honour(asked, f"after a {kind}" if kind != "last slice" else "after the last slice")
+        if kind == "before a fill" and asked.by != WINDOW:  # a window has no time for one: it waits for the next
+            return
+        self._honour(asked, _WHERE.get(kind, f"after a {kind}"))
 
     def _honour(self, asked: Request, where: str) -> None:
         self._asked = asked
@@ -426,25 +425,37 @@ class Run:
         session = sum(event.data["to"] == "running" for event in self.journal.events(kind="state"))
         try:
             finish.pictures(handle, f"window-{session}")
-        except InstrumentError as error:
-            log.error("the last pictures: %s", error.message)
+        except (InstrumentError, OSError) as error:  # without them it still ends as it should
+            log.error("the last pictures: %s", error)
 
-    def _leave(self) -> None:
-        """Leave the instrument as the recipe's end does, for nobody comes before morning; a failure is logged."""
+    def _leave(self) -> dict[str, Any] | None:
+        """Leave the instrument as the recipe's end does, for nobody comes before morning; a failure is logged.
+
+        Returns as `_idle` does.
+        """
         end = next((step for _, step in self.recipe.named_steps() if isinstance(step, Finish)), Finish())
+        left = self._idle()
         try:
             if self._aligner is not None:
                 self._aligner.leave(end.source)
         except InstrumentError as error:
             log.error("leaving the instrument for the night: %s", error.message)
+        return left
 
-    def _idle(self) -> None:
-        """Hand the instrument over with the least ion current; a failure is logged."""
+    def _idle(self) -> dict[str, Any] | None:
+        """Set the least ion current, for a person may come; a failure is logged.
+
+        Returns how the run had left what somebody else has changed since, which stays as it is; None where nobody has.
+        """
         try:
             if self._aligner is not None:
                 self._aligner.idle()
+        except AnotherHand as hand:
+            left: dict[str, Any] = hand.evidence["left"]
+            return left
         except InstrumentError as error:
             log.error("the ion current could not be lowered: %s", error.message)
+        return None
 
     def _safe(self, left: dict[str, Any] | None = None) -> None:
         """Make the instrument safe; a failure is logged, for the server does it too when the lease lapses.
@@ -453,6 +464,7 @@ class Run:
         """
         try:
             self.instrument.make_safe()
+            left = left or self._idle()
             with durable.if_room("how the instrument was left"):
                 self.journal.note("left", left or self.instrument.state().model_dump(mode="json"))
         except InstrumentError as error:

@@ -1,6 +1,6 @@
 """An instrument in a run's own hands: what anybody else changes meanwhile is seen, and never overwritten.
 
-After each own verb the instrument is read; until the next one every reading must say the same, and the next one changes
+Before and after each own verb the instrument is read: in between every reading must say the same, and a verb changes
 but its own part. Patterns and pictures change nothing that is compared here.
 """
 
@@ -55,6 +55,7 @@ class Untouched:
             self._left = now
         else:
             untouched(self._left, now)
+            self._left = self._left.replace(stage=now.stage)  # it creeps, a micron in hours
         return now
 
     def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
@@ -91,11 +92,11 @@ class Untouched:
 
     def _own(self, verb: Callable[[], T], *parts: str) -> T:
         """Do what changes but some fields of the state; what a verb that fails leaves is not known."""
-        before, self._left = self._left, None
+        before = self.state()
+        self._left = None
         done = verb()
         now = self._instrument.state()
-        if before is not None:
-            untouched(before.replace(**{part: getattr(now, part) for part in parts}), now)
+        untouched(before.replace(**{part: getattr(now, part) for part in parts}), now)
         self._left = now
         return done
 

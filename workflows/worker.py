@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from instrument.errors import InstrumentError, Refused
+from instrument.settings import Description
 from workflows.launch import is_simulator
 from workflows.night import Budget, Night
 from workflows.notify import Messenger, messenger
@@ -88,12 +89,14 @@ def _preflight(entry: Entry, now: datetime, tell: Messenger) -> tuple[str | None
     begins = max(now, entry.begins)
     if entry.ends is not None and begins >= entry.ends:
         return f"its window ended at {entry.ends:%Y-%m-%d %H:%M}", None
+    described = entry.options.get("described")
+    known = None if described is None else Description.model_validate(described)
     try:
-        seen = look(url, "kintsugi schedule work")
+        seen = look(url, "kintsugi schedule work", known)
     except Refused as refused:
         return refused.message, None
     except InstrumentError as error:  # it may come back: the run tries again
-        seen = unseen(error.message)
+        seen = unseen(error.message, known)
     shorten = bool(entry.options.get("shorten", False))
     fit = fits_on(recipe, seen, begins, entry.ends, shorten=shorten, free_bytes=free_bytes(entry.folder.parent))
     if fit.problems:

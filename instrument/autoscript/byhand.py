@@ -24,8 +24,8 @@ class PersonMapper:
     """An X-ray program that nothing but a person works, and the folder that they export into.
 
     Nobody can tell where its detector is: it counts as in from when the microscope is handed over, by `insert`, until
-    whoever asked the person takes it back, by `retract`, on their word that it is out. What comes into the folder in
-    between is the map.
+    the map is collected, which is done on the person's word that the detector is out; `retract` is refused before. What
+    comes into the folder in between is the map.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ class PersonMapper:
     state: Path | None = None
     maps_by: MapStarter = field(default="person", init=False)
     _before: dict[str, Stamp] | None = field(default=None, init=False)
+    _collected: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.state is not None and self._note.exists():
@@ -51,12 +52,19 @@ class PersonMapper:
         """Hand over: what the folder holds now is no part of the map."""
         if self._before is not None:
             return
-        self._before = Exports(self.folder).before
+        self._before, self._collected = Exports(self.folder).before, False
         if self.state is not None:
             durable.atomic_write_bytes(self._note, json.dumps(self._before).encode())
 
     def retract(self) -> None:
-        """Take back: the person has said that the detector is out."""
+        """Take back what was collected; NotReached while a person has the microscope in hand."""
+        if self._before is not None and not self._collected:
+            forget = "" if self.state is None else f"remove {self._note} and "
+            msg = (
+                "the X-ray detector may be in: a map was asked of a person, and is not collected; answer and resume "
+                f"the run that asked, or with the detector out {forget}restart the instrument's server"
+            )
+            raise NotReached(msg, device="EDS")
         self._before = None
         if self.state is not None:
             self._note.unlink(missing_ok=True)
@@ -73,10 +81,12 @@ class PersonMapper:
         if self._before is None:
             raise refused("handed-over", "eds", "no map was asked for", "handed over", "insert EDS, then ask a person")
         try:
-            return collected(Exports(self.folder, self._before), scan, SHARED_S)
+            counts = collected(Exports(self.folder, self._before), scan, SHARED_S)
         except TimedOut as error:
             msg = f"{error.message}; export the map there, then resume"
             raise NotReached(msg, device="EDS", folder=str(self.folder)) from error
+        self._collected = True
+        return counts
 
     @property
     def _note(self) -> Path:

@@ -92,11 +92,12 @@ def collected(exports: Exports, scan: EdsScan, within_s: float) -> NDArray[np.ui
     deadline, pause = time.monotonic() + within_s, Event()
     while time.monotonic() < deadline:
         new = exports.ready()
-        whole = [path for path in new if path.suffix == ".h5oina"]
-        if whole:
+        whole = [path for path in new if path.suffix.lower() == ".h5oina"]
+        by_element = {path.stem.rpartition("_")[2]: path for path in new if path not in whole}
+        all_there = all(element in by_element for element in scan.elements)
+        if whole and not (all_there and new[-1] not in whole):
             return _fitted(_read_oina(whole[-1], scan.elements), scan)
-        by_element = {path.stem.rpartition("_")[2]: path for path in new}
-        if all(element in by_element for element in scan.elements):
+        if all_there:
             return _fitted(_read_tiffs([by_element[one] for one in scan.elements]), scan)
         pause.wait(1.0)
     msg = f"no export of {', '.join(scan.elements)} appeared in {exports.folder}; look at the X-ray program"
@@ -132,11 +133,15 @@ class Exports:
 
     def _stamps(self) -> dict[Path, Stamp]:
         found = {}
-        for path in self.folder.iterdir():
-            if path.suffix.lower() in _KINDS:
-                with suppress(FileNotFoundError):  # renamed meanwhile
-                    about = path.stat()
-                    found[path] = Stamp(about.st_size, about.st_mtime_ns)
+        try:
+            for path in self.folder.iterdir():
+                if path.suffix.lower() in _KINDS:
+                    with suppress(FileNotFoundError):  # renamed meanwhile
+                        about = path.stat()
+                        found[path] = Stamp(about.st_size, about.st_mtime_ns)
+        except OSError as error:
+            msg = f"the folder of element maps can't be read: {error}"
+            raise DeviceFault(msg, device="EDS", folder=str(self.folder)) from error
         return found
 
 

@@ -73,30 +73,26 @@ def test_what_it_sees_stays_what_it_concludes_changes(start: Path, tmp_path: Pat
 
 
 def test_a_taught_model_is_as_sure_as_it_is_right(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong"
-    shutil.copytree(WEIGHTS, wrong)
+    first = tmp_path / "first"
+    shutil.copytree(WEIGHTS, first)
     card = Card.model_validate_json((WEIGHTS / "card.json").read_bytes())
-    write_card(
-        wrong,
-        card.model_copy(
-            update={"temperature": 3.0, "reliability": (Reliability(confidence=1.0, right=1.0, share=1.0),)}
-        ),
-    )
+    write_card(first, card.model_copy(update={"reliability": (Reliability(confidence=1.0, right=1.0, share=1.0),)}))
     sample = drawn(5)
     marked = strokes(merged(sample.fine), 8, 0)
-    taught = adapt(sample.channels, marked, PIXEL_M, tmp_path / "taught", model=wrong, steps=20)
+    same = adapt(sample.channels, marked, PIXEL_M, tmp_path / "same", model=first, steps=0)
+    assert same.temperature == pytest.approx(card.temperature)
+    taught = adapt(sample.channels, marked, PIXEL_M, tmp_path / "taught", model=first, steps=20)
+    assert taught.temperature != card.temperature
     assert taught.reliability == ()  # what the first model's card said is not so of this one
-    core = SegmentationCore(tmp_path / "taught")
     off = []
-    for temperature in (taught.temperature, 3.0):
-        core.card = core.card.model_copy(update={"temperature": temperature})
-        counts = np.zeros((3, BINS))
+    for model in (first, tmp_path / "taught"):
+        core, counts = SegmentationCore(model), np.zeros((3, BINS))
         for plate in read(WEIGHTS):
             seen = {name: plate.greys[n].float().numpy() for n, name in enumerate(DETECTORS) if plate.present[n]}
             found = core.label(seen, plate.pixel_m)
             counts += reliability_of(found.labels, found.confidence, merged(plate.fine[0].numpy()))
         off.append(calibration_error(counts))
-    assert off[0] < 0.03 < off[1]
+    assert off[1] < off[0] + 0.01
 
 
 def test_the_same_strokes_and_seed_give_the_same_model(start: Path, tmp_path: Path) -> None:

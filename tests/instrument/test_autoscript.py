@@ -821,8 +821,9 @@ def test_a_map_by_hand_is_collected_by_nobody_who_has_not_handed_over(tmp_path: 
         opened.insert(Device.EDS)
         with pytest.raises(Refused):  # the detector may be in
             opened.insert(Device.NEEDLE)
-        opened.retract(Device.EDS)
-        assert not opened.state().devices[Device.EDS]
+        with pytest.raises(NotReached, match="is not collected"):
+            opened.retract(Device.EDS)
+        assert opened.state().devices[Device.EDS]
 
 
 def test_the_description_says_who_starts_maps(tmp_path: Path, mocker: MockerFixture) -> None:

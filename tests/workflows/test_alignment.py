@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from instrument.settings import (
 )
 from tests.workflows.frames import still
 from tests.workflows.test_tracking import drawn_mark, drawn_marks
-from workflows.alignment import FACE_EDGE_M, FACE_LOOK, Aligner, beside_the_image, look_scan
+from workflows.alignment import Aligner, look_scan
 from workflows.layout import Layout
 from workflows.recipe import load
 from workflows.recipe_rules import LOOK_PX
@@ -212,40 +211,6 @@ def test_the_focus_follows_the_face() -> None:
     aligner.ensure(setup.replace(focus_z_m=6e-6, electron=BeamSettings(voltage_v=5e3, current_a=1.6e-9)))
     assert scope.tunes == 1
     assert scope.now.electron.settings.working_distance_m == pytest.approx(4.001e-3 + 2e-6, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("half_face", "image", "middle"),
-    [
-        (50e-6, (-10e-6, -2e-6, 10e-6, 18e-6), 16e-6),  # beside the image, on the right
-        (50e-6, (5e-6, -2e-6, 25e-6, 18e-6), -1e-6),  # an image to the right leaves more room on the left
-        (14e-6, (-10e-6, -2e-6, 10e-6, 18e-6), 7e-6),  # too little room: up to the face's edge
-    ],
-)
-def test_the_beam_is_focused_as_far_off_the_picture_as_the_face_goes(
-    half_face: float, image: tuple[float, float, float, float], middle: float
-) -> None:
-    made: Any = SimpleNamespace(face=(2 * half_face, 40e-6), image=image)
-    x, y, field = beside_the_image(made)
-    assert (x, y) == pytest.approx((middle, 8e-6))
-    assert field == pytest.approx(FACE_LOOK * 20e-6)
-    assert abs(x) + field / 2 <= half_face - FACE_EDGE_M + 1e-12
-
-
-def test_the_focus_scan_is_off_the_picture() -> None:
-    scope, scans = Scope(), list[Scan]()
-    aligner, layout, _ = aligner_on(scope)
-    plain = scope.tune
-    scope.tune = lambda routine, scan: (scans.append(scan), plain(routine, scan))[1]  # type: ignore[method-assign]
-    at = layout.pose(PoseName.FACE_ON)
-    electron = BeamSettings(voltage_v=5e3, current_a=1.6e-9)
-    aligner.ensure(Setup(pose="face-on", stage=layout.stage(at), focus_z_m=4e-6, electron=electron))
-    (scan,) = scans
-    x, y, field = beside_the_image(layout)
-    view = layout.view(at, Beam.ELECTRON)
-    assert (scan.centre_x_m, scan.centre_y_m) == pytest.approx(view.field((x, y, 4e-6)), abs=1e-9)
-    assert scan.width_px * scan.pixel_m == pytest.approx(field)
-    assert abs(x) > (layout.image[2] - layout.image[0]) / 4
 
 
 def test_a_focus_that_was_noted_is_gone_on_with() -> None:

@@ -18,7 +18,7 @@ from instrument.errors import BadData, InstrumentError, NotReached
 from instrument.frame import Frame, FrameRef, reference
 from instrument.hydra import hydra
 from instrument.ledger import Record
-from instrument.settings import Device
+from instrument.settings import Device, EdsScan
 from instrument.wire import AcquireEds, Command, Result
 from tests.contract.emulation import BARE, emulated
 from tests.instrument.values import state
@@ -164,15 +164,23 @@ def test_a_no_collects_nothing(session: Session) -> None:
     assert session.devices[Device.EDS]
 
 
-def test_what_the_folder_held_is_known_to_the_next_server(tmp_path: Path) -> None:
+def test_what_the_folder_held_is_known_to_the_next_server_and_nobody_else_takes_the_microscope_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instrument.autoscript.elements._STILL_S", 0.0)
+    scan = EdsScan(elements=("Ni",), width_px=16, height_px=12, pixel_m=1e-7, dwell_s=1e-5, frames=1)
     first = PersonMapper(tmp_path, tmp_path)
     assert not first.is_in()
+    first.retract()
     first.insert()
-    (tmp_path / "map_Ni.tif").write_bytes(b"new")
+    tifffile.imwrite(tmp_path / "map_Ni.tif", np.full((12, 16), 7, np.uint16))
     second = PersonMapper(tmp_path, tmp_path)
     assert second.is_in()
     second.insert()  # handed over already: what has come since is no older for it
-    assert second._before == {}
+    with pytest.raises(NotReached, match="answer and resume the run that asked"):
+        second.retract()
+    assert second.is_in()
+    assert second.map(scan).max() == 7
     second.retract()
     assert not PersonMapper(tmp_path, tmp_path).is_in()
 

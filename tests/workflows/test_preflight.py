@@ -258,3 +258,20 @@ def test_an_instrument_that_does_not_answer_may_come_back(answers: list[Any], be
     (entry,) = queue.entries(all_=True)
     assert (entry.state, len(begun)) == (NightState.DONE, 1)
     assert sent == [f"warning: {unseen('no answer').unseen}"]
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_one_that_does_not_answer_is_as_it_was_described_by_evening(
+    answers: list[Any], begins: Any, *, described: bool
+) -> None:
+    queue, begun, _ = begins
+    (entry,) = queue.entries()
+    no_platinum = VIRTUAL.replace(gases=("W",)).model_dump(mode="json")
+    queue.add(
+        FIRST, entry.folder.with_name("OTHER"), EVENING, None, armed=True,
+        options={"instrument": "simulator:7", "described": no_platinum if described else None},
+    )  # fmt: skip
+    queue.remove(entry.id)
+    answers.append(ConnectionLost("no answer"))
+    worker.work(queue, threading.Event(), once=True, now=lambda: EVENING)
+    assert len(begun) == (0 if described else 1)

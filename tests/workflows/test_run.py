@@ -393,7 +393,7 @@ def test_a_run_that_its_night_ends_leaves_the_instrument_as_its_recipe_would(
         run._boundary("slice")
         return "done"
 
-    def safe() -> None:
+    def safe(_left: object) -> None:
         states.append(run.state)
         instrument.make_safe()
 
@@ -407,6 +407,30 @@ def test_a_run_that_its_night_ends_leaves_the_instrument_as_its_recipe_would(
     assert run.state == "stopped"
 
 
+@pytest.mark.parametrize("by", [WINDOW, "kintsugi pause"])
+def test_what_somebody_turned_before_a_run_ends_is_for_its_resume_to_ask_about(
+    by: str, folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instrument = Chamber(stuck=False)
+    run, before = a_run(folder, journal, instrument), instrument.state()
+    run.recipe = load(FIRST)
+
+    def steps() -> str:
+        run._aligner = Aligner(instrument, hydra(), journal.note)  # type: ignore[arg-type]
+        run._aligner.state()
+        turned = before.electron.replace(settings=before.electron.settings.replace(stigmator_x=0.7))
+        monkeypatch.setattr(instrument, "state", lambda: before.replace(electron=turned))
+        run._boundary("slice")
+        return "done"
+
+    monkeypatch.setattr(run, "_steps", steps)
+    folder.ask(Request(what="pause", by=by))
+    with pytest.raises(Interrupted):
+        run.go()
+    assert journal.events(kind="left")[-1].data == before.model_dump(mode="json")
+    assert ("Pt cold" in instrument.did) == (by == WINDOW)  # nobody comes before morning
+
+
 @pytest.mark.parametrize(
     ("by", "kind", "stops"),
     [
@@ -415,6 +439,8 @@ def test_a_run_that_its_night_ends_leaves_the_instrument_as_its_recipe_would(
         (WINDOW, "fill", True),
         (WINDOW, "last slice", False),  # the run ends by itself now, in the time that was kept for it
         ("kintsugi stop", "last slice", True),
+        (WINDOW, "before a fill", True),  # it would last for an hour and more
+        ("kintsugi stop", "before a fill", False),
     ],
 )
 def test_a_window_that_ends_with_the_last_slice_cuts_nothing_short(
@@ -423,7 +449,7 @@ def test_a_window_that_ends_with_the_last_slice_cuts_nothing_short(
     run = a_run(folder, journal, Instrument())
     folder.ask(Request(what="stop", after="slice", by=by))
     if stops:
-        with pytest.raises(Interrupted, match="stopped after"):
+        with pytest.raises(Interrupted, match=r"stopped (after|before) "):
             run._boundary(kind)
     else:
         run._boundary(kind)

@@ -96,3 +96,25 @@ def test_a_verb_changes_its_own_part_and_what_else_changes_with_it_is_a_hand() -
     panel.turns = {"stigmator_x": 0.7}
     with pytest.raises(AnotherHand, match=r"changed the microscope: electron beam, stigmator x: 0\.1"):
         own.insert(Device.NEEDLE)
+
+
+def test_a_hand_on_the_part_that_the_next_verb_changes_is_seen_before_it_is_overwritten() -> None:
+    panel: Any = Panel()
+    own = Untouched(panel)
+    own.state()
+    panel.turns = {"stigmator_x": 0.7}
+    panel.turn()
+    turned = panel.now
+    with pytest.raises(AnotherHand, match="stigmator x"):
+        own.set_beam(Beam.ELECTRON, BeamSettings(shift_x_m=1e-6))
+    assert panel.now == turned
+
+
+def test_a_stage_that_creeps_is_no_hand() -> None:
+    panel: Any = Panel()
+    own = Untouched(panel)
+    at = own.state().stage.x
+    assert at is not None
+    for step in range(1, 101):  # 2 um in all
+        panel.now = panel.now.replace(stage=panel.now.stage.replace(x=at + step * 20e-9))
+        own.state()

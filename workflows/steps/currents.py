@@ -71,12 +71,13 @@ def align(handle: Handle, key: str = "site") -> None:
         return measured
 
     frames = [ref.sha256 for ref in pictures.values()]
-    for one in handle.value(f"{key}/currents", "measure", {"frames": frames}, compute):
+    found = handle.value(f"{key}/currents", "measure", {"frames": frames}, compute)
+    for one in found:  # what was known before is no longer so, and some names are of one current
+        handle.aligner.pointing.drop(one["voltage_v"], one["current_a"])
+    for one in found:
         if one["off_m"] is not None:
             u, v = one["off_m"]
             handle.aligner.pointing.add(one["voltage_v"], one["current_a"], (u, v))
-        else:
-            handle.aligner.pointing.drop(one["voltage_v"], one["current_a"])
     _see_that_all_are_known(handle, key, {point: ref.name for point, ref in pictures.items()})
 
 

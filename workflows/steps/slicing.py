@@ -70,6 +70,8 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
                 images = planned = max(k, settings.images)
                 handle.telling.slice_n = images
         _wishes(handle, settings, k, taken, before, fills)
+        if k < images:
+            handle.boundary("before a fill")
         skip = _refill(handle, settings, k, images, before, fills, skip=skip or "skip" in taken.do)
         handle.tell(done=f"s{k:04d}", slice_k=k)
         handle.boundary("slice" if k < images else "last slice")
