@@ -119,7 +119,9 @@ def pair_sentence(pair: Pair) -> str:
 def open_pores_sentence(found: OpenPores) -> str:
     """Return how many open pores labels missed before their fills, and what they took them for."""
     said = f"Of the pores that platinum filled, {percent(found.missed)} % of the area was labelled otherwise before it"
-    taken = ", ".join(f"{WORDS.get(name, name)} {percent(share)} %" for name, share in found.taken_for.items() if share)
+    taken = ", ".join(
+        f"{WORDS.get(name, name)} {percent(share)} %" for name, share in found.taken_for.items() if share >= 5e-4
+    )
     return f"{said} ({taken})." if taken else f"{said}."
 
 

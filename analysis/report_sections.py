@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from analysis.heights import levels
 from analysis.measure import Fractions, Spacing, spacing, tortuosity_note
+from analysis.model import Reliability
 from analysis.plots import Line, chart, midpoints, reliability
 from analysis.report_data import ReportData, SliceRow
 from analysis.report_html import CURVE, WORDS, estimated, legend, missing, nanometres, percent, table, text
@@ -30,8 +31,7 @@ def fractions(data: ReportData, frames: Frames) -> str:
         parts.append(f'<div class="row two">{minor}{major}</div>')
         parts.append(_against_age(data.rows))
     if data.reliability:
-        points = [(point.confidence, point.right, point.share) for point in data.reliability]
-        parts.append(f'<div class="row two"><div>{reliability(points, title="How right labels are")}</div></div>')
+        parts.append(_how_right(data.reliability))
     if data.gallery:
         figures = "".join(
             frames.figure(picture, kind="overlay" if picture.labels is not None else "plain", share=0.6)
@@ -39,6 +39,18 @@ def fractions(data: ReportData, frames: Frames) -> str:
         )
         parts.append(f'{legend()}<div class="row">{figures}</div>')
     return "".join(parts) or missing("No slice has labels.")
+
+
+def _how_right(curve: Sequence[Reliability]) -> str:
+    """Return how right labels are by how sure they are, with the mean difference of the two."""
+    off = sum(point.share * abs(point.confidence - point.right) for point in curve)
+    points = [(point.confidence, point.right, point.share) for point in curve]
+    said = (
+        f"<p>Confidence and what was right differ by {percent(off)} % on average of the pixels, against the truth of "
+        "these slices.</p>"
+    )
+    figure = f"<div>{reliability(points, title='How right labels are')}</div>"
+    return f'<h3>Is the confidence right?</h3><div class="row two">{figure}<div>{said}</div></div>'
 
 
 def _fraction_table(found: Fractions, slices: Sequence[SliceRow]) -> str:
