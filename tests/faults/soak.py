@@ -26,7 +26,7 @@ from workflows.terminal import DONE, FAILED, HELD
 
 RECIPE = Path(__file__).parent / "soak.yaml"
 #: Runs at a time; resumes of one that fails; longest that a run may take (s).
-AT_ONCE, RESUMES, RUN_S = 2, 3, 1200.0
+AT_ONCE, RESUMES, RUN_S = 3, 3, 1200.0
 URL = "simulator:{seed}?coating=40um&voxel=400nm&layer=40nm&grain=120s"
 
 
