@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from analysis.model import Reliability
 from analysis.phases import IGNORE, Fine, merged, merged_shares
+from analysis.reliability import BINS, Reliability, calibration_error, reliability_curve, reliability_of
 from analysis.score import confusion, iou, mean_iou
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from analysis.network import Channels
     from analysis.samples import Sample
 
-BINS = 15
 _PIXELS = 20_000
 _COLDEST, _HOTTEST = 0.3, 4.0
 
@@ -74,35 +73,9 @@ def evaluate(core: SegmentationCore, samples: Iterable[Sample]) -> Scores:
         figures[f"mean iou {kind}".strip()] = round(mean_iou(found), 4)
         if kind in ("", "filled"):
             figures |= {f"iou {name} {kind}".strip(): round(value, 4) for name, value in iou(found).items()}
-    figures["calibration error"] = round(calibration_error(reliability), 4)
-    return Scores(figures, reliability_curve(reliability))
-
-
-def reliability_of(
-    labels: NDArray[np.uint8], confidence: NDArray[np.uint8], reference: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """Return how sure and how right labels are, (3, bins): pixels, sum of confidence, and right ones by confidence."""
-    known = reference != IGNORE
-    sure = confidence[known] / 255.0
-    right = labels[known] == reference[known]
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return np.stack([np.bincount(place, weight, BINS) for weight in (np.ones(sure.size), sure, right)])
-
-
-def calibration_error(reliability: NDArray[np.float64]) -> float:
-    """Return the expected calibration error, 0..1: by how much labels are less often right than said, or more often."""
-    pixels, sure, right = reliability
-    return float(np.abs(sure - right).sum() / max(1.0, pixels.sum()))
-
-
-def reliability_curve(reliability: NDArray[np.float64]) -> tuple[Reliability, ...]:
-    """Return the curve of `reliability_of`'s sums, a point for each bin that has pixels, the least sure first."""
-    total = max(1.0, float(reliability[0].sum()))
-    found = [(sure / pixels, right / pixels, pixels / total) for pixels, sure, right in reliability.T if pixels]
-    return tuple(
-        Reliability(confidence=round(sure, 4), right=round(right, 4), share=round(share, 6))
-        for sure, right, share in found
-    )
+    curve = reliability_curve(reliability)
+    figures["calibration error"] = round(calibration_error(curve), 4)
+    return Scores(figures, curve)
 
 
 def fitted_temperature(core: SegmentationCore, samples: Iterable[Sample]) -> float:

@@ -12,22 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from analysis.files import write_whole
 from analysis.known import Known
 from analysis.phases import Fine
+from analysis.reliability import Reliability
 
 if TYPE_CHECKING:
     from analysis.network import Network
 
 WEIGHTS = Path(__file__).parent / "weights"
 _KNOWN = "known."
-
-
-class Reliability(BaseModel):
-    """Of labels about as sure as each other: their mean confidence, how many are right, their share of all; 0..1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    confidence: float = Field(ge=0, le=1)
-    right: float = Field(ge=0, le=1)
-    share: float = Field(ge=0, le=1)
 
 
 class Card(BaseModel):

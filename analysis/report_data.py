@@ -18,9 +18,9 @@ from analysis.composition import Balance
 from analysis.eds import EdsResult
 from analysis.heights import HeightProfile
 from analysis.measure import Fractions, Spacing
-from analysis.model import Reliability
 from analysis.pairs import OpenPores
 from analysis.register import ElementMap
+from analysis.reliability import Reliability
 
 COOPER_2022 = (
     "S. J. Cooper, S. A. Roberts, Z. Liu, B. Winiarski, Kintsugi Imaging of Battery Electrodes: Distinguishing Pores "

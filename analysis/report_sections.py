@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from analysis.heights import levels
 from analysis.measure import Fractions, Spacing, spacing, tortuosity_note
-from analysis.model import Reliability
 from analysis.plots import Line, chart, midpoints, reliability
+from analysis.reliability import Reliability, calibration_error
 from analysis.report_data import ReportData, SliceRow
 from analysis.report_html import CURVE, WORDS, estimated, legend, missing, nanometres, percent, table, text
 from analysis.report_opening import Frames
@@ -43,7 +43,7 @@ def fractions(data: ReportData, frames: Frames) -> str:
 
 def _how_right(curve: Sequence[Reliability]) -> str:
     """Return how right labels are by how sure they are, with the mean difference of the two."""
-    off = sum(point.share * abs(point.confidence - point.right) for point in curve)
+    off = calibration_error(curve)
     points = [(point.confidence, point.right, point.share) for point in curve]
     said = (
         f"<p>Confidence and what was right differ by {percent(off)} % on average of the pixels, against the truth of "

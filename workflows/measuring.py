@@ -9,6 +9,7 @@ import numpy as np
 
 from instrument.errors import Refused
 from workflows.journal import Journal
+from workflows.labelled import labels_of, labels_of_all, reliability, truth_of
 from workflows.pairs import open_pores
 from workflows.results import slices
 from workflows.store import RunFolder
@@ -26,7 +27,6 @@ def measures(folder: RunFolder) -> dict[str, Any]:
     """
     from analysis.heights import height_profile
     from analysis.measure import phase_fractions, spacing
-    from workflows.reporting import labels_of_all
 
     with Journal(folder.journal, read_only=True) as journal:
         rows = slices(folder, journal)
@@ -64,35 +64,30 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
     """
     import tifffile
 
-    from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_curve, reliability_of
-    from analysis.phases import IGNORE, NAMES, Phase, merged
+    from analysis.evaluate import at_boundary
+    from analysis.phases import IGNORE, NAMES, Phase
+    from analysis.reliability import calibration_error
     from analysis.score import confusion, iou, mean_iou
 
     with Journal(folder.journal, read_only=True) as journal:
         rows = slices(folder, journal)
     counts, inner, live = (np.zeros((5, 5), np.int64) for _ in range(3))
-    reliability = np.zeros((3, BINS))
     fractions: dict[str, list[float]] = {NAMES[phase]: [] for phase in Phase if phase is not Phase.OUTSIDE}
     planes: list[tuple[float, float]] = []
     used = 0
     for row in rows:
-        truth_path = folder.truth / f"{row['uid']}.tif"
-        labels_path = folder.label_path(row["name"])
         live_path = folder.labels / f"{row['name']}.tif"
-        if not truth_path.exists() or not live_path.exists():
+        truth, labels = truth_of(folder, row["uid"]), labels_of(folder, row["name"])
+        if truth is None or labels is None or not live_path.exists():
             continue
-        truth = merged(np.asarray(tifffile.imread(truth_path), np.uint8))
-        labels = np.asarray(tifffile.imread(labels_path), np.uint8)
-        sure = np.asarray(tifffile.imread(labels_path.with_name(f"{row['name']}-confidence.tif")), np.uint8)
         counts += confusion(labels, truth)
         inner += confusion(labels, np.where(at_boundary(truth), np.uint8(IGNORE), truth))
         live += confusion(np.asarray(tifffile.imread(live_path), np.uint8), truth)
-        reliability += reliability_of(labels, sure, truth)
         inside = truth[(truth != Phase.OUTSIDE)]
         for phase in Phase:
             if phase is not Phase.OUTSIDE:
                 fractions[NAMES[phase]].append(float((inside == phase).mean()) if inside.size else 0.0)
-        about = json.loads(truth_path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = json.loads((folder.truth / f"{row['uid']}.json").read_text(encoding="utf-8"))
         planes.append((row["z_m"], float(about["z_m"])))
         used += 1
     if not used:
@@ -101,13 +96,14 @@ def against_truth(folder: RunFolder) -> dict[str, Any]:
             "microscope leaves one"
         )
         raise Refused(msg, rule="truth", field="--truth", value=str(folder.truth), remedy="measure without --truth")
+    curve = reliability(folder, rows)
     return {
         "mean_iou": mean_iou(counts),
         "mean_iou_live": mean_iou(live),
         "mean_iou_inner": mean_iou(inner),
         "iou": iou(counts),
-        "calibration_error": calibration_error(reliability),
-        "reliability": [point.model_dump() for point in reliability_curve(reliability)],
+        "calibration_error": calibration_error(curve),
+        "reliability": [point.model_dump() for point in curve],
         "slices": used,
         "pixels": int(counts.sum()),
         "accuracy": float(np.trace(counts) / counts.sum()),

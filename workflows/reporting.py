@@ -6,30 +6,28 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instrument.frame import Frame
 from workflows import results
 from workflows.evidence import unfamiliar
 from workflows.happenings import happenings
 from workflows.journal import Act, Journal
+from workflows.labelled import Labels, labels_of, labels_of_all, reliability, truth_of
 from workflows.pairs import fills, open_pores
 from workflows.recipe import Recipe, load
 from workflows.store import RunFolder, frame_name
 
 if TYPE_CHECKING:
     from analysis import report_data as page
-    from analysis.model import Reliability
 
 log = logging.getLogger(__name__)
 
-Labels = NDArray[np.uint8]
 #: Where published micrographs of the method may lie (Cooper et al. 2022, CC BY 4.0); they are no part of the project.
 PUBLISHED = Path(
     os.environ.get("KINTSUGI_REAL", Path(__file__).resolve().parents[2] / "shared" / "data" / "kintsugi-real")
@@ -126,35 +124,10 @@ def report_data(
         model_id=card.get("model_id", ""),
         model_figures=card.get("figures", {}),
         open_pores=open_pores(folder, journal),
-        reliability=_reliability(folder, labelled),
+        reliability=reliability(folder, labelled),
         notes=_notes(journal, rows),
         versions=results.versions(),
     )
-
-
-def labels_of(folder: RunFolder, name: str) -> Labels | None:
-    """Return a frame's phases, uint8 (y, x), None where it has none."""
-    import tifffile
-
-    path = folder.label_path(name)
-    return np.asarray(tifffile.imread(path), np.uint8) if path.exists() else None
-
-
-def labels_of_all(folder: RunFolder, names: Iterable[str]) -> Iterator[Labels]:
-    """Yield the phases of those frames that have any, uint8 (y, x), one read at a time: all are gigabytes."""
-    for name in names:
-        if (found := labels_of(folder, name)) is not None:
-            yield found
-
-
-def truth_of(folder: RunFolder, uid: str) -> Labels | None:
-    """Return the simulator's phases of a frame, uint8 (y, x), None where there is no truth."""
-    import tifffile
-
-    from analysis.phases import merged
-
-    path = folder.truth / f"{uid}.tif"
-    return merged(np.asarray(tifffile.imread(path), np.uint8)) if path.exists() else None
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -302,22 +275,6 @@ def _slice_row(folder: RunFolder, row: dict[str, Any], previous: dict[str, Any] 
         truth_fractions=None if truth is None else _coating(truth),
         note="; ".join([*row["health"], *_strange(row), *_mark(row)]),
     )
-
-
-def _reliability(folder: RunFolder, rows: Iterable[dict[str, Any]]) -> tuple[Reliability, ...]:
-    """Return how right labels are by how sure they are, of those slices whose truth the simulator left."""
-    import tifffile
-
-    from analysis.evaluate import BINS, reliability_curve, reliability_of
-
-    total = np.zeros((3, BINS))
-    for row in rows:
-        path = folder.label_path(row["name"])
-        sure = path.with_name(f"{row['name']}-confidence.tif")
-        if (truth := truth_of(folder, row["uid"])) is not None and path.exists() and sure.exists():
-            labels, confidence = (np.asarray(tifffile.imread(file), np.uint8) for file in (path, sure))
-            total += reliability_of(labels, confidence, truth)
-    return reliability_curve(total)
 
 
 def _comparison(other: RunFolder) -> page.Comparison:

@@ -56,7 +56,8 @@ class Entry:
 
     recipe, folder : absolute paths; begins, ends : with time zone, no end: as long as it takes
     images : at most so many, None: as the recipe says; armed : whether a person has said that it may begin alone
-    options : instrument, model, notify, watcher, restarts of `kintsugi night`; shorten
+    options : instrument, model, notify, watcher, restarts of `kintsugi night`; shorten; `described`, the instrument as
+        it was by evening
     """
 
     id: int

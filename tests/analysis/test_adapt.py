@@ -11,10 +11,10 @@ import torch
 
 from analysis.adapt import adapt, merged_codes, merged_scores
 from analysis.core import SegmentationCore
-from analysis.evaluate import BINS, calibration_error, reliability_of
-from analysis.model import WEIGHTS, Card, Reliability, load, write_card
+from analysis.model import WEIGHTS, Card, load, write_card
 from analysis.network import DETECTORS
 from analysis.phases import IGNORE, Fine, Phase, merged
+from analysis.reliability import BINS, Reliability, calibration_error, reliability_curve, reliability_of
 from analysis.replay import read
 from analysis.score import confusion, mean_iou
 from analysis.train import train
@@ -91,7 +91,7 @@ def test_a_taught_model_is_as_sure_as_it_is_right(tmp_path: Path) -> None:
             seen = {name: plate.greys[n].float().numpy() for n, name in enumerate(DETECTORS) if plate.present[n]}
             found = core.label(seen, plate.pixel_m)
             counts += reliability_of(found.labels, found.confidence, merged(plate.fine[0].numpy()))
-        off.append(calibration_error(counts))
+        off.append(calibration_error(reliability_curve(counts)))
     assert off[1] < off[0] + 0.01
 
 

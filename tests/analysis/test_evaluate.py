@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from analysis.core import SegmentationCore
-from analysis.evaluate import calibration_error, evaluate, fitted_temperature, reliability_curve, reliability_of
+from analysis.evaluate import evaluate, fitted_temperature
 from analysis.phases import IGNORE, Fine
+from analysis.reliability import calibration_error, reliability_curve, reliability_of
 from analysis.score import boundary_f
 from tests.analysis.drawn import drawn, samples
 
@@ -20,9 +21,9 @@ def test_calibration_error_by_hand() -> None:
     truth = np.array([[1, 1, 2, 2, 2, IGNORE]], np.uint8)
     sure = np.rint(255 * np.array([[0.9, 0.9, 0.9, 0.9, 0.6, 0.1]])).astype(np.uint8)
     # four pixels say 0.9 and half are right; one says 0.6 and is right; one isn't known
-    assert calibration_error(reliability_of(labels, sure, truth)) == pytest.approx((4 * 0.4 + 0.4) / 5, abs=0.005)
-    assert calibration_error(np.zeros((3, 15))) == 0.0
-    rather, surely = reliability_curve(reliability_of(labels, sure, truth))
+    rather, surely = curve = reliability_curve(reliability_of(labels, sure, truth))
+    assert calibration_error(curve) == pytest.approx((4 * 0.4 + 0.4) / 5, abs=0.005)
+    assert calibration_error(()) == 0.0
     assert (rather.confidence, rather.right, rather.share) == pytest.approx((0.6, 1.0, 0.2), abs=0.005)
     assert (surely.confidence, surely.right, surely.share) == pytest.approx((0.9, 0.5, 0.8), abs=0.005)
     assert reliability_curve(np.zeros((3, 15))) == ()

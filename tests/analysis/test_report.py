@@ -15,9 +15,9 @@ from analysis.composition import Recipe, balance
 from analysis.eds import compare
 from analysis.heights import height_profile
 from analysis.measure import phase_fractions
-from analysis.model import Reliability
 from analysis.pairs import OpenPores
 from analysis.phases import merged
+from analysis.reliability import Reliability
 from analysis.report import (
     COOPER_2022,
     Activity,

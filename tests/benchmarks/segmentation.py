@@ -26,8 +26,9 @@ from scipy import ndimage
 
 from analysis.adapt import adapt
 from analysis.core import SegmentationCore
-from analysis.evaluate import BINS, at_boundary, calibration_error, reliability_of
+from analysis.evaluate import at_boundary
 from analysis.phases import IGNORE, Fine, Phase, merged
+from analysis.reliability import BINS, calibration_error, reliability_curve, reliability_of
 from analysis.score import boundary_f, confusion, iou, mean_iou
 from analysis.sources import read_grey
 
@@ -199,7 +200,7 @@ def on_real(core: SegmentationCore, model: Path | None, folder: Path) -> dict[st
     ours = core.segment(channels, REAL_PIXEL_M)
     found["ours"] = scored(ours.labels, reference) | {"novelty": round(ours.numbers.novelty, 2)}
     found["ours"]["calibration error"] = round(
-        calibration_error(reliability_of(ours.labels, ours.confidence, reference)), 4
+        calibration_error(reliability_curve(reliability_of(ours.labels, ours.confidence, reference))), 4
     )
     rows = {"random forest, strokes": [], "ours, strokes": []}
     for seed in range(3):
@@ -275,7 +276,7 @@ def on_simulated(core: SegmentationCore, seed: int, images: int) -> dict[str, An
             if "," not in name or "same" in name or "forest" in name
         },
         "iou": {name: round(value, 3) for name, value in iou(counts["ours"]).items()},
-        "calibration error": round(calibration_error(reliability), 4),
+        "calibration error": round(calibration_error(reliability_curve(reliability)), 4),
         "narrow pores found": {
             name: round(narrow[row][0] / max(1, narrow[row][1]), 3) for row, name in enumerate(("filled", "open"))
         },

@@ -14,7 +14,7 @@ from pytest_mock import MockerFixture
 
 from analysis import report_data as page
 from tests.workflows.frames import save_slices
-from workflows import measuring, reporting
+from workflows import labelled, measuring, reporting
 from workflows.journal import Journal
 from workflows.recipe import load
 from workflows.store import RunFolder
@@ -61,8 +61,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def held(mocker: MockerFixture) -> Held:
-    found = Held(reporting.labels_of)
-    mocker.patch.object(reporting, "labels_of", found)
+    found = Held(labelled.labels_of)
+    for module in (labelled, reporting):
+        mocker.patch.object(module, "labels_of", found)
     return found
 
 
