@@ -55,6 +55,8 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     crashed = [one for one in results if one.crashed]
     done = [one for one in crashed if one.ended == "done"]
     inside, between = [one for one in done if one.inside], [one for one in done if not one.inside]
+    # a picture taken once more is another measurement, newly focused: what is placed by it lies otherwise by its error
+    retaken, between = [one for one in between if one.retaken], [one for one in between if not one.retaken]
     alike, otherwise = ([one for one in between if one.decided_otherwise is other] for other in (False, True))
     off = [share for one in done for share in one.misplaced]
     return {
@@ -76,6 +78,8 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
         # clean that lies at its limit goes on for a look more, or less
         "decided_otherwise": len(otherwise),
         "face_off_nm_otherwise": round(1e9 * max((one.face_off_m for one in otherwise), default=0.0), 2),
+        "kills_inside_pictures": len(retaken),
+        "face_off_nm_retaken": round(1e9 * max((one.face_off_m for one in retaken), default=0.0), 2),
         "kills_inside_patterns": len(inside),
         "face_off_nm_inside": round(1e9 * max((one.face_off_m for one in inside), default=0.0), 1),
         "planes": len(off),
@@ -113,6 +117,7 @@ def _line(number: int, result: Result) -> str:
         return f"{what} not struck"
     worst = max(result.misplaced, default=0.0)
     told = f"{what} face {1e9 * result.face_off_m:6.2f} nm off, planes {worst:.1f} sigma"
+    told += "".join(f"; {key} taken again" for key in result.retaken)
     told += "".join(
         f"; {one['key']} {one['at_least']:.2f}..{one['at_most']:.2f} -> {one['fraction']:.2f}" for one in result.settled
     )

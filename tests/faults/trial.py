@@ -66,6 +66,7 @@ class Result:
     fired_twice: int = 0
     doses_wrong: list[str] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
+    retaken: list[str] = field(default_factory=list)
     decided_otherwise: bool = False
     face_off_m: float = 0.0
     misplaced: list[float] = field(default_factory=list)
@@ -128,6 +129,16 @@ class Ended:
             if line["event"] == "end" and line["state"] == "done" and "/image#" in line["id"]
         )
         return sum(count - 1 for count in taken.values())
+
+    @property
+    def retaken(self) -> list[str]:
+        """Which pictures were begun more than once: their server died with them in hand."""
+        begun = Counter(
+            strike.key_of(line["id"])
+            for line in self.ledger
+            if line["event"] == "start" and line["command"]["verb"] in ("acquire", "acquire_eds")
+        )
+        return [key for key, count in begun.items() if count > 1]
 
     @property
     def fired_twice(self) -> int:
@@ -238,7 +249,7 @@ def end_server(root: Path) -> None:
 
 def compare(result: Result, run: Ended, oracle: Ended) -> None:
     """Fill in how an ended run differs from the undisturbed one."""
-    result.settled = run.settled
+    result.settled, result.retaken = run.settled, run.retaken
     result.slices_lost = len(set(oracle.slices) - set(run.slices))
     result.slices_doubled = len(set(run.slices) - set(oracle.slices)) + run.doubled_frames
     result.fired_twice = run.fired_twice
