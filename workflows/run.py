@@ -371,7 +371,9 @@ class Run:
             if time.monotonic() - beaten >= heartbeat.EVERY_S:
                 heartbeat.beat(self.folder.root, "running", self._doing)
                 beaten = time.monotonic()
-            asked = self._asked or self.folder.asked()
+            asked = self.folder.asked()
+            if asked is None or asked.after != "now":  # one that can't wait goes before what is honoured already
+                asked = self._asked
             if asked is not None and asked.after == "now":
                 self._stop_now(asked)  # again and again: one that came just before its pattern has ended nothing
 
@@ -425,6 +427,8 @@ class Run:
         session = sum(event.data["to"] == "running" for event in self.journal.events(kind="state"))
         try:
             finish.pictures(handle, f"window-{session}")
+        except Interrupted:  # somebody can't wait for them
+            raise
         except (InstrumentError, OSError) as error:  # without them it still ends as it should
             log.error("the last pictures: %s", error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -485,6 +486,34 @@ def test_last_pictures_are_taken_when_the_window_ends_by_every_session_its_own(
         run.go()
     assert taken == names
     assert run.state == "stopped"
+
+
+def test_who_can_not_wait_for_a_windows_last_pictures_is_heeded(
+    folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(folder, journal, instrument := Chamber(stuck=False))
+    run.recipe = load(FIRST)
+
+    def pictures(_handle: object, _name: str) -> None:
+        folder.ask(NOW)
+        until, pause = time.monotonic() + 10.0, threading.Event()
+        while time.monotonic() < until and run._asked != folder.asked():
+            pause.wait(0.01)
+        run._checkpoint("the last picture")
+
+    def each(_handle: object) -> str:
+        run._boundary("slice")
+        return "done"
+
+    monkeypatch.setattr(run_module, "_WATCH_S", 0.01)
+    monkeypatch.setattr(run_module.finish, "pictures", pictures)
+    monkeypatch.setattr(run, "_handle", object)
+    monkeypatch.setattr(run, "_each", each)
+    folder.ask(Request(what="stop", by=WINDOW))
+    with pytest.raises(Interrupted, match="stopped before the last picture"):
+        run.go()
+    assert (run.state, instrument.did) == ("stopped", ["safe"])
+    assert folder.asked() is None
 
 
 # -- disk space -------------------------------------------------------------------------------------------------------
