@@ -33,8 +33,10 @@ from workflows.steps.currents import _see_that_all_are_known
 
 SMALL = Path(__file__).parents[1] / "end_to_end" / "small.yaml"
 URL = "simulator:11?coating=10um&voxel=50nm&aim=6um"
-#: The plasma goes out while the film of the first fill is cleaned off, s.
-LOST_S = 9000
+#: The plasma goes out while the protective layer is laid, and while the film of the first fill is cleaned off, s.
+EARLY_S, LATE_S = 1500, 9000
+#: Whether there was a mark when a source was lit again.
+MARKED = ("relit-1/marked", "measure")
 
 
 def run(out: Path, url: str, *until: str, timeout_s: float, code: int) -> Path:
@@ -68,10 +70,18 @@ def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_once_the_source_was_lit_again_every_current_is_placed_anew(tmp_path: Path) -> None:
-    url = f"{URL}&fault=plasma-loss@{LOST_S}s"
-    with Journal(run(tmp_path / "RUN", url, "--images", "1", timeout_s=400, code=0)) as journal:
+@pytest.mark.parametrize(
+    ("lost_s", "until", "code", "following"),
+    [(EARLY_S, ("--until", "block"), 3, "protect/ruler"), (LATE_S, ("--images", "1"), 0, "slice/0001/cut-1")],
+)
+def test_once_the_source_was_lit_again_every_current_is_placed_anew(
+    lost_s: int, until: tuple[str, ...], code: int, following: str, tmp_path: Path
+) -> None:
+    url = f"{URL}&fault=plasma-loss@{lost_s}s"
+    with Journal(run(tmp_path / "RUN", url, *until, timeout_s=400, code=code)) as journal:
         found = [journal.find(f"{key}/currents") for key in ("site", "relit-1")]
+        keys = [act.key for act in journal.acts()]
+    assert keys.index("relit-1/currents") < keys.index(following)
     options, moved = parse(url), 0.0
     for lights, act in enumerate(found):
         assert act is not None
@@ -103,7 +113,9 @@ def test_a_shift_turns_with_the_scan_and_what_is_not_known_is_none() -> None:
     assert shift(Beam.ION, 2e-9, 0.0) == shift(Beam.ELECTRON, 1e-9, 0.0) == (0.0, 0.0)
 
 
-def handle_that_knows(points: list[tuple[float, float]], *, virtual: bool, answer: str | None = None) -> Handle:
+def handle_that_knows(
+    points: list[tuple[float, float]], *, virtual: bool, answer: str | None = None, marked: bool = False
+) -> Handle:
     recipe, asked = load(SMALL), []
 
     def value(key: str, kind: str, _args: object, compute: Callable[[], Any]) -> Any:
@@ -113,6 +125,8 @@ def handle_that_knows(points: list[tuple[float, float]], *, virtual: bool, answe
     aligner = Aligner(cast(Any, None), hydra(), lambda _kind, _data: None)
     for volts, current in points:
         aligner.pointing.add(volts, current, (0.0, 0.0))
+    if marked:
+        aligner.marks = (cast(Any, None),)
     acts: Any = SimpleNamespace(value=value, asked=asked)
     unused: Any = None
     return Handle(
@@ -148,8 +162,10 @@ def test_a_current_that_points_nobody_knows_where_is_held_before_it_mills_unless
         check((30e3, 1e-9), virtual=False)
     film = unmarked_currents(recipe, hydra(), has_mark=True)[0]
     with pytest.raises(Held, match="at 8 kV points"):
-        check(film, "relit-1", virtual=False)
-    assert check(coarse, "relit-1", virtual=False).asked == []  # the trenches are cut by then
+        check(film, "relit-1", virtual=False, marked=True)
+    assert check(coarse, "relit-1", virtual=False, marked=True).asked == [MARKED]  # the trenches are cut by then
+    with pytest.raises(Held, match="60 nA at 30 kV points"):
+        check(coarse, "relit-1", virtual=False)
 
 
 def test_what_was_known_of_a_current_is_dropped_with_all_its_names() -> None:

@@ -12,6 +12,7 @@ from workflows.limits import current_of_mark
 from workflows.planes import Planes
 from workflows.recipe import Block, Slice
 from workflows.steps import growth
+from workflows.steps.currents import align_again
 from workflows.steps.site import overview
 
 
@@ -19,6 +20,7 @@ def run(handle: Handle, settings: Block) -> None:
     """Cut the block free, mark it, polish its face and measure where the face stands."""
     *trims, polish = front_cuts(settings)
     for number, cut in enumerate(trims, start=1):
+        align_again(handle)
         handle.tell(f"trimming the front, {cut.current * 1e9:g} nA")
         handle.cut(
             f"block/trim-{number}", cut.start, cut.end, voltage=settings.voltage, current=cut.current, area="trim",
@@ -64,6 +66,7 @@ def _trenches(handle: Handle, settings: Block) -> None:
         if outer <= inner:
             continue
         for side, sign in (("left", -1.0), ("right", 1.0)):
+            align_again(handle)
             handle.tell(f"{side} trench, {current * 1e9:g} nA")
             near, far = sorted((sign * (half + inner), sign * (half + outer)))
             box = layout.on_top(view, (near, -BEFORE_EDGE_M, far, trench.length), depth)
@@ -79,6 +82,7 @@ def _marks(handle: Handle, settings: Block) -> None:
     """Lay the marks' caps and mill their X; from here on the ion beam is placed on them."""
     wanted, protect = settings.fiducial, handle.recipe.protect
     for number, mark in enumerate(handle.layout.marks, start=1):
+        align_again(handle)
         handle.tell(f"fiducial {number}")
         if wanted.place == "behind" and wanted.cap is not None and protect is not None:
             x, _, z = mark.centre

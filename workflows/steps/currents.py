@@ -84,8 +84,10 @@ def align(handle: Handle, key: str = "site") -> None:
 def _see_that_all_are_known(handle: Handle, key: str, pictures: dict[tuple[float, float], str]) -> None:
     """Hold the run for a person where a current that no mark places points nobody knows where (night.md 11)."""
     recipe, pointing, first = handle.recipe, handle.aligner.pointing, key == "site"
-    used = {*unmarked_currents(recipe, handle.description, has_mark=not first)}
-    if first and any(step.kind == "protect" for step in recipe.steps):
+    # kept, for a replay comes here before its block
+    has_mark = not first and handle.value(f"{key}/marked", "measure", {}, lambda: bool(handle.aligner.marks))
+    used = {*unmarked_currents(recipe, handle.description, has_mark=has_mark)}
+    if not has_mark and any(step.kind == "protect" for step in recipe.steps):
         used.add(ruler_point(recipe, handle.description))
     unknown = sorted(point for point in used if pointing.of(*point) is None)
     if not unknown:

@@ -9,6 +9,7 @@ from workflows.handle import Handle
 from workflows.layout import RULER_WIDTH_M
 from workflows.limits import current_of_film, film_area
 from workflows.recipe import Protect
+from workflows.steps.currents import align_again
 from workflows.steps.site import overview, ruler_point
 
 
@@ -21,6 +22,7 @@ def run(handle: Handle, settings: Protect) -> None:
     ruler = layout.ruler
     parts = ("cap",) if ruler is None else ("first", "second")
     for part in parts:
+        align_again(handle)
         handle.tell(f"{part} half of the cap" if ruler is not None else "cap")
         thickness = settings.thickness / len(parts)
         handle.film(
@@ -38,6 +40,7 @@ def _ruler(handle: Handle) -> None:
     layout, ruler, recipe = handle.layout, handle.layout.ruler, handle.recipe
     if ruler is None:
         return
+    align_again(handle)
     voltage, current = ruler_point(recipe, handle.description)
     block = recipe.block
     view, depth = handle.view(PoseName.MILL, Beam.ION), ruler.bottom - ruler.top
