@@ -466,6 +466,11 @@ class AutoscriptMicroscope(Microscope):
             self._eds_in = self._elements.is_in()
             if not self._eds_in:
                 raise refused("detector-out", "eds", "detector out", "EDS in", "insert EDS first")
+            if (off := max(abs(scan.centre_x_m), abs(scan.centre_y_m))) > scan.pixel_m:
+                raise refused(
+                    "map-in-the-middle", "eds", f"{off * 1e6:.1f} um off the middle of the field", "the middle, which "
+                    "is where X-ray programs map", "bring its middle under the beam by the stage",
+                )  # fmt: skip
             started, seconds = self.clock.now(), eds_seconds(scan)
             field = scan.width_px * scan.pixel_m
 

@@ -813,6 +813,13 @@ def test_an_export_is_new_by_its_content_and_rests_by_our_own_clock(tmp_path: Pa
     assert found.ready() == [grows, reused]
 
 
+def test_a_map_beside_the_middle_of_the_field_is_refused(scope: AutoscriptMicroscope, elements: Elements) -> None:
+    elements.insert()
+    with pytest.raises(Refused, match=r"4\.0 um off the middle of the field is not possible"):
+        scope.acquire_eds(SCAN.replace(centre_y_m=-4e-6))
+    assert scope.acquire_eds(SCAN.replace(centre_x_m=1e-9)).pixels.shape == (2, 12, 16)
+
+
 def test_a_map_by_hand_is_collected_by_nobody_who_has_not_handed_over(tmp_path: Path) -> None:
     url = f"autoscript://localhost?elements={tmp_path}"
     with emulated(BARE, place=("localhost", 7520)), closing(opening.open_url(url)) as opened:
