@@ -72,6 +72,7 @@ def test_what_it_sees_stays_what_it_concludes_changes(start: Path, tmp_path: Pat
     assert card.name.count("+strokes") == 1
 
 
+@pytest.mark.slow
 def test_a_taught_model_is_as_sure_as_it_is_right(tmp_path: Path) -> None:
     first = tmp_path / "first"
     shutil.copytree(WEIGHTS, first)

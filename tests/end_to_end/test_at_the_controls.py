@@ -54,6 +54,7 @@ def test_a_skipped_fill_a_picture_and_a_later_end(run: Path) -> None:
     assert "slice.until.images was set to 4" in told
 
 
+@pytest.mark.slow
 def test_what_another_hand_turns_at_the_screen_holds_the_run_until_a_person_says_what_becomes_of_it(
     tmp_path: Path,
 ) -> None:

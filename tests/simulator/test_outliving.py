@@ -83,6 +83,7 @@ def face_of(machine: SimulatedMicroscope) -> float:
     return float(np.median(machine.block.maps.face))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("away_s", "least", "most"), [(40.0, 0.25, 0.5), (3600.0, 0.99, 1.01)])
 def test_a_cut_goes_on_until_its_end_or_until_the_machine_is_opened(
     killed: tuple[Path, PatternJob, float], away_s: float, least: float, most: float, tmp_path: Path

@@ -47,6 +47,7 @@ def run(out: Path, url: str, *until: str, timeout_s: float, code: int) -> Path:
     return out / "journal.sqlite"
 
 
+@pytest.mark.slow
 def test_pictures_tell_what_every_current_is_off_by(tmp_path: Path) -> None:
     with Journal(run(tmp_path / "RUN", URL, "--until", "site", timeout_s=200, code=3)) as journal:
         act = journal.find("site/currents")

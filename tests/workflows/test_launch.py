@@ -49,6 +49,7 @@ def test_a_real_instrument_has_one_folder_however_its_url_is_written(
         state_folder(folder, "autoscript://localhost:port")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_started_otherwise_is_not_joined(tmp_path: Path) -> None:
     url = "simulator:3?width=8um&height=6um&depth=3um&coating=5um&voxel=100nm&layer=100nm"
     place = start(url, tmp_path)

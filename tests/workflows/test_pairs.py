@@ -72,6 +72,7 @@ def test_labels_that_are_missing_are_no_error_of_the_run(folder: RunFolder) -> N
         measures(folder)
 
 
+@pytest.mark.slow
 def test_a_run_teaches_a_model(folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine"
     given = ["train", "--from-run", str(folder.root), "--out", str(mine), "--quick"]

@@ -188,6 +188,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_there_is() -> None:
     told = run("doctor", URL, "--recipe", RECIPE, "--json")
     assert told.returncode == 0, told.stderr

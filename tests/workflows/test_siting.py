@@ -349,6 +349,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_a_site_is_taught_rehearsed_and_worked_on(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     text = RECIPE.read_text(encoding="utf-8")
@@ -387,6 +388,7 @@ def test_a_site_is_taught_rehearsed_and_worked_on(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_commands_drive_through_the_guard(tmp_path: Path, mocker: MockerFixture) -> None:
     from workflows.commands_instrument import rehearse
     from workflows.commands_instrument import site as teach_site
