@@ -21,7 +21,7 @@ from scipy import ndimage
 from analysis.core import SegmentationCore
 from analysis.evaluate import likeliest_temperature
 from analysis.model import WEIGHTS, Card, load, save
-from analysis.phases import IGNORE, MEMBERS, Phase, merged
+from analysis.phases import IGNORE, MEMBERS, MERGE, Phase, merged
 from analysis.replay import read, write
 from analysis.scribbles import check, held_back, strokes_in
 
@@ -98,6 +98,7 @@ def adapt(
     seed: int = 0,
     steps: int = STEPS,
     threads: int = 2,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Card:
     """Teach a model by strokes on one image, and write the new one into the folder `out`.
@@ -110,10 +111,12 @@ def adapt(
     model : folder of the model to start from; None is the package's own
     steps : optimiser steps
     threads : threads for the network
+    device : of torch, such as cpu, cuda, mps
 
     Raises
     ------
     ValueError : strokes of another size or with other codes, strokes of one phase alone, no known detector
+    RuntimeError : torch has no such device here
     """
     check(scribbles, next(iter(channels.values())).shape)
     said = SegmentationCore(model).segment(channels, pixel_m).labels
@@ -125,7 +128,9 @@ def adapt(
         {"strokes": float(count), "marked pixels": float((scribbles != IGNORE).sum())},
     )
     lesson = Lesson.of(channels, scribbles, said, pixel_m, seed)
-    return teach([lesson], about, out, model=model, seed=seed, steps=steps, threads=threads, progress=progress)
+    return teach(
+        [lesson], about, out, model=model, seed=seed, steps=steps, threads=threads, device=device, progress=progress
+    )
 
 
 def teach(
@@ -137,6 +142,7 @@ def teach(
     seed: int = 0,
     steps: int = STEPS,
     threads: int = 2,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Card:
     """Teach a model by what is known of images, and write it into the folder `out`.
@@ -158,7 +164,7 @@ def teach(
         plates = [_plate(lesson) for lesson in lessons]
         shares = np.mean([lesson.shares for lesson in lessons], axis=0)
         first = _temperature(start.network, replay)
-        network = _taught(start.network, plates, shares, replay, steps, seed, progress)
+        network = _taught(start.network.to(device), plates, shares, replay, steps, seed, device, progress).to("cpu")
         temperature = start.card.temperature * _temperature(network, replay) / first
     finally:
         torch.set_num_threads(threads_before)
@@ -256,6 +262,7 @@ def _taught(
     replay: list[Plate],
     steps: int,
     seed: int,
+    device: str,
     progress: Progress | None,
 ) -> Network:
     """Return the network after `steps` on strokes, memory and replay.
@@ -276,11 +283,12 @@ def _taught(
         return network
     before = copy.deepcopy(network)
     taught = [*network.reduce.parameters(), *network.up.parameters(), *network.head.parameters()]
-    weights = _weights(np.concatenate([plate.fine[0].numpy().ravel() for plate in plates]), shares)
+    weights = _weights(np.concatenate([plate.fine[0].numpy().ravel() for plate in plates]), shares).to(device)
     optimiser = torch.optim.AdamW(taught, lr=_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_RATE, total_steps=steps, pct_start=0.1)
     for step in range(steps):
-        own, old = draw(plates, _MARKED, _CROP, rng, recolour=False), draw(replay, _REPLAYED, _CROP, rng)
+        own = draw(plates, _MARKED, _CROP, rng, recolour=False).to(device)
+        old = draw(replay, _REPLAYED, _CROP, rng).to(device)
         with torch.no_grad():
             levels = network.read(
                 torch.cat([own.greys, old.greys]),
@@ -292,7 +300,7 @@ def _taught(
         here, there = scores[:_MARKED], scores[_MARKED:]
         strokes = functional.cross_entropy(
             here, own.fine, weights, ignore_index=IGNORE, label_smoothing=0.02, reduction="sum"
-        ) / max(1, int((own.fine != IGNORE).sum()))
+        ) / (own.fine != IGNORE).sum().clamp(min=1)
         drift = -(said * torch.log_softmax(here, dim=1)).sum(dim=1)
         memory = (drift * (own.fine == IGNORE)).mean()
         kept = functional.cross_entropy(there, merged_codes(old.fine), ignore_index=IGNORE)
@@ -332,4 +340,6 @@ def merged_codes(fine: Tensor) -> Tensor:
     """Return phases of fine classes (n, y, x); IGNORE stays."""
     import torch
 
-    return torch.from_numpy(merged(fine.numpy().astype(np.uint8))).long()
+    table = torch.full((IGNORE + 1,), IGNORE, device=fine.device)
+    table[: len(MERGE)] = torch.tensor(MERGE, device=fine.device)
+    return table[fine]

@@ -53,6 +53,10 @@ class Batch:
     fine: Tensor
     pixel_m: Tensor
 
+    def to(self, device: str) -> Batch:
+        """Return it on a device of torch."""
+        return Batch(*(part.to(device) for part in (self.greys, self.present, self.fine, self.pixel_m)))
+
 
 def plate_of(sample: Sample) -> Plate:
     """Bring a sample to the network's pixel range and half precision; ValueError when truth and images differ."""

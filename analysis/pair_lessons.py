@@ -65,6 +65,7 @@ def teach_pairs(
     seed: int = 0,
     steps: int = STEPS,
     threads: int = 2,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Card:
     """Teach a model by planes before and after their fills, and write the new one into the folder `out`.
@@ -92,7 +93,9 @@ def teach_pairs(
         "taught by planes before and after their fill: made for that sample",
         figures,
     )
-    card = teach(lessons, about, out, model=model, seed=seed, steps=steps, threads=threads, progress=progress)
+    card = teach(
+        lessons, about, out, model=model, seed=seed, steps=steps, threads=threads, device=device, progress=progress
+    )
     missed = {"first": _missed(core, lessons), "now": _missed(SegmentationCore(out), lessons)}
     said = {f"open pores missed, {when}": share for when, share in missed.items() if share is not None}
     card = card.model_copy(update={"figures": card.figures | said})

@@ -26,7 +26,7 @@ from analysis.evaluate import evaluate, fitted_temperature
 from analysis.known import Known
 from analysis.model import Card, load, save, write_card
 from analysis.phases import IGNORE, Fine
-from analysis.precision import half_precision, precision_on
+from analysis.precision import precision_on
 from analysis.samples import Sample, SamplesFactory
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def train_on(
     seed: int = 0,
     renderer_sha256: str | None = None,
     threads: int = 1,
+    device: str = "cpu",
     progress: Progress | None = None,
     init: Path | None = None,
 ) -> Card:
@@ -80,12 +81,14 @@ def train_on(
     seed : even; the scoring samples are made from seed + 1
     renderer_sha256 : what made the images, kept in the card: other images ask for another training
     threads : threads for the network
+    device : of torch, such as cpu, cuda, mps
     progress : told how far it is
     init : a model folder to start from
 
     Raises
     ------
     ValueError : an odd seed, samples that are none
+    RuntimeError : torch has no such device here
     """
     if seed % 2:
         msg = f"training seeds are even, odd ones are kept for scoring; {seed} is odd"
@@ -100,6 +103,7 @@ def train_on(
         progress=progress,
         init=init,
         threads=threads,
+        device=device,
         data=f"simulated, seed {seed}, {count} images",
         renderer_sha256=renderer_sha256,
     )
@@ -115,6 +119,7 @@ def train(
     progress: Progress | None = None,
     init: Path | None = None,
     threads: int = 1,
+    device: str = "cpu",
     data: str = "given samples",
     renderer_sha256: str | None = None,
     base: int = 16,
@@ -138,6 +143,7 @@ def train(
     progress : told how far it is, some hundred times
     init : a model folder to start from (fine-tuning: the learning rate is then a fifth)
     threads : threads for the network
+    device : of torch, such as cpu, cuda, mps; what is written is scored on the CPU
     data, renderer_sha256 : kept in the card
     base, depth : the network's width and depth, the same as those of `init` when that is given
     keep_every_s : seconds between checkpoints; one is kept after the last step, too
@@ -145,6 +151,7 @@ def train(
     Raises
     ------
     ValueError : no samples, samples that do not fit together, steps below 1, a checkpoint of another training
+    RuntimeError : torch has no such device here
     """
     import torch
 
@@ -159,14 +166,14 @@ def train(
     try:
         tell = progress or _silent
         torch.manual_seed(seed)
-        network = Network(base, depth)
+        network = Network(base, depth).to(device)
         if init is not None:
             begun = load(init, fused=False)
             network.load_state_dict(begun.network.state_dict())
             data = f"{data}; begun from {begun.card.model_id} ({begun.card.data}, {begun.card.steps} steps)"
         asked = {
             "seed": seed, "steps": steps, "batch": batch, "crop": crop, "base": base, "depth": depth, "most": most,
-            "threads": max(1, threads), "data": data, "renderer": renderer_sha256, **versions(),
+            "threads": max(1, threads), "data": data, "renderer": renderer_sha256, **versions(device),
         }  # fmt: skip
         checkpoint = Checkpoint(path_for(out), {name: str(value) for name, value in asked.items()})
         state = checkpoint.read()
@@ -175,8 +182,9 @@ def train(
         if not plates:
             msg = "there are no samples to train on"
             raise ValueError(msg)
-        plan = _Plan(steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0))
-        network = _fitted(network, plates, plan, _Keeping(checkpoint, state, digest(plates), began, keep_every_s), tell)
+        plan = _Plan(steps, seed, batch, crop, _PEAK_RATE * (0.2 if init else 1.0), device)
+        keeping = _Keeping(checkpoint, state, digest(plates), began, keep_every_s)
+        network = _fitted(network, plates, plan, keeping, tell).to("cpu")
         known = knowing(network, plates, seed, min(_GISTS, 2 + steps // 10))
     finally:
         torch.set_num_threads(before)
@@ -202,7 +210,7 @@ def train(
             seconds=round(time.perf_counter() - began, 1),
             figures={},
             limits=LIMITS,
-            versions=versions(),
+            versions=versions(device),
             temperature=1.0,
         ),
     )
@@ -219,7 +227,7 @@ def train(
     return card
 
 
-def versions() -> dict[str, str]:
+def versions(device: str = "cpu") -> dict[str, str]:
     """Return what a training ran on, for its card."""
     import torch
 
@@ -227,7 +235,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "precision": precision_on("cpu"),
+        "precision": precision_on(device),
+        **({} if device == "cpu" else {"device": device}),
     }
 
 
@@ -251,13 +260,14 @@ def _plates(samples: Iterable[Sample], tell: Progress) -> Iterator[Plate]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a network is fitted: steps, each on `batch` crops of `crop` pixels, at learning rates up to `rate`."""
+    """How a network is fitted: steps, each on `batch` crops of `crop` pixels, at learning rates up to `rate`, where."""
 
     steps: int
     seed: int
     batch: int
     crop: int
     rate: float
+    device: str
 
 
 @dataclass(frozen=True)
@@ -324,10 +334,10 @@ def _fitted(network: Network, plates: list[Plate], plan: _Plan, keeping: _Keepin
     from analysis.augment import draw
     from analysis.network import channels_last
 
-    weights = _class_weights(plates)
+    weights = _class_weights(plates).to(plan.device)
     network.train()
     channels_last(network)
-    half = half_precision()
+    half = precision_on(plan.device) == "bfloat16"
     fit = _Fit(network, plan)
     begin = 0
     if keeping.state is not None:
@@ -337,7 +347,8 @@ def _fitted(network: Network, plates: list[Plate], plan: _Plan, keeping: _Keepin
     kept_at = time.perf_counter()
     for step in range(begin, plan.steps):
         edge = plan.crop if step % 3 else round(_LARGE * plan.crop / _MULTIPLE) * _MULTIPLE
-        drawn: Batch = draw(plates, max(2, round(plan.batch * (plan.crop / edge) ** 2)), edge, fit.rng)
+        count = max(2, round(plan.batch * (plan.crop / edge) ** 2))
+        drawn: Batch = draw(plates, count, edge, fit.rng).to(plan.device)
         fit.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             scores = network(drawn.greys, drawn.present, drawn.pixel_m)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.adapt import adapt, merged_codes, merged_scores
+from analysis.adapt import Lesson, _plate, _taught, adapt, merged_codes, merged_scores
 from analysis.core import SegmentationCore
 from analysis.model import WEIGHTS, Card, load, write_card
 from analysis.network import DETECTORS
@@ -30,6 +30,15 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start")
     train(samples(0, 6), steps=80, seed=0, out=folder, base=6, batch=4, crop=96, validate=samples(1, 2))
     return folder
+
+
+def test_teaching_leaves_nothing_behind_on_another_device() -> None:
+    """On torch's device without memory any tensor of the processor's own is an error."""
+    sample = drawn(3)
+    lesson = Lesson.of(sample.channels, merged(sample.fine), merged(sample.fine), PIXEL_M, 0)
+    network = load(None, fused=False).network.to("meta")
+    taught = _taught(network, [_plate(lesson)], lesson.shares, read(WEIGHTS), 1, 0, "meta", None)
+    assert {parameter.device.type for parameter in taught.parameters()} == {"meta"}
 
 
 @pytest.mark.slow

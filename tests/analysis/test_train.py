@@ -17,6 +17,7 @@ from analysis.augment import draw
 from analysis.checkpoint import path_for
 from analysis.core import SegmentationCore
 from analysis.model import Card
+from analysis.network import Network
 from analysis.phases import IGNORE, Fine
 from analysis.score import confusion, iou, mean_iou
 from analysis.train import _plates, _silent, loss_of, train, train_on
@@ -31,6 +32,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     cards = [small(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 2))]
     assert cards[0].weights_sha256 == cards[1].weights_sha256 != cards[2].weights_sha256
     assert SegmentationCore(tmp_path / "a").model_id.startswith("kintsugi-unet-")
+
+
+def test_a_step_leaves_nothing_behind_on_another_device() -> None:
+    """On torch's device without memory any tensor of the processor's own is an error."""
+    plates = list(_plates(samples(0, 2), _silent))
+    network, batch = Network(4, 2).to("meta").train(), draw(plates, 2, 64, np.random.default_rng(0)).to("meta")
+    loss = loss_of(network(batch.greys, batch.present, batch.pixel_m), batch.fine, torch.ones(7, device="meta"))
+    loss.backward()
+    assert loss.device.type == "meta"
 
 
 def test_it_learns(tmp_path: Path) -> None:
