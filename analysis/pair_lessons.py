@@ -71,9 +71,10 @@ def teach_pairs(
     """Teach a model by planes before and after their fills, and write the new one into the folder `out`.
 
     The card says which share of the open pores the first model missed and which the new one misses, both of the pores
-    that were not taught (one in five) where there are any, and at which temperature the first one would have been right
-    about the pictures before the fills: of solids only those count that it had right, so that is on the cold side. For
-    the parameters see `analysis.adapt.adapt`.
+    that were not taught (one in five) where there are any, and at which temperature the new one is right about what was
+    not taught. Of solids only those count that the first one had right, so that is on the cold side: where even so it
+    is hotter than the new one's own, the new one was too sure, and takes it. For the parameters see
+    `analysis.adapt.adapt`.
 
     Raises
     ------
@@ -85,20 +86,24 @@ def teach_pairs(
         msg = "no pair of pictures shows one plane before and after a fill, with pores that it filled"
         raise ValueError(msg)
     lessons = [_lesson(one, seed) for one in told]
-    samples = [_Known(one.picture.channels, _as_fine(one.known), one.picture.pixel_m) for one in told]
-    figures = {"pairs": float(len(told)), "temperature by pairs": fitted_temperature(core, samples)}
     about = About(
         "pairs",
         f"{len(told)} planes before and after their fill",
         "taught by planes before and after their fill: made for that sample",
-        figures,
+        {"pairs": float(len(told))},
     )
     card = teach(
         lessons, about, out, model=model, seed=seed, steps=steps, threads=threads, device=device, progress=progress
     )
-    missed = {"first": _missed(core, lessons), "now": _missed(SegmentationCore(out), lessons)}
+    taught = SegmentationCore(out)
+    missed = {"first": _missed(core, lessons), "now": _missed(taught, lessons)}
     said = {f"open pores missed, {when}": share for when, share in missed.items() if share is not None}
-    card = card.model_copy(update={"figures": card.figures | said})
+    not_taught = [one for one in lessons if (one.kept_back != IGNORE).any()]
+    if not_taught:
+        samples = [_Known(one.channels, _as_fine(one.kept_back), one.pixel_m) for one in not_taught]
+        said["temperature by pairs"] = fitted_temperature(taught, samples)
+    hottest = max(card.temperature, said.get("temperature by pairs", 0.0))
+    card = card.model_copy(update={"figures": card.figures | said, "temperature": hottest})
     write_card(out, card)
     return card
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.core import SegmentationCore
+from analysis.model import WEIGHTS, load, write_card
 from analysis.ometiff import Slice
 from analysis.pair_lessons import Pair, teach_pairs
 from analysis.pairs import OpenPores, Side, known_before, open_pores
@@ -82,6 +84,18 @@ def test_pairs_without_a_filled_pore_teach_nothing(small_model: Path, tmp_path: 
     with pytest.raises(ValueError, match="no pair of pictures shows one plane"):
         teach_pairs([Pair("p", picture, Slice(drawn(4).channels, PIXEL_M))], tmp_path / "t", model=small_model)
     assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(("own", "taken"), [(0.3, False), (1.6, True)])
+def test_a_model_that_is_surer_than_pairs_bear_out_is_so_no_more(own: float, *, taken: bool, tmp_path: Path) -> None:
+    model = shutil.copytree(WEIGHTS, tmp_path / "model")
+    write_card(model, load(model).card.model_copy(update={"temperature": own}))
+    plane = drawn(79)
+    pair = Pair("p", Slice(opened(plane).channels, PIXEL_M), Slice(plane.channels, PIXEL_M))
+    card = teach_pairs([pair], tmp_path / "taught", model=model, steps=0)
+    found = card.figures["temperature by pairs"]
+    assert 0.3 < found < 1.6
+    assert card.temperature == (own if taken else found)
 
 
 @pytest.mark.slow
