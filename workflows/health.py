@@ -9,6 +9,7 @@ import numpy as np
 
 from instrument.frame import Frame
 from instrument.settings import State
+from workflows import tracking
 from workflows.policy import Action, action
 
 #: A picture whose greys differ by less than this share of their range is blank.
@@ -19,6 +20,11 @@ MOST_CLIPPED = 0.35
 LEAST_LOST = 0.05
 #: What is to come may take this much more than forecast, and so many bytes are left for labels and report.
 RESERVE, RESERVE_BYTES = 1.2, 200e6
+#: A picture that lies farther beside the last one than this share of its size is told; one farther than the second
+#: share has lost its face. Pictures that are less alike, once laid over each other, show no shift.
+SHIFTED, OUT_OF_VIEW, LEAST_ALIKE = 0.1, 0.35, 0.4
+#: A shift of that size is seen on every n-th pixel, so that no more than so many are left each way.
+_SEEN_PX = 512
 #: A plane farther than this share of the spacing from where it should be is told.
 MOST_OFF = 0.5
 #: A picture with less than this share of the detail that is usual is blurred; usual is the upper quartile of all before
@@ -85,6 +91,7 @@ def judge(
         found.append(_finding("saturated", f"{' and '.join(clipped)} is clipped", "see contrast"))
     if before is not None and np.array_equal(before.pixels, frame.pixels):
         found.append(_finding("identical", "the picture is the last one again", "look at the scan and the image"))
+    found += _shifted(frame, before) if before is not None else []
     if off_m < -0.8 * spacing_m and abs(come[0]) < NOT_CUT:  # no face goes back: such a plane was misread
         found.append(_not_cut(again=abs(come[1]) < NOT_CUT))
     if abs(off_m) > MOST_OFF * spacing_m:
@@ -143,6 +150,22 @@ def way_come(seen: Sequence[tuple[float, float]], target: float, z: float, sigma
         if target - target_then > TOLD * sigma:
             return (z - z_then) / (target - target_then)
     return 1.0
+
+
+def _shifted(frame: Frame, before: Frame) -> list[Finding]:
+    """Return how far a picture lies beside the last one, where that is far."""
+    if before.pixels.shape != frame.pixels.shape:
+        return []
+    size = frame.pixels.shape[1:]
+    every = -(-max(size) // _SEEN_PX)
+    one, other = (picture.pixels[0, ::every, ::every] for picture in (before, frame))
+    by = tracking.moved(one, other)
+    share = max(abs(part) * every / length for part, length in zip(by, size, strict=True))
+    if share < SHIFTED or tracking.alike_when_moved(one, other, by) < LEAST_ALIKE:
+        return []
+    down, right = (part * every * frame.meta.pixel_x_m * 1e6 for part in by)
+    what = f"the picture lies {right:+.1f} um in x and {down:+.1f} um in y beside the last one"
+    return [_finding("shifted" if share < OUT_OF_VIEW else "out-of-view", what, "bring the face into the picture")]
 
 
 def _not_cut(*, again: bool) -> Finding:

@@ -21,6 +21,8 @@ POLICY: dict[str, Action] = {
     "blank": "hold",
     "saturated": "note",
     "missed": "note",
+    "shifted": "note",
+    "out-of-view": "hold",
     "plane-off": "note",
     # before a slice
     "disk-short": "hold",

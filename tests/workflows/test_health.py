@@ -44,6 +44,20 @@ def test_what_holds_the_run() -> None:
     assert all(action(name) == "hold" for name in ("blank", "identical", "nothing-milled"))
 
 
+def test_a_picture_that_lies_beside_the_last_one_is_told_and_one_that_lost_its_face_holds() -> None:
+    last = face(1)
+
+    def moved(down: int, right: int) -> list[str]:
+        rolled = np.roll(last, (down, right), (0, 1))
+        return symptoms(face(9, 3) // 8 + (7 * rolled.astype(int) // 8).astype(np.uint8), last)
+
+    assert moved(0, 0) == moved(6, 3) == []
+    assert moved(0, -25) == moved(17, 0) == ["shifted"]
+    assert moved(50, 0) == ["out-of-view"]
+    assert symptoms(face(1), face(2)) == []  # another face shows no shift
+    assert [action(name) for name in ("shifted", "out-of-view")] == ["note", "hold"]
+
+
 def test_a_detector_that_shows_nothing_is_named_whichever_it_is() -> None:
     def told(cbs: NDArray[np.uint8], tld: NDArray[np.uint8]) -> list[tuple[str, str]]:
         found = judge(frame_of(np.stack([cbs, tld])), None, off_m=0.0, spacing_m=100e-9)
