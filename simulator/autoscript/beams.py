@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from instrument.settings import Beam, Lens, Recovery
@@ -10,7 +10,7 @@ from simulator.autoscript import profiles
 from simulator.autoscript.console import Column, Console
 from simulator.autoscript.patterns import SpotBurn
 from simulator.autoscript.scans import size_of
-from simulator.autoscript.stage import shift_kept, shift_shown
+from simulator.autoscript.stage import position_of, shift_kept, shift_shown
 from simulator.autoscript.structures import Limits, Limits2d, Point
 from simulator.autoscript.tree import Absent, ApplicationServerException, Node, Setting, Switch, serving
 
@@ -63,6 +63,11 @@ class Column_(Node):  # noqa: N801 - `Column` is what is set of it
                 lambda value: console.set_beam(index, stigmator_x=float(value.x), stigmator_y=float(value.y)),
                 limits=profiles.STIGMATOR[index],
             ),
+            lens_alignment=Setting(
+                f"{path}.lens_alignment", lambda: Point(*column.lens_alignment),
+                lambda value: setattr(column, "lens_alignment", (float(value.x), float(value.y))),
+                limits=profiles.LENS_ALIGNMENT,
+            ),
             scanning=Scanning(console, column, path, spot),
         )  # fmt: skip
 
@@ -105,6 +110,10 @@ class Column_(Node):  # noqa: N801 - `Column` is what is set of it
         self._column.blanked = False
         self._spot.begin()
         self._console.noted(self._column.index)
+
+    def _read(self, name: str) -> Any:
+        """Return voltage_v or current_a: as it is, or as it was asked for in an office installation."""
+        return self._column.asked.get(name, getattr(self._console.beam(self._column.index).settings, name))
 
     def _shift(self) -> Point:
         settings = self._console.beam(self._column.index).settings
@@ -235,26 +244,21 @@ class _ElectronBeam(Column_):
     def __init__(self, console: Console) -> None:
         super().__init__(console, 1, "electron_beam")
         path, column = self._path, self._column
-        pair = Limits2d(Limits(-0.001, 0.001), Limits(-0.001, 0.001))
         tilt = Limits2d(Limits(-1.0, 1.0), Limits(-1.0, 1.0))
         bias = Setting(f"{path}.beam_deceleration.stage_bias", lambda: 4000.0, limits=Limits(50.0, 4000.0))
         deceleration = Switch(f"{path}.beam_deceleration")
         deceleration.with_members(stage_bias=bias)
         self.with_members(
             high_voltage=Setting(
-                f"{path}.high_voltage", lambda: console.beam(1).settings.voltage_v,
+                f"{path}.high_voltage", lambda: self._read("voltage_v"),
                 lambda value: _voltage(console, 1, value), limits=console.profile.electron_voltage,
                 is_controllable=True,
             ),
             beam_current=Setting(
-                f"{path}.beam_current", lambda: console.beam(1).settings.current_a,
+                f"{path}.beam_current", lambda: self._read("current_a"),
                 lambda value: _nearest_current(console, 1, value), limits=_ELECTRON_CURRENT,
             ),
             emission_current=Setting(f"{path}.emission_current", lambda: 1.59e-4 if self.is_on else 0.0),
-            lens_alignment=Setting(
-                f"{path}.lens_alignment", lambda: Point(*column.lens_alignment),
-                lambda v: setattr(column, "lens_alignment", (float(v.x), float(v.y))), limits=pair,
-            ),
             source_tilt=Setting(
                 f"{path}.source_tilt", lambda: Point(*column.source_tilt),
                 lambda v: setattr(column, "source_tilt", (float(v.x), float(v.y))), limits=tilt,
@@ -290,11 +294,11 @@ class _IonBeam(Column_):
 
         self.with_members(
             high_voltage=Setting(
-                f"{path}.high_voltage", lambda: console.beam(2).settings.voltage_v,
+                f"{path}.high_voltage", lambda: self._read("voltage_v"),
                 lambda value: _voltage(console, 2, value), limits=console.profile.ion_voltage, is_controllable=True,
             ),
             beam_current=_IonCurrent(
-                f"{path}.beam_current", lambda: console.beam(2).settings.current_a,
+                f"{path}.beam_current", lambda: self._read("current_a"),
                 lambda value: _nearest_current(console, 2, value), available=listed, _console=console,
             ),
             source=source,
@@ -314,7 +318,7 @@ class _AngularCorrection(Node):
 
         def angle() -> float:
             if column.angular_mode == "Automatic":
-                return (console.state().stage.t or 0.0) + column.pretilt
+                return float(position_of(console).t) + column.pretilt
             return column.angle
 
         self.with_members(
@@ -345,7 +349,7 @@ def _voltage(console: Console, index: int, value: Any) -> None:
     """Set a voltage; the column's apertures give the listed one nearest to what is asked."""
     described = console.described
     listed = described.electron_voltages_v if index == 1 else described.ion_voltages_v
-    console.set_beam(index, voltage_v=min(listed, key=lambda one: abs(one - float(value))))
+    _set_as_near(console, index, "voltage_v", listed, float(value))
 
 
 def _nearest_current(console: Console, index: int, value: Any) -> None:
@@ -356,7 +360,14 @@ def _nearest_current(console: Console, index: int, value: Any) -> None:
     if not listed:
         msg = f"no currents are calibrated for {now.species} at {(now.voltage_v or 0.0) / 1e3:g} kV"
         raise ApplicationServerException(msg)
-    console.set_beam(index, current_a=min(listed, key=lambda one: abs(one - float(value))))
+    _set_as_near(console, index, "current_a", listed, float(value))
+
+
+def _set_as_near(console: Console, index: int, name: str, listed: Sequence[float], value: float) -> None:
+    """Set what of a list is nearest; an office installation reads what it was asked for."""
+    console.set_beam(index, **{name: min(listed, key=lambda one: abs(one - value))})
+    if console.profile.inert:
+        console.columns[index].asked[name] = value
 
 
 def _species(console: Console, value: str) -> None:
@@ -369,6 +380,7 @@ def _species(console: Console, value: str) -> None:
         msg = f"no currents are calibrated for {value} at {(now.voltage_v or 0.0) / 1e3:g} kV"
         raise ApplicationServerException(msg)
     console.set_beam(2, species=value, current_a=min(listed, key=lambda one: abs(one - (now.current_a or 0.0))))
+    console.columns[2].asked.pop("current_a", None)
 
 
 def _lens(console: Console, column: Column) -> str:

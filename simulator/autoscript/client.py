@@ -13,12 +13,14 @@ from simulator.autoscript.gas import Gas
 from simulator.autoscript.imaging import AutoFunctions, Detector, Imaging
 from simulator.autoscript.patterning import Patterning
 from simulator.autoscript.stage import Specimen
-from simulator.autoscript.structures import Limits
+from simulator.autoscript.structures import Limits, meant
 from simulator.autoscript.tree import Node, Setting, serving
 
 #: What it says it is: the first version with Python 3.11.
 VERSION = "4.13.1"
 HOST, PORT = "localhost", 7520
+#: What a client holds beside the tree.
+_OWN = ("server_host", "server_port")
 
 
 class SdbMicroscopeClient:
@@ -73,8 +75,17 @@ class SdbMicroscopeClient:
         if self.__dict__.get("_console") is None:
             msg = f"microscope.{name}: the client is not connected; call connect() first"
         else:
-            msg = f"microscope.{name} is not there: this microscope lacks it, or the emulation does"
+            near = meant(name, (*tree, *dir(type(self))))
+            msg = f"microscope.{name} is not there: this microscope lacks it, or the emulation does{near}"
         raise AttributeError(msg)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)  # a subclass may have attributes of its own
+        if kind is SdbMicroscopeClient and not name.startswith("_") and name not in _OWN and not hasattr(kind, name):
+            near = meant(name, (*_OWN, *self._tree))
+            msg = f"microscope.{name} is not there and can't be set to {value!r}{near}"
+            raise AttributeError(msg)
+        object.__setattr__(self, name, value)
 
 
 class _Vacuum(Node):

@@ -64,6 +64,8 @@ class Column:
     lens_alignment: tuple[float, float] = (0.0, 0.0)
     source_tilt: tuple[float, float] = (0.0, 0.0)
     optical_mode: str = "FieldFree"
+    #: voltage (V) and current (A) as asked for, in an office installation
+    asked: dict[str, float] = field(default_factory=dict)
 
     @property
     def beam(self) -> Beam:
@@ -94,6 +96,8 @@ class Console:
         self.coordinates = "Specimen"  # as recorded, and as FIBSEM_Maestro takes it to be
         self.linked = False
         self.vented = False
+        #: height and tilt of the stage (m, rad) as asked for, in an office installation
+        self.asked: dict[str, float] = {}
         self._settled_s: dict[int, float] = {}
         #: the client's `patterning`, one for all connections: patterns are the microscope's
         self.patterning: Any = None
@@ -160,6 +164,15 @@ def console(host: str, port: int) -> Console:
         if (host, port) not in _SHARED:
             _SHARED[(host, port)] = _opened()
         return _SHARED[(host, port)]
+
+
+def at_hand() -> Console:
+    """Return the microscope that was opened last: the one that programs beside the client see."""
+    with _LOCK:
+        if not _SHARED:
+            msg = "no microscope is open; connect a client first"
+            raise ApplicationServerException(msg)
+        return next(reversed(_SHARED.values()))
 
 
 def put(host: str, port: int, shared: Console) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from instrument.process import HEAT_S
 from instrument.settings import Device, GasSetting
 from simulator.autoscript.console import Console
 from simulator.autoscript.tree import ApplicationServerException, Node, serving
 
 #: Temperature of the room and of a crucible in use (physics.md 1.5: platinum 38-50 C), K.
 _ROOM_K, _HOT_K = 295.0, 318.0
-#: A crucible's wall is hot after this share of the time that its content takes.
-_WALL = 0.94
+#: A crucible's wall is hot after this share of the time that its content takes, and lukewarm (K) within this time (s):
+#: open clients wait 15 s for 300 K.
+_WALL, _LUKEWARM_K, _SOON_S = 0.94, 301.0, 8.0
 
 
 class Gas(Node):
@@ -81,7 +83,9 @@ class _Needle(Node):
             return _HOT_K
         if not held.heater_on:
             return _ROOM_K
-        return _ROOM_K + (_HOT_K - _ROOM_K) * min(1.0, float(self._console.scope.warm_share(name)) / _WALL)
+        share = float(self._console.scope.warm_share(name))
+        soon = (_LUKEWARM_K - _ROOM_K) * min(1.0, share * HEAT_S / _SOON_S)
+        return _ROOM_K + max(soon, (_HOT_K - _ROOM_K) * min(1.0, share / _WALL))
 
     def _valve(self, name: str, *, open_it: bool) -> None:
         with serving():

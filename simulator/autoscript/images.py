@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instrument.settings import Scan, State
-from simulator.autoscript.structures import Point, StagePosition
+from simulator.autoscript.structures import Named, Point, StagePosition
 
 if TYPE_CHECKING:
     from simulator.autoscript.console import Column
@@ -34,8 +34,10 @@ class Branch:
         return f"Branch({', '.join(self.__dict__)})"
 
 
-class AdornedImage:
+class AdornedImage(Named):
     """A picture: `data`, shape (rows, columns), uint8 or uint16, and how it was taken."""
+
+    _names = ("data", "metadata")
 
     def __init__(self, data: NDArray[Any] | None = None, metadata: Any = None) -> None:
         self.data: Any = np.zeros((0, 0), np.uint8) if data is None else data

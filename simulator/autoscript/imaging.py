@@ -14,7 +14,7 @@ from simulator.autoscript.profiles import DETECTORS
 from simulator.autoscript.scans import dark, grab, scan_of
 from simulator.autoscript.stage import position_of
 from simulator.autoscript.structures import GetImageSettings, GrabFrameSettings, Limits
-from simulator.autoscript.tree import ApplicationServerException, Node, Setting, held_setting, serving
+from simulator.autoscript.tree import Absent, ApplicationServerException, Node, Setting, held_setting, serving
 from simulator.levels import levels
 
 #: Devices that a view can show: both columns, the chamber's camera, the navigation camera.
@@ -175,7 +175,7 @@ class Detector(Node):
             **{name: held_setting(f"{path}.custom_settings.{name}", volts, name) for name in volts}
         )
         self.with_members(
-            _console=console, custom_settings=settings,
+            _console=console, custom_settings=settings, camera_settings=Absent(f"{path}.camera_settings"),
             type=Setting(
                 f"{path}.type", lambda: console.view.detector, select,
                 available=lambda: tuple(DETECTORS.get(console.view.device, ())),

@@ -22,7 +22,8 @@ class Profile:
 
     name, model : as asked for; as its software says
     gas : how gases come in: through one MultiChem, or through a needle each
-    inert : an office installation, where automatic routines leave everything as it was
+    inert : an office installation: automatic routines leave everything as it was, and heights, tilts, voltages and
+        currents read as they were asked for, whatever the virtual microscope makes of them
     axes : limits of the stage in Raw coordinates (m, rad); None: the virtual microscope's own
     electron_voltage, ion_voltage : limits, V
     """
@@ -64,6 +65,8 @@ HFW_MIN, DWELL = {1: 7.0e-8, 2: 1.0e-7}, Limits(2.5e-8, 0.026208)
 WORKING_DISTANCE = {1: Limits(0.0005, 0.04), 2: Limits(0.004, 0.05)}
 STIGMATOR = {1: Limits2d(Limits(-1.0, 1.0), Limits(-1.0, 1.0)), 2: Limits2d(Limits(-3.0, 3.0), Limits(-3.0, 3.0))}
 ROTATION = {1: Limits(-6.29, 6.29), 2: Limits(-6.3, 6.3)}
+#: Lens alignment (recorded of the electron column; the ion column's are taken to be the same).
+LENS_ALIGNMENT = Limits2d(Limits(-0.001, 0.001), Limits(-0.001, 0.001))
 #: Angles of tilt correction and of the sample's own tilt, rad.
 CORRECTION_ANGLE, PRETILT = Limits(-1.5, 1.5), Limits(-radians(90), radians(90))
 #: Detectors of each column and their modes.

@@ -27,14 +27,13 @@ def wrapped(angle: float) -> float:
 def position_of(console: Console, coordinates: str = "Raw") -> StagePosition:
     """Return where the stage stands, in Raw or Specimen coordinates."""
     at = console.state().stage
-    x, y, z = -(at.x or 0.0), -(at.y or 0.0), at.z or 0.0
+    x, y = -(at.x or 0.0), -(at.y or 0.0)
+    z, t = (console.asked.get(axis, getattr(at, axis) or 0.0) for axis in ("z", "t"))
     if coordinates == "Specimen":
         x, y = x + SPECIMEN_OFFSET[0], y + SPECIMEN_OFFSET[1]
         if console.linked:
             z = console.described.working_distance_m - z
-    return StagePosition(
-        x=x + 0.0, y=y + 0.0, z=z, r=wrapped(at.r or 0.0), t=at.t or 0.0, coordinate_system=coordinates
-    )
+    return StagePosition(x=x + 0.0, y=y + 0.0, z=z, r=wrapped(at.r or 0.0), t=t, coordinate_system=coordinates)
 
 
 class Stage(Node):
@@ -101,9 +100,16 @@ class Stage(Node):
             wanted[axis] = None if by is None or by == 0 else getattr(at, axis) + by
         self._go(wanted, system)
 
+    def move_to_device(self, device: int) -> None:
+        """Stay: both columns look at one place, and no camera has a place of its own on this stage."""
+        if int(device) not in (1, 2):
+            msg = f"the stage has no place for imaging device {int(device)}; it has one for 1 (electron) and 2 (ion)"
+            raise ApplicationServerException(msg)
+
     def home(self) -> None:
         with serving():
             self._console.scope.recover(Recovery.HOME_STAGE)
+        self._console.asked.clear()
 
     def link(self) -> None:
         self._console.linked = True
@@ -146,8 +152,15 @@ class Stage(Node):
             at = self._console.state().stage.r or 0.0
             turn = wrapped(values["r"] - at)
             values["r"] = at + (pi if abs(turn + pi) < 1e-9 and values["r"] > 0 else turn)
+        # an office installation reads heights and tilts as they were asked for; the stage below goes as near as it can
+        inert = self._console.profile.inert
+        asked = {axis: values[axis] for axis in ("z", "t") if inert and values[axis] is not None}
+        for axis, value in asked.items():
+            low, high = getattr(self._console.described.stage, axis)
+            values[axis] = min(max(value, low), high)
         with serving():
             self._console.scope.move_stage(Standing(**values))
+        self._console.asked.update(asked)
 
 
 class Specimen(Node):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,10 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class _Fields:
-    """Fields by position or by name, None where not given; equal where all are."""
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" with what is known by nearly this name, "" where nothing is."""
+    by_small = {one.lower(): one for one in known if not one.startswith("_") and one != name}
+    near = get_close_matches(name.lower(), by_small, 1)
+    return f"; did you mean {by_small[near[0]]}?" if near else ""
+
+
+class Named:
+    """Takes no attributes but those of its names: one mistyped is told. Subclasses may have fields of their own."""
 
     _names: ClassVar[tuple[str, ...]] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        if "_names" in vars(kind) and not name.startswith("_") and name not in self._names and not hasattr(kind, name):
+            msg = f"{kind.__name__}.{name} is not there{meant(name, self._names)}; it has {', '.join(self._names)}"
+            raise AttributeError(msg)
+        object.__setattr__(self, name, value)
+
+
+class _Fields(Named):
+    """Fields by position or by name, None where not given; equal where all are."""
 
     def __init__(self, *values: Any, **named: Any) -> None:
         if len(values) > len(self._names):
@@ -154,8 +174,10 @@ class RtmPositionSet(_Fields):
     _names = ("pattern_id", "positions", "coordinate_system")
 
 
-class BitmapPatternDefinition:
+class BitmapPatternDefinition(Named):
     """A raster of dwell shares (0 to 1) and flags (1 blanks): `points`, shape (rows, columns, 2)."""
+
+    _names = ("points",)
 
     def __init__(self) -> None:
         self.points: NDArray[Any] = np.zeros((0, 0, 2), dtype=object)
@@ -173,8 +195,10 @@ class BitmapPatternDefinition:
         return made
 
 
-class StreamPatternDefinition:
+class StreamPatternDefinition(Named):
     """Points (N, 4): x, y, dwell (s), flag; 1-based on a raster of 2**16 across the field's width."""
+
+    _names = ("bit_depth", "points", "repeat_count")
 
     def __init__(self) -> None:
         self.bit_depth: Any = 16

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from instrument.errors import InstrumentError
-from simulator.autoscript.structures import Limits
+from simulator.autoscript.structures import Limits, meant
 
 
 class ApplicationServerException(Exception):
@@ -33,17 +33,20 @@ class Node:
         path = self.__dict__.get("_path", type(self).__name__)
         if name.startswith("__"):
             raise AttributeError(name)
-        msg = f"{path}.{name} is not there: this microscope lacks it, or the emulation does"
+        msg = f"{path}.{name} is not there: this microscope lacks it, or the emulation does{self._meant(name)}"
         raise AttributeError(msg)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in self.__dict__ and not hasattr(type(self), name):
-            msg = f"{self._path}.{name} is not there and can't be set to {value!r}"
+            msg = f"{self._path}.{name} is not there and can't be set to {value!r}{self._meant(name)}"
             raise AttributeError(msg)
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"<{self._path}>"
+
+    def _meant(self, name: str) -> str:
+        return meant(name, (*self.__dict__, *dir(type(self))))
 
     def with_members(self, **members: Any) -> Self:
         """Return the node with further members."""
@@ -136,19 +139,38 @@ class Switch(Node):
 
 
 class Absent(Node):
-    """Hardware that this microscope lacks: it says so, and whatever is asked of it fails."""
+    """Hardware that this microscope lacks: it says so (`is_installed` is False), and has `Lacking` members."""
 
     def __init__(self, path: str, **members: Any) -> None:
         super().__init__(path)
-        self.with_members(is_installed=False, **members)
+        self.with_members(**members)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        path = self.__dict__["_path"]
+        return False if name.startswith("is_") else Lacking(f"{self._path}.{name}")
 
-        def lacking(*_arguments: Any, **_named: Any) -> Any:
-            msg = f"{path} is not installed on this microscope"
-            raise ApplicationServerException(msg)
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _not_installed(f"{self._path}.{name}")
 
-        return lacking
+
+class Lacking(Node):
+    """A setting or function of hardware that isn't there: whatever is done with it fails, and names it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise _not_installed(f"{self._path}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _not_installed(f"{self._path}.{name}")
+
+    def _fail(self, *_arguments: Any, **_named: Any) -> NoReturn:
+        raise _not_installed(self._path)
+
+    __call__ = __bool__ = __eq__ = __float__ = __iter__ = __getitem__ = _fail
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _not_installed(path: str) -> ApplicationServerException:
+    return ApplicationServerException(f"{path} is not installed on this microscope")

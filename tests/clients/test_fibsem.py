@@ -169,6 +169,28 @@ def test_every_kind_of_pattern_is_drawn(scope: Any) -> None:
     scope.clear_patterns()
 
 
+@pytest.mark.parametrize(("kind", "port", "gas"), [("hydra", None, "Pt"), ("hydra-gis", "Pt dep", None)])
+def test_a_gas_is_warm_within_its_patience(scope: Any, kind: str, port: str | None, gas: str | None) -> None:
+    """Its wait for the heater goes by the wall's time, and so does this microscope."""
+    from fibsem import microscope, utils
+
+    del scope  # which has put the emulation on the path
+    place = PORT + 1
+    slow = simulator.open("simulator:3?width=6um&height=5um&pace=1")
+    console.put("localhost", place, console.Console(slow, profile(kind)))
+    settings = utils.load_microscope_configuration()
+    settings.system.gis.multichem = kind == "hydra"
+    made = microscope.ThermoMicroscope(settings.system)
+    made.connect_to_microscope("localhost", place)
+    try:
+        made.get_gis(port)
+        made.gis_turn_heater_on(gas)
+        assert made.gis.get_temperature(*([gas] if gas else [])) >= 300.0
+    finally:
+        made.disconnect()
+        console.forget("localhost", place)
+
+
 def test_the_plasma_gas_is_changed(scope: Any) -> None:
     scope.set("plasma_gas", "Argon", ion())
     assert scope.get("plasma_gas", ion()) == "Argon"
