@@ -32,6 +32,8 @@ _TUNE_PX, _TUNE_PIXEL_M, _STIGMATOR_PIXEL_M, _STIGMATOR_FRAMES = (256, 220), 25e
 #: How far around the present one the ion beam's working distances are tried, metres: its depth of focus is large; the
 #: dwell of its pictures, s, and how many are summed: ions are few.
 _ION_SWEEP_M, _ION_DWELL_S, _ION_FRAMES = 120e-6, 100e-9, 4
+#: A focus with a lower score is none.
+_LEAST_SHARP = 0.1
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class Pictures:
     def _ion_tuned(self, now: Condition, routine: Tune, scan: Scan, sight: Sight, time_s: float) -> Tuning:
         """Find the ion beam's focus, which mills a little.
 
-        Its stigmators are as they should be, and pictures onto the face are always sharp.
+        Its stigmators are as they should be, and pictures onto the face are always sharp. Where none is sharper than
+        the others the beam stays as it was.
         """
         ion, tried = now.ion, 0
         if routine is Tune.STIGMATOR:
@@ -175,6 +178,8 @@ class Pictures:
 
         start = ion.working_distance_m or ION_DISTANCE_M
         found, score = tuning.focus(take, start, _ION_SWEEP_M)
+        if score < _LEAST_SHARP:
+            found = start
         self._wear(now, small.replace(frame_integrations=tried * _ION_FRAMES), sight, time_s)
         return Tuning(routine=routine, score=score, working_distance_m=found)
 

@@ -204,7 +204,10 @@ class Aligner:
         return self._instrument.tune(Tune.CONTRAST, scan).detectors
 
     def ion_focus(self, setup: Setup, scan: Scan) -> float | None:
-        """Focus the ion beam on a set-up; return its working distance (m), None where none is told: it is as it was."""
+        """Focus the ion beam on a set-up; return its working distance (m), as it was where nothing is told by it.
+
+        None where it has none.
+        """
         before = self.ensure(setup).ion.settings.working_distance_m or 0.0
         found = self._instrument.tune(Tune.FOCUS, scan)
         distance = found.working_distance_m
@@ -212,7 +215,7 @@ class Aligner:
             return distance
         log.warning("the ion beam could not be focused (score %.2f); it stays as it was", found.score)
         self._instrument.set_beam(Beam.ION, BeamSettings(working_distance_m=before or None))
-        return None
+        return before or None
 
     def idle(self) -> None:
         """Set the ion beam to its voltage's least current: one that is unblanked by accident then hurts nothing."""
