@@ -28,7 +28,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PACKAGES = {
     "kintsugi": "this", "numpy": "all", "Pyro5": "the server", "pydantic": "all", "tifffile": "pictures",
     "scipy": "the virtual microscope", "torch": "labels", "ruamel.yaml": "recipes", "apprise": "messages",
-    "cryptography": "certificates", "autoscript-sdb-microscope-client": "the microscope itself",
+    "cryptography": "certificates", "h5py": "element maps as .h5oina",
+    "autoscript-sdb-microscope-client": "the microscope itself",
 }  # fmt: skip
 
 
@@ -187,9 +188,7 @@ def site(
 
 
 def autoscript(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[--path] [--profile P] [--simulator URL] SCRIPT.py [ARGUMENTS]...")
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS] SCRIPT.py [ARGUMENTS]...")] = None,
 ) -> int:
     """Run anybody's AutoScript script on the virtual microscope, unchanged; --path prints the folder for PYTHONPATH."""
     return subprocess.run([sys.executable, "-m", "simulator.autoscript", *(arguments or ())], check=False).returncode
@@ -294,19 +293,50 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [f"{what}{instrument['model']}, serial {instrument['serial']}, {instrument['software']}"]
     for name in ("species", "detectors", "gases", "devices"):
         lines.append(f"  {name}: {', '.join(instrument[name]) or 'none'}")
-    for key, currents in instrument["ion_currents_a"].items():
-        assumed = " (assumed)" if key in instrument["assumed_currents"] else ""
-        lines.append(f"  {key} V: {', '.join(f'{one * 1e9:g}' for one in currents)} nA{assumed}")
-    travel = instrument["stage"]
-    lines.append("  stage: " + ", ".join(f"{axis} {low:g} to {high:g}" for axis, (low, high) in travel.items()))
+    lines += [*_columns(instrument), *_limits(instrument)]
     if "application_files" in found:
         lines.append(f"  application files: {', '.join(found['application_files'])}")
     for name, modes in found.get("detector_modes", {}).items():
         lines.append(f"  {name} modes: {', '.join(modes)}")
     state = found["state"]
+    sources = (f"{beam} source {'on' if state[beam]['source_on'] else 'off'}" for beam in ("electron", "ion"))
     lines.append(
         f"  now: {'safe' if state['safe'] else 'NOT SAFE'}, {state['pressure_pa']:.2g} Pa, "
-        f"stage {'homed' if state['stage_homed'] else 'NOT HOMED'}, "
-        f"ion source {'on' if state['ion']['source_on'] else 'off'}"
+        f"stage {'homed' if state['stage_homed'] else 'NOT HOMED'}, {', '.join(sources)}"
     )
     return lines
+
+
+def _columns(instrument: dict[str, Any]) -> list[str]:
+    """Return a line for each column, and one for each list of ion currents."""
+    from instrument.units import show
+
+    def listed(values: list[float], dimension: str) -> str:
+        return ", ".join(show(value, dimension, 3) for value in values) or "none"
+
+    currents = listed(instrument["electron_currents_a"], "current")
+    lines = [
+        f"  electron column: {listed(instrument['electron_voltages_v'], 'voltage')}; {currents}",
+        f"  ion column: {listed(instrument['ion_voltages_v'], 'voltage')}",
+    ]
+    for key, values in instrument["ion_currents_a"].items():
+        assumed = " (assumed)" if key in instrument["assumed_currents"] else ""
+        lines.append(f"  {key} V: {listed(values, 'current')}{assumed}")
+    return lines
+
+
+def _limits(instrument: dict[str, Any]) -> list[str]:
+    """Return how far columns and stage go, and which frames may have 16 bits."""
+    from instrument.units import show
+
+    fields = (f"{beam} field {show(instrument[f'{beam}_field_max_m'], 'length', 3)}" for beam in ("electron", "ion"))
+    ends = (
+        f"{axis} {' to '.join(show(end, 'angle' if axis == 't' else 'length', 4) for end in travel)}"
+        for axis, travel in instrument["stage"].items()
+    )
+    sizes = ", ".join(f"{width} x {height}" for width, height in instrument["sixteen_bit_sizes"])
+    return [
+        f"  limits: {', '.join(fields)}, beam shift {show(instrument['beam_shift_max_m'], 'length', 3)}",
+        f"  stage: {', '.join(ends)}",
+        f"  16-bit frames: {sizes or 'none'}",
+    ]

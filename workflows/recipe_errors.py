@@ -20,6 +20,8 @@ _OTHER_NAMES = {
     "dwell_time": "dwell",
     "pixel_size": "pixel",
 }
+#: Keys that a recipe has in memory only, where `run` says what they hold: nobody is told to write them.
+_FOUND = {"made"}
 _LONGEST = 60
 
 
@@ -123,7 +125,9 @@ def keys_at(root: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
             (_model(field.annotation) for name, field in model.model_fields.items() if part in (name, field.alias)),
             None,
         )
-    return [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
+    if model is None:
+        return []
+    return [field.alias or name for name, field in model.model_fields.items() if name not in _FOUND]
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -4,8 +4,9 @@ The client's package comes with the microscope and is imported when a URL such a
 What is known of it here comes from how open clients use it. `connection.py` calls it with deadlines, `values.py` knows
 its axes and signs; `columns.py`, `screen.py`, `scans.py`, `writing.py` and `gases.py` say in its words what our verbs
 ask; `applications.py` finds application files, `current_lists.py` keeps lists of currents, `following.py` follows what
-is written; `elements.py` is the seam to the X-ray system, `xray.py` to its program; `microscope.py` has the verbs,
-`safety.py` stops and makes safe, and `opening.py` opens it by its URL.
+is written; `elements.py` is the seam to the X-ray system, `element_files.py` reads what it exports, `xray.py` asks its
+program; `undoing.py` undoes what failed, `printing.py` keeps the client's own words off standard output;
+`microscope.py` has the verbs, `safety.py` stops and makes safe, and `opening.py` opens it by its URL.
 """
 
 from __future__ import annotations

@@ -88,6 +88,22 @@ def put(
         )
 
 
+def put_back(column: Any, beam: Beam, before: BeamSettings, asked: BeamSettings) -> None:
+    """Set the given fields back as they were before they were asked for; NotReached where one is not taken.
+
+    Voltage and species take the current along, so it is looked at whenever they are put back. A source is left as it
+    is: lighting one takes half an hour, and is never done by itself.
+    """
+    fields = set(asked.model_dump(exclude_none=True)) - {"source_on"}
+    fields |= {"current_a"} if fields & {"voltage_v", "species"} else set()
+    now = settings_of(column, beam)
+    # whether the current is as before is seen once the voltage is back only: `put` looks then
+    wrong = {one for one in fields if one == "current_a" or getattr(now, one) != getattr(before, one)}
+    back = BeamSettings(**{one: getattr(before, one) for one in wrong})
+    put(column, beam, now, back, lambda _column: (back.current_a or 0.0,))
+    taken(beam, back, settings_of(column, beam))
+
+
 def taken(beam: Beam, asked: BeamSettings, reached: BeamSettings) -> None:
     """Raise NotReached where a value was not taken."""
     rooms = {

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from instrument.autoscript.printing import on_stderr
 from instrument.errors import ConnectionLost, DeviceFault, InstrumentError, Refused, TimedOut
 
 T = TypeVar("T")
@@ -194,8 +195,9 @@ class Connection(Caller):
 
     def _connect(self, host: str, port: int, within_s: float) -> Any:
         def work() -> Any:
-            client = importlib.import_module(PACKAGE).SdbMicroscopeClient()
-            client.connect(host, port)
+            with on_stderr():
+                client = importlib.import_module(PACKAGE).SdbMicroscopeClient()
+                client.connect(host, port)
             return client
 
         try:
@@ -223,7 +225,8 @@ class Connection(Caller):
 
     def _disconnect(self) -> None:
         if self.client is not None:
-            self.client.disconnect()
+            with on_stderr():
+                self.client.disconnect()
 
 
 class _Call:

@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instrument.autoscript import element_files as files
 from instrument.autoscript.xray import EXPORT_S, XrayProgram
 from instrument.errors import BadData, DeviceFault, TimedOut
 from instrument.process import eds_seconds
@@ -20,7 +21,6 @@ from instrument.settings import EdsScan, MapStarter
 
 #: A file is complete when it has not grown for so long (s).
 _STILL_S = 5.0
-_KINDS = (".h5oina", ".tif", ".tiff")
 
 
 @runtime_checkable
@@ -50,7 +50,8 @@ class FolderMapper:
 
     Parameters
     ----------
-    folder : where its maps appear: one .h5oina file, or one TIFF per element, its symbol last in its name (map_Ni.tif)
+    folder : where its maps appear: one .h5oina file; one TIFF per element, its symbol last in its name (map_Ni.tif); or
+        one TIFF whose pages or OME channels are named by element. Frames are summed
     program : moves the detector and starts maps
     """
 
@@ -87,21 +88,35 @@ def collected(exports: Exports, scan: EdsScan, within_s: float) -> NDArray[np.ui
     Raises
     ------
     TimedOut : none came within so many seconds
-    BadData : it can't be read, or is not as asked for
+    BadData : it can't be read, is not as asked for, or is a stack of which nobody can tell what its pages are
     """
     deadline, pause = time.monotonic() + within_s, Event()
     while time.monotonic() < deadline:
-        new = exports.ready()
-        whole = [path for path in new if path.suffix.lower() == ".h5oina"]
-        by_element = {path.stem.rpartition("_")[2]: path for path in new if path not in whole}
-        all_there = all(element in by_element for element in scan.elements)
-        if whole and not (all_there and new[-1] not in whole):
-            return _fitted(_read_oina(whole[-1], scan.elements), scan)
-        if all_there:
-            return _fitted(_read_tiffs([by_element[one] for one in scan.elements]), scan)
+        counts = _counts_in(exports.ready(), scan.elements)
+        if counts is not None:
+            return _fitted(counts, scan)
         pause.wait(1.0)
     msg = f"no export of {', '.join(scan.elements)} appeared in {exports.folder}; look at the X-ray program"
     raise TimedOut(msg, folder=str(exports.folder))
+
+
+def _counts_in(new: list[Path], elements: tuple[str, ...]) -> NDArray[np.float64] | None:
+    """Return the counts (element, y, x) of the newest export among files, newest last; None: it is not all there."""
+    single = [path for path in new if files.of_one_element(path, elements)]
+    by_element = {files.element_of(path): path for path in single}
+    all_there = all(element in by_element for element in elements)
+    pages = {path: files.pages_of(path) for path in new if path not in single and not files.is_oina(path)}
+    stacks = [path for path, names in pages.items() if len(names) > 1]
+    whole = [path for path in new if files.is_oina(path) or (path in stacks and set(pages[path]) & set(elements))]
+    if whole and not (all_there and new[-1] not in whole):
+        read = files.read_oina if files.is_oina(whole[-1]) else files.read_pages
+        return read(whole[-1], elements)
+    if all_there:
+        return files.read_tiffs([by_element[one] for one in elements])
+    if stacks:
+        msg = f"{stacks[-1].name} is a stack of {len(pages[stacks[-1]])} pages that no element names; {files.ACCEPTED}"
+        raise BadData(msg, file=stacks[-1].name)
+    return None
 
 
 class Exports:
@@ -135,7 +150,7 @@ class Exports:
         found = {}
         try:
             for path in self.folder.iterdir():
-                if path.suffix.lower() in _KINDS:
+                if path.suffix.lower() in files.KINDS:
                     with suppress(FileNotFoundError):  # renamed meanwhile
                         about = path.stat()
                         found[path] = Stamp(about.st_size, about.st_mtime_ns)
@@ -152,40 +167,7 @@ class Stamp(NamedTuple):
     changed_ns: int
 
 
-def _read_tiffs(paths: list[Path]) -> NDArray[Any]:
-    import tifffile
-
-    try:
-        return np.stack([np.asarray(tifffile.imread(path)) for path in paths])
-    except (ValueError, OSError, tifffile.TiffFileError) as error:
-        msg = f"an exported map can't be read: {error}"
-        raise BadData(msg, files=[path.name for path in paths]) from error
-
-
-def _read_oina(path: Path, elements: tuple[str, ...]) -> NDArray[Any]:
-    """Read window integrals of elements from an .h5oina file: groups by element below .../Window Integral."""
-    try:
-        import h5py
-    except ImportError as error:
-        msg = f"{path.name} needs the package h5py to be read; install it, or export TIFF files"
-        raise DeviceFault(msg, package="h5py") from error
-    try:
-        with h5py.File(path, "r") as file:
-            windows = file["1/EDS/Data/Window Integral"]
-            header = file["1/EDS/Header"]
-            size = (int(np.ravel(header["Y Cells"])[0]), int(np.ravel(header["X Cells"])[0]))
-            found = {name.split()[0]: np.asarray(windows[name]).reshape(size) for name in windows}
-    except (OSError, KeyError, ValueError) as error:
-        msg = f"{path.name} can't be read as an export of element maps: {error}"
-        raise BadData(msg, file=path.name) from error
-    lacking = [one for one in elements if one not in found]
-    if lacking:
-        msg = f"{path.name} has no map of {', '.join(lacking)}; it has {', '.join(found)}"
-        raise BadData(msg, file=path.name)
-    return np.stack([found[one] for one in elements])
-
-
-def _fitted(maps: NDArray[Any], scan: EdsScan) -> NDArray[np.uint16]:
+def _fitted(maps: NDArray[np.float64], scan: EdsScan) -> NDArray[np.uint16]:
     wanted = (len(scan.elements), scan.height_px, scan.width_px)
     if maps.shape != wanted:
         msg = f"element maps are {maps.shape} (element, y, x), not {wanted} as asked"

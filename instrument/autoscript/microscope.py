@@ -13,7 +13,7 @@ import numpy as np
 
 from instrument import guard_rules as rules
 from instrument.autoscript import screen, values
-from instrument.autoscript.columns import CURRENT_ROOM, put, settings_of, species_of, taken
+from instrument.autoscript.columns import CURRENT_ROOM, put, put_back, settings_of, species_of, taken
 from instrument.autoscript.connection import CALL_S, PATIENT, Connection, client_version, enumeration
 from instrument.autoscript.current_lists import CurrentLists
 from instrument.autoscript.description import currents_of, describe
@@ -23,6 +23,7 @@ from instrument.autoscript.gases import HOT_K, PATIENCE, STEADY_K, STEADY_S, Gas
 from instrument.autoscript.refusing import no_such_current, refused
 from instrument.autoscript.safety import Safety
 from instrument.autoscript.scans import framing
+from instrument.autoscript.undoing import undone
 from instrument.autoscript.writing import draw
 from instrument.errors import (
     ConnectionLost,
@@ -207,18 +208,26 @@ class AutoscriptMicroscope(Microscope):
     # -- setting ------------------------------------------------------------------------------------------------------
 
     def set_beam(self, beam: Beam, settings: BeamSettings) -> BeamSettings:
-        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list."""
+        """Change the given fields of a column; return all of them as reached. Refuses a current not in its list.
+
+        After an error they are put back as they were.
+        """
         with self._act(f"set the {beam} beam"):
             now = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
             self._possible(beam, now, settings)
             seconds = SPECIES_S if settings.species not in (None, now.species) else beam_seconds(now, settings)
+            deadline_s = PATIENT * seconds + CALL_S
 
             def work(scope: Any) -> None:
                 put(screen.of(scope, beam), beam, now, settings, lambda column: self._currents(beam, column))
 
-            self._do(f"set the {beam} beam", work, PATIENT * seconds + CALL_S)
-            reached = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
-            taken(beam, settings, reached)
+            def back(scope: Any) -> None:
+                put_back(screen.of(scope, beam), beam, now, settings)
+
+            with self._put_back(f"put the {beam} beam back", back, deadline_s):
+                self._do(f"set the {beam} beam", work, deadline_s)
+                reached = self._do("read the beam", lambda scope: settings_of(screen.of(scope, beam), beam))
+                taken(beam, settings, reached)
             return reached
 
     def _currents(self, beam: Beam, column: Any) -> tuple[float, ...]:
@@ -418,8 +427,9 @@ class AutoscriptMicroscope(Microscope):
                     finally:
                         screen.of(scope, scan.beam).blank()
 
-            images, stood = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
-            pixels = np.stack([screen.cropped(np.asarray(one.data), scan) for one in images])
+            with self._screen_kept(scan.beam):
+                images, stood = self._watched("take a picture", work, PATIENT * seconds + 10 * CALL_S)
+                pixels = np.stack([screen.cropped(np.asarray(one.data), scan) for one in images])
             return self._frame(pixels, stood, tuple(one.name for one in scan.detectors), started, seconds, images[0])
 
     def _can_look(self, scan: Scan) -> None:
@@ -480,17 +490,18 @@ class AutoscriptMicroscope(Microscope):
                 scope.beams.electron_beam.unblank()
 
             by_hand = self._elements.maps_by == "person"
-            if not by_hand:
-                self._do("frame the map", frame_up)
-            try:
-                counts = self._elements.map(scan)
-                if not by_hand and self._do(
-                    "look at the beam", lambda scope: bool(scope.beams.electron_beam.is_blanked)
-                ):
-                    msg = "the beam was blanked while the element map was taken: it is no map of all its frames"
-                    raise DeviceFault(msg, device="EDS")
-            finally:
-                self._do("blank", lambda scope: scope.beams.electron_beam.blank())
+            with self._screen_kept(Beam.ELECTRON):
+                if not by_hand:
+                    self._do("frame the map", frame_up)
+                try:
+                    counts = self._elements.map(scan)
+                    if not by_hand and self._do(
+                        "look at the beam", lambda scope: bool(scope.beams.electron_beam.is_blanked)
+                    ):
+                        msg = "the beam was blanked while the element map was taken: it is no map of all its frames"
+                        raise DeviceFault(msg, device="EDS")
+                finally:
+                    self._do("blank", lambda scope: scope.beams.electron_beam.blank())
             return self._frame(counts, scan, scan.elements, started, seconds, getattr(self._elements, "last", None))
 
     def tune(self, routine: Tune, scan: Scan) -> Tuning:
@@ -520,7 +531,8 @@ class AutoscriptMicroscope(Microscope):
                     finally:
                         column.blank()
 
-            found = self._watched(f"tune {routine}", work, TUNE_DEADLINE_S)
+            with self._screen_kept(scan.beam):
+                found = self._watched(f"tune {routine}", work, TUNE_DEADLINE_S)
             after = self._do("read the beam", lambda scope: settings_of(screen.of(scope, scan.beam), scan.beam))
             if routine is Tune.FOCUS:
                 return Tuning(routine=routine, score=1.0, working_distance_m=after.working_distance_m)
@@ -537,18 +549,16 @@ class AutoscriptMicroscope(Microscope):
             span = job.to_fraction - job.from_fraction
             if span <= 0:
                 return Done(fraction=job.to_fraction, elapsed_s=0.0, charge_c=0.0)
-            self._do("draw the patterns", lambda scope: self._drawn(scope, job), 3 * CALL_S)
-            current = self._reads.call("read the current", lambda: self._column(self._reads.client, job.beam))
-            follower = Follower(
-                lambda: self._do("look at the pattern", lambda scope: str(scope.patterning.state)),
-                self.clock, self._stopping, virtual=self._description.virtual,
-            )  # fmt: skip
-            started, wall = self.clock.now(), time.monotonic()
-            try:
+            with self._screen_kept(job.beam), self._ended(job):
+                self._do("draw the patterns", lambda scope: self._drawn(scope, job), 3 * CALL_S)
+                current = self._reads.call("read the current", lambda: self._column(self._reads.client, job.beam))
+                follower = Follower(
+                    lambda: self._do("look at the pattern", lambda scope: str(scope.patterning.state)),
+                    self.clock, self._stopping, virtual=self._description.virtual,
+                )  # fmt: skip
+                started, wall = self.clock.now(), time.monotonic()
                 self._do("start the pattern", lambda scope: scope.patterning.start())
                 share = follower.follow(job, watch, started, wall)
-            finally:
-                self._quiet(job)
             done_s = share * job.seconds
             fraction = job.to_fraction if share >= 1 else job.from_fraction + span * share
             return Done(
@@ -577,9 +587,14 @@ class AutoscriptMicroscope(Microscope):
         column.horizontal_field_width.value = width
         draw(scope.patterning, job)
 
-    def _quiet(self, job: PatternJob) -> None:
+    @contextmanager
+    def _ended(self, job: PatternJob) -> Iterator[None]:
         """After a pattern, however it ended: nothing written, nothing drawn, blanked."""
+        with undone(lambda: self._quiet(job)):
+            yield
+        self._quiet(job)
 
+    def _quiet(self, job: PatternJob) -> None:
         def work(scope: Any) -> None:
             if str(scope.patterning.state) != "Idle":
                 scope.patterning.stop()
@@ -661,6 +676,24 @@ class AutoscriptMicroscope(Microscope):
         except TimedOut as error:
             self._stop_beside(error)
             raise
+
+    @contextmanager
+    def _put_back(self, what: str, work: Callable[[Any], None], deadline_s: float = CALL_S) -> Iterator[None]:
+        """After an error put back what an act has changed; a microscope whose connection is lost is left alone."""
+
+        def back() -> None:
+            if not self.lost:
+                self._do(what, work, deadline_s)
+
+        with undone(back):
+            yield
+
+    @contextmanager
+    def _screen_kept(self, beam: Beam) -> Iterator[None]:
+        """After an error show a column's view and field, and what was active, as before."""
+        before = self._do("look at the screen", lambda scope: screen.shown(scope, beam))
+        with self._put_back("put the screen back", lambda scope: screen.show_again(scope, beam, before)):
+            yield
 
     def _stop_beside(self, late: TimedOut) -> None:
         """End what hangs, at once: it may still write. What the microscope complains of is kept as evidence."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from instrument.autoscript import screen
+from instrument.autoscript import element_files, screen
 from instrument.autoscript.byhand import PersonMapper
 from instrument.autoscript.elements import ElementMapper, FolderMapper
 from instrument.autoscript.microscope import AutoscriptMicroscope
@@ -89,6 +89,9 @@ def _elements(url: str, state: Path | None = None) -> ElementMapper | None:
     folder = Path(options["elements"])
     if not folder.is_dir():
         raise refused("autoscript-url", "elements", options["elements"], "a folder that is there", "make it first")
+    if not element_files.can_read_oina() and any(element_files.is_oina(path) for path in folder.iterdir()):
+        remedy = "pip install 'kintsugi[eds]', or move the .h5oina files elsewhere and export TIFF files"
+        raise refused("oina-readable", "elements", ".h5oina without the package h5py", "TIFF files", remedy)
     program = _program(options)
     return PersonMapper(folder, state) if program is None else FolderMapper(folder, program)
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from instrument.autoscript.connection import enumeration, structure, told
 from instrument.autoscript.refusing import refused
@@ -73,6 +73,11 @@ def move_cbs(scope: Any, *, inwards: bool) -> None:
             scope.detector.type.value = before
 
 
+def first_view(beam: Beam) -> int:
+    """Return the view in which a column's patterns are drawn."""
+    return (ELECTRON_VIEWS if beam is Beam.ELECTRON else ION_VIEWS)[0]
+
+
 @contextmanager
 def restored(scope: Any, beam: Beam) -> Iterator[None]:
     """Bring views, their devices and the scan mode back as they were, whatever happens."""
@@ -89,6 +94,35 @@ def restored(scope: Any, beam: Beam) -> Iterator[None]:
             if scope.imaging.get_active_device() != device:
                 scope.imaging.set_active_device(device)
         scope.imaging.set_active_view(view)
+
+
+class Shown(NamedTuple):
+    """What the screen shows: its active view, and a column's own first view, the device there and the field (m)."""
+
+    active: int
+    view: int
+    device: int
+    field_m: float
+
+
+def shown(scope: Any, beam: Beam) -> Shown:
+    """Return what the screen shows of a column."""
+    active, view = scope.imaging.get_active_view(), first_view(beam)
+    scope.imaging.set_active_view(view)
+    device = scope.imaging.get_active_device()
+    scope.imaging.set_active_view(active)
+    return Shown(active, view, device, float(of(scope, beam).horizontal_field_width.value))
+
+
+def show_again(scope: Any, beam: Beam, before: Shown) -> None:
+    """Show what was shown before."""
+    scope.imaging.set_active_view(before.view)
+    if scope.imaging.get_active_device() != before.device:
+        scope.imaging.set_active_device(before.device)
+    scope.imaging.set_active_view(before.active)
+    width = of(scope, beam).horizontal_field_width
+    if float(width.value) != before.field_m:
+        width.value = before.field_m
 
 
 def modes(scope: Any, beam: Beam) -> dict[str, tuple[str, ...]]:

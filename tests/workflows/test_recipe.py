@@ -311,3 +311,12 @@ def test_any_change_of_a_value_loads_or_is_told(data):
 def test_densest_film_agrees_with_the_model_s_two_points():
     assert densest_film(30e3) == pytest.approx(15, rel=0.02)
     assert densest_film(8e3) == pytest.approx(28.5, rel=0.03)
+
+
+@pytest.mark.parametrize("given", ["{face: 36 um x 28 um}", "{site: B, faec: 36 um x 28 um}", "{site: B, colour: red}"])
+def test_a_key_that_nobody_writes_is_offered_to_nobody(given):
+    start = FIRST.index("  - protect:")
+    with pytest.raises(RecipeProblem) as told:
+        load(FIRST[:start] + f"  - adopt: {given}\n" + FIRST[start:])
+    assert "fiducial" in str(told.value) or "'face'" in str(told.value)
+    assert "made" not in str(told.value)
