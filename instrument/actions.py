@@ -60,15 +60,22 @@ class Actions:
     microscope : only this object's thread calls its verbs, but for stop and make_safe
     ledger, spool : what was fired; frames that were not yet fetched
     broken : called when this thread ends by a defect of the program; nothing is done after that
+    failed : told of each action that did not end well
     """
 
     def __init__(
-        self, microscope: Guarded, ledger: Ledger, spool: Spool, broken: Callable[[str], None] = lambda _why: None
+        self,
+        microscope: Guarded,
+        ledger: Ledger,
+        spool: Spool,
+        broken: Callable[[str], None] = lambda _why: None,
+        failed: Callable[[str, InstrumentError], None] = lambda _id, _error: None,
     ) -> None:
         self._microscope = microscope
         self._ledger = ledger
         self._spool = spool
         self._broken = broken
+        self._failed = failed
         self.max_pattern_s = 120.0
         self._changed = threading.Condition()
         self._live: dict[str, Record] = {}
@@ -81,14 +88,19 @@ class Actions:
         self._thread.start()
 
     def submit(self, action_id: str, command: Command) -> Record:
-        """Take a command under an id; a known id is joined and never done again. Refused for another command's id."""
+        """Take a command under an id; a known id is joined and never done again.
+
+        Refused for another command's id, and for one that may have been fired where the ledger is damaged.
+        """
         with self._changed:
             same_command(action_id, self._digests.get(action_id) or self._ledger.digest(action_id), command)
-            known = self._find(action_id)
+            known = self._live.get(action_id) or self._ledger.known(action_id)
             if known is not None:
                 return known
             if self._dead:
                 raise DeviceFault(self._dead)
+            if fires(command):
+                self._ledger.check_new(action_id)
             self._live[action_id] = record = Record("running", _begin(command))
             self._digests[action_id] = digest_of(command)
             self._taken += 1
@@ -136,6 +148,8 @@ class Actions:
         return self._live.get(action_id) or self._ledger.find(action_id)
 
     def _keep(self, action_id: str, record: Record) -> None:
+        if record.error is not None:
+            self._failed(action_id, record.error)
         with self._changed:
             self._live[action_id] = record
             ended = [one for one, kept in self._live.items() if kept.state != "running"]
@@ -218,6 +232,8 @@ class Actions:
             try:
                 done = self._microscope.pattern(piece, lambda progress: self._watch(item, progress))
             except InstrumentError as error:
+                if isinstance(error, Refused) and number:
+                    self._failed(item.action_id, error)  # its record has what was given, not why no more
                 return self._closed(item, _broken_off(piece, so_far, error))
             so_far = _sum(so_far, done)
             if so_far.stopped or so_far.fraction < piece.to_fraction - _WHOLE:

@@ -6,15 +6,26 @@ monotonic clock of this machine, never on the instrument's; what this process sl
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 
-from instrument.errors import NotInControl
+from instrument.errors import NotInControl, Refused
 
+#: T from .. to, s: a heartbeat on a busy PC may be late by some tenths, and a beam may not be on alone for long.
+SHORTEST_S, LONGEST_S = 0.5, 60.0
 _LOOK_S = 0.1
 #: A look that comes later than this after the one before: this process was not running, and heard nothing (s).
 _DEAF_S = 1.0
+
+
+def check_seconds(seconds: float, field: str = "lease") -> None:
+    """Refuse a T with which the dead-man would not work."""
+    if not (math.isfinite(seconds) and SHORTEST_S <= seconds <= LONGEST_S):
+        limit = f"{SHORTEST_S:g} to {LONGEST_S:g} s"
+        msg = f"{field} {seconds:g} s is no time after which a lost run's instrument is made safe: {limit}"
+        raise Refused(msg, rule="lease", field=field, value=str(seconds), limit=limit, remedy=f"name {limit}")
 
 
 class Lease:
@@ -22,11 +33,12 @@ class Lease:
 
     Parameters
     ----------
-    seconds : T, without a heartbeat for so long the lease lapses
+    seconds : T, without a heartbeat for so long the lease lapses; Refused outside 0.5 to 60 s
     lapsed : called once, from the lease's own thread, when that happens
     """
 
     def __init__(self, seconds: float, lapsed: Callable[[str], None]) -> None:
+        check_seconds(seconds)
         self.seconds = seconds
         self._lapsed = lapsed
         self._lock = threading.Lock()

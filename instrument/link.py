@@ -19,17 +19,20 @@ import Pyro5.serializers
 import Pyro5.socketutil
 from pydantic import ValidationError
 from Pyro5.configure import global_config as config
+from Pyro5.protocol import SendingMessage
 
 from instrument.certificates import role_of
+from instrument.door import OBSERVE, OPERATE, WORKERS, Door, Workers
 from instrument.errors import ConnectionLost, DeviceFault, InstrumentError, NotInControl, Refused, from_plain
 
 OBJECT = "kintsugi.instrument"
 LOOPBACK = "127.0.0.1"
 #: Frames go in chunks of 1 MiB; nothing that is larger than this is a message of ours.
 MOST_BYTES = 8 << 20
-#: A connection that has not shown its token within this is dropped: silent ones would take up every worker (s).
+#: A connection that has not shown its token within this is dropped, whatever it sends until then (s).
 HANDSHAKE_S = 10.0
-_OPERATE, _OBSERVE = "operate", "observe"
+#: What a refused client is told; a server that is full says otherwise.
+_REFUSED = "no valid token"
 
 
 def configure(certificates: Path | None = None) -> None:
@@ -43,7 +46,7 @@ def configure(certificates: Path | None = None) -> None:
     config.SOCK_NODELAY = True
     config.MAX_RETRIES = 0
     config.SERVERTYPE = "thread"
-    config.THREADPOOL_SIZE = 40
+    config.THREADPOOL_SIZE = WORKERS
     config.LOGWIRE = False
     config.POLLTIMEOUT = 0.5  # how soon an accepting loop sees that it should end
     if certificates is not None:
@@ -77,38 +80,70 @@ class TokenDaemon(Pyro5.api.Daemon):
     """A daemon that lets nobody in without a token, and remembers who may operate.
 
     Over TLS the token must be one that the client's certificate is for.
+
+    Parameters
+    ----------
+    tokens : by role
+    port, host : where to listen; 0 takes a free port. OSError or OverflowError where that can't be
     """
 
     def __init__(self, tokens: Mapping[str, str], port: int = 0, host: str = LOOPBACK) -> None:
         config.COMMTIMEOUT = HANDSHAKE_S  # of new connections; each client sets its own
+        self._tokens, self.host = dict(tokens), host
+        self.door = Door(HANDSHAKE_S, lambda _who, _why: None)
         start: Any = super().__init__  # Pyro5 has no types
         start(host=host, port=port)
-        self._tokens = dict(tokens)
+        transport: Any = self.transportServer
+        transport.pool.close()
+        transport.pool = Workers(self.door)
         if config.SSL:  # else one silent client keeps the loop that accepts from all others
             self.sock.do_handshake_on_connect = False
 
+    def publish(self, thing: object, name: str = OBJECT) -> None:
+        """Give clients what `published` made, under its name."""
+        register: Any = self.register
+        register(thing, name)
+
+    def close(self) -> None:
+        """Stop listening."""
+        close: Any = super().close
+        close()
+
     def validateHandshake(self, conn: Any, data: Any) -> str:  # noqa: N802 - Pyro's name
         """Return the role of a token; PermissionError refuses the connection."""
+        try:
+            role = self._role(conn, data)
+            self.door.enter(conn.sock, role)
+        except PermissionError as error:
+            conn.kintsugi_refused = str(error)
+            raise
+        conn.kintsugi_role = role
+        return role
+
+    def _role(self, conn: Any, data: Any) -> str:
         given = str(data.get("token", "")) if isinstance(data, dict) else ""
         for role, token in self._tokens.items():
             if hmac.compare_digest(given.encode(), token.encode()):
                 if config.SSL and not _may(role, role_of(conn.getpeercert())):
                     break
-                conn.kintsugi_role = role
-                conn.sock.settimeout(None)  # may be silent from now on: a run that waits for a person is
                 return role
-        msg = "rejected: no valid token"
-        raise PermissionError(msg)
+        raise PermissionError(_REFUSED)
+
+    def _housekeeping(self) -> None:
+        """Look after the door too, twice a second, in Pyro's own thread for that."""
+        usual: Any = super()._housekeeping
+        usual()
+        self.door.look()
 
 
 def _may(role: str, certified: str) -> bool:
     """Tell whether a certificate is good for a role: one to operate is good for looking too."""
-    return certified == _OPERATE or (certified == _OBSERVE and role == _OBSERVE)
+    return certified == OPERATE or (certified == OBSERVE and role == OBSERVE)
 
 
 def may_operate() -> bool:
     """Tell whether the call in hand comes over a connection with the token to operate."""
-    return getattr(Pyro5.api.current_context.client, "kintsugi_role", "") == _OPERATE
+    return getattr(Pyro5.api.current_context.client, "kintsugi_role", "") == OPERATE
 
 
 class Line:
@@ -136,7 +171,7 @@ class Line:
             answer = getattr(self._proxy, method)(*args)
         except (Pyro5.errors.CommunicationError, OSError, EOFError) as error:
             self._proxy._pyroRelease()  # noqa: SLF001
-            if "rejected" in str(error):
+            if f"rejected: {_REFUSED}" in str(error):
                 msg = "the server refused the token"
                 raise NotInControl(msg) from error
             msg = f"the server does not answer ({type(error).__name__}: {error})"
@@ -148,8 +183,25 @@ class Line:
             raise from_plain(answer["error"])
         return answer["ok"]
 
+    def keep(self, timeout_s: float) -> None:
+        """Open the connection where it isn't, else see that it stands; a broken one is closed. ConnectionLost if so."""
+        usual_s = self._proxy._pyroTimeout  # noqa: SLF001
+        try:
+            self._proxy._pyroClaimOwnership()  # noqa: SLF001
+            self._proxy._pyroTimeout = timeout_s  # noqa: SLF001
+            if not self._proxy._pyroBind():  # noqa: SLF001
+                ping: Any = SendingMessage.ping
+                ping(self._proxy._pyroConnection)  # noqa: SLF001
+        except (Pyro5.errors.CommunicationError, OSError, EOFError) as error:
+            self._proxy._pyroRelease()  # noqa: SLF001
+            msg = f"a connection that is kept open is broken ({type(error).__name__}: {error})"
+            raise ConnectionLost(msg) from error
+        finally:
+            self._proxy._pyroTimeout = usual_s  # noqa: SLF001
+
     def close(self) -> None:
         """Close the connection."""
+        self._proxy._pyroClaimOwnership()  # noqa: SLF001
         self._proxy._pyroRelease()  # noqa: SLF001
 
 
@@ -158,11 +210,17 @@ def caller() -> int:
     return id(Pyro5.api.current_context.client)
 
 
-def published(thing: object, names: Iterable[str]) -> Any:
-    """Return the object that Pyro5 publishes: these methods and nothing else, errors as plain values."""
+Told = Callable[[str, InstrumentError], None]
+
+
+def published(thing: object, names: Iterable[str], failed: Told = lambda _method, _error: None) -> Any:
+    """Return the object that Pyro5 publishes: these methods and nothing else, errors as plain values.
+
+    `failed` is told of each call that ended with an error.
+    """
     methods: dict[str, Callable[..., Any]] = {}
     for name in names:
-        method = answered(getattr(thing, name))
+        method = answered(getattr(thing, name), failed)
 
         def forward(self: object, *args: Any, _method: Callable[..., Any] = method) -> Any:
             del self
@@ -206,27 +264,34 @@ def place_of(url: str) -> Place:
     return Place(parts.hostname or LOOPBACK, port, token)
 
 
-def answered(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+def answered(
+    function: Callable[..., Any], failed: Told = lambda _method, _error: None
+) -> Callable[..., dict[str, Any]]:
     """Make a server's method answer with plain values: {"ok": ...} or {"error": ...}; nothing else crosses the wire."""
 
     @wraps(function)
     def method(*args: Any) -> dict[str, Any]:
         try:
             return {"ok": function(*args)}
-        except InstrumentError as error:
-            return {"error": error.to_plain()}
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            refused = Refused(
-                f"malformed request: {where or 'message'}: {first['msg']}", rule="well-formed",
-                field=where or "message", remedy="send what the wire format asks for",
-            )  # fmt: skip
-            return {"error": refused.to_plain()}
-        except OSError as error:
-            return {"error": DeviceFault(f"the server's disk: {error}").to_plain()}
-        except (TypeError, ValueError, KeyError) as error:
-            refused = Refused(f"malformed request: {error}", rule="well-formed", field=function.__name__)
-            return {"error": refused.to_plain()}
+        except (InstrumentError, ValidationError, OSError, TypeError, ValueError, KeyError) as error:
+            known = _as_ours(error, function.__name__)
+        failed(function.__name__, known)
+        return {"error": known.to_plain()}
 
     return method
+
+
+def _as_ours(error: Exception, method: str) -> InstrumentError:
+    """Return what a call failed with as one of our errors: the disk's, or a request that makes no sense."""
+    if isinstance(error, InstrumentError):
+        return error
+    if isinstance(error, OSError):
+        return DeviceFault(f"the server's disk: {error}")
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "message"
+        return Refused(
+            f"malformed request: {where}: {first['msg']}", rule="well-formed", field=where,
+            remedy="send what the wire format asks for",
+        )  # fmt: skip
+    return Refused(f"malformed request: {error}", rule="well-formed", field=method)

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -60,6 +61,8 @@ _WAIT_S = 1.0
 ACTION_S = 12 * 3600.0
 #: Longest time that making safe may take: beams and valves at once, a slow needle minutes.
 SAFE_S = 420.0
+#: Longest time that a stop may take, and that it waits for another one on the same connection (s).
+_STOP_S, _BUSY_S = 30.0, 0.2
 
 
 class RemoteClock:
@@ -77,6 +80,57 @@ class RemoteClock:
         self._remote.do(Wait(seconds=seconds))
 
 
+class _Aside:
+    """A method's connection of its own, open before it is needed: a port that is flooded can't cut it off then.
+
+    Parameters
+    ----------
+    where : host, port and token
+    method, timeout_s : what is called, and how long that may take
+    """
+
+    def __init__(self, where: tuple[str, int, str], method: str, timeout_s: float) -> None:
+        self._where, self._method, self._timeout_s = where, method, timeout_s
+        self._line: Line | None = None
+        self._lock = threading.Lock()
+
+    def keep(self, timeout_s: float) -> None:
+        """Open the connection, or see that it stands; a broken one is opened anew the next time."""
+        if not self._lock.acquire(blocking=False):
+            return  # it is in use
+        try:
+            self._line = self._line or Line(*self._where, timeout_s=self._timeout_s)
+            self._line.keep(timeout_s)
+        except InstrumentError as error:
+            log.warning("%s: %s", self._method, error.message)
+        finally:
+            self._lock.release()
+
+    def call(self) -> Any:
+        """Call over the connection that is kept, over a new one where there is none, or it is busy or broken."""
+        line = self._line
+        if line is not None and self._lock.acquire(timeout=_BUSY_S):
+            try:
+                return line.call(self._method)
+            except ConnectionLost as error:
+                log.warning("%s: %s; over a new connection", self._method, error.message)
+            finally:
+                self._lock.release()
+        line = Line(*self._where, timeout_s=self._timeout_s)
+        try:
+            return line.call(self._method)
+        finally:
+            line.close()
+
+    def close(self) -> None:
+        """Close the connection, unless it is in use: then it ends with that."""
+        if self._lock.acquire(timeout=_BUSY_S):
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+            self._lock.release()
+
+
 class RemoteMicroscope(Microscope):
     """A microscope that a server holds.
 
@@ -92,6 +146,8 @@ class RemoteMicroscope(Microscope):
     def __init__(self, host: str, port: int, token: str, run: str = "") -> None:
         self._where = (host, port, token)
         self._line = Line(host, port, token)
+        self._stop = _Aside(self._where, "stop", _STOP_S)
+        self._make_safe = _Aside(self._where, "make_safe", SAFE_S)
         self._lock = threading.Lock()
         self._run = run or f"session-{uuid.uuid4().hex[:12]}"
         self._epoch = 0
@@ -119,6 +175,8 @@ class RemoteMicroscope(Microscope):
         self._epoch = int(answer["epoch"])
         self._lost = None
         if self._pulse is None:
+            for aside in (self._stop, self._make_safe):
+                aside.keep(_STOP_S)
             self._pulse = threading.Thread(
                 target=self._beat, args=(float(answer["lease_s"]) / 4,), name="heartbeat", daemon=True
             )
@@ -141,6 +199,8 @@ class RemoteMicroscope(Microscope):
         except InstrumentError as error:
             log.debug("release: %s", error.message)
         self._line.close()
+        self._stop.close()
+        self._make_safe.close()
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -191,6 +251,10 @@ class RemoteMicroscope(Microscope):
         """Return what the ledger says, None when it never saw the id."""
         found = self._call("lookup", action_id)
         return None if found is None else record_from_plain(found)
+
+    def patterns(self) -> list[str]:
+        """Return the ids of all of this run's patterns that the ledger has, in order."""
+        return [str(one) for one in self._call("patterns", self._run)]
 
     def chunks(self, frame: FrameRef) -> Iterator[bytes]:
         """Yield a frame's file from the spool, 1 MiB at a time."""
@@ -268,11 +332,11 @@ class RemoteMicroscope(Microscope):
 
     def stop(self) -> None:
         """End what is in hand and blank, from any thread, at once."""
-        self._aside("stop")
+        self._stop.call()
 
     def make_safe(self) -> State:
         """Make safe, from any thread, at once."""
-        return State.model_validate(self._aside("make_safe", SAFE_S))
+        return State.model_validate(self._make_safe.call())
 
     # -- private ------------------------------------------------------------------------------------------------------
 
@@ -284,16 +348,13 @@ class RemoteMicroscope(Microscope):
         finally:
             self.seconds_in_calls += time.monotonic() - began
 
-    def _aside(self, method: str, timeout_s: float = 30.0) -> Any:
-        line = Line(*self._where, timeout_s=timeout_s)
-        try:
-            return line.call(method)
-        finally:
-            line.close()
-
     def _beat(self, every_s: float) -> None:
-        """Renew the lease until closed; a lost lease is told to the next call that waits."""
+        """Renew the lease until closed; a lost lease is told to the next call that waits.
+
+        After each heartbeat one of the connections that are kept open is looked at, for no longer than until the next.
+        """
         line = Line(*self._where, timeout_s=max(2.0, 4 * every_s))
+        asides = cycle((self._stop, self._make_safe))
         while not self._ended.wait(every_s):
             epoch = self._epoch
             if not epoch or self._lost is not None:
@@ -306,6 +367,8 @@ class RemoteMicroscope(Microscope):
                 if epoch == self._epoch:  # else it was claimed anew meanwhile
                     log.warning("heartbeat: %s", error.message)
                     self._lost = error
+            else:
+                next(asides).keep(every_s)
         line.close()
 
     def _frame(self, ref: FrameRef) -> Frame:

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instrument import durable, holding
 from instrument.actions import Actions
+from instrument.audit import Audit
 from instrument.errors import (
     ConnectionLost,
     DeviceFault,
@@ -35,14 +35,17 @@ from instrument.errors import (
     from_plain,
 )
 from instrument.guard import Guarded
-from instrument.lease import Lease
+from instrument.lease import Lease, check_seconds
 from instrument.ledger import Ledger
 from instrument.microscope import Microscope
 from instrument.settings import Envelope, GasSetting
 from instrument.spool import Spool
 from instrument.tending import Tending
 from instrument.tokens import token, token_file
-from instrument.wire import command_from_plain, fires
+from instrument.wire import Command, Wait, WritePattern, command_from_plain
+
+if TYPE_CHECKING:
+    from instrument.link import TokenDaemon
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,10 @@ READ_S = 30.0
 MOST_WAIT_S = 2.0
 #: An instrument that complained while it was made safe (a stuck needle) is made safe again after so long, s.
 AGAIN_S = 60.0
-_EVENTS = 1000
+#: So often the server looks after what nobody asks it for, s.
+LOOK_S = 0.5
+#: Longest name of a run, and of an action.
+_NAME = 200
 #: Servers that this process started and that outlive it: the operating system wants their parent to collect them.
 _STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -71,10 +77,8 @@ class Server:
 
     def __init__(self, microscope: Microscope, state: Path, *, lease_s: float = LEASE_S) -> None:
         self._microscope = microscope
-        self._audit = state / "audit.log"
-        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
-        self._number = 0
-        self._lock = threading.Lock()
+        self._audit = Audit(state / "audit.log")
+        self._tell = self._audit.tell
         self.broken = threading.Event()
         self._silent = False  # it did not answer when it was made safe last
         self._again_at: float | None = None
@@ -83,7 +87,11 @@ class Server:
         self._ledger = Ledger(state / "ledger.jsonl")
         self._spool = Spool(state / "spool")
         self._guarded = Guarded(microscope, charge=self._ledger.charge)
-        self._actions = Actions(self._guarded, self._ledger, self._spool, self._broke)
+        ledger = self._ledger
+        if ledger.damaged or ledger.lost:
+            harm = {"lines": ledger.damaged, "copy": str(ledger.copy or ""), "lost": sorted(ledger.lost)}
+            self._tell("ledger damaged", **harm, blind=ledger.blind)
+        self._actions = Actions(self._guarded, self._ledger, self._spool, self._broke, self._failed)
         self._lease = Lease(lease_s, self._lapsed)
         self._tending = Tending(self._actions, self._lease, self._guarded.state, self._tell)
         if hasattr(microscope.clock, "live"):
@@ -94,8 +102,8 @@ class Server:
     def claim(self, run: str, envelope: dict[str, Any] | None) -> dict[str, Any]:
         """Take control for a run, within an envelope; the same run takes over from its former self."""
         self._operators_only()
-        if not isinstance(run, str) or not run:
-            msg = "a run's name is a text that isn't empty"
+        if not isinstance(run, str) or not 0 < len(run) <= _NAME:
+            msg = f"a run's name is a text of 1 to {_NAME} characters"
             raise ValueError(msg)
         wanted = None if envelope is None else Envelope.model_validate(envelope)
         epoch = self._lease.claim(run, lambda: self._ledger.claim(run))
@@ -132,8 +140,7 @@ class Server:
 
     def events(self, since: int) -> list[dict[str, Any]]:
         """Return what happened after event number `since`."""
-        with self._lock:
-            return [one for one in self._events if one["number"] > since]
+        return self._audit.since(since)
 
     # -- doing --------------------------------------------------------------------------------------------------------
 
@@ -142,11 +149,11 @@ class Server:
         self._operators_only()
         self._lease.check(epoch)
         wanted = command_from_plain(command)
-        if not action_id or len(action_id) > 200:
-            msg = "an action's id has 1 to 200 characters"
+        if not action_id or len(action_id) > _NAME:
+            msg = f"an action's id has 1 to {_NAME} characters"
             raise ValueError(msg)
-        if fires(wanted):
-            self._tell("submit", id=action_id, verb=wanted.verb)
+        if not isinstance(wanted, Wait):
+            self._tell("submit", id=action_id, command=_told(wanted))
         return self._actions.submit(action_id, wanted).to_plain()
 
     def wait(self, action_id: str, seconds: float) -> dict[str, Any] | None:
@@ -158,6 +165,10 @@ class Server:
         """Return what is known about an action, None for an unknown id."""
         record = self._actions.find(action_id)
         return None if record is None else record.to_plain()
+
+    def patterns(self, run: str) -> list[str]:
+        """Return the ids of all patterns of a run that the ledger has, in order."""
+        return self._ledger.patterns(str(run))
 
     def chunk(self, name: str, offset: int) -> bytes:
         """Return a frame's bytes from an offset on, 1 MiB at most, none at its end."""
@@ -172,14 +183,16 @@ class Server:
     def stop(self) -> None:
         """End what is in hand, blanked; never queues behind it."""
         self._operators_only()
-        self._tell("stop")
-        self._actions.stop()
+        try:
+            self._actions.stop()
+        finally:
+            self._tell("stop")  # afterwards: a disk may be slow
 
     def make_safe(self) -> dict[str, Any]:
         """Make safe; never queues behind what is in hand."""
         self._operators_only()
-        self._tell("make_safe")
         self._try(self._actions.stop)
+        self._tell("make_safe")
         try:
             return self._guarded.make_safe().model_dump(mode="json")
         except DeviceFault:
@@ -305,63 +318,110 @@ class Server:
             return error
         return None
 
-    def _tell(self, what: str, **data: Any) -> None:
-        with self._lock:
-            self._number += 1
-            event = {"number": self._number, "what": what, "wall": _wall(), **data}
-            self._events.append(event)
-            try:
-                durable.append_line(self._audit, json.dumps(event, separators=(",", ":")))
-            except OSError as error:  # a full disk must not keep anybody from stopping
-                log.critical("%s can't be written to the audit log: %s", what, error)
+    def call_failed(self, method: str, error: InstrumentError) -> None:
+        """Write down a call that was refused: a second controller, an old epoch, no right, or no sense."""
+        if isinstance(error, Refused | NotInControl):
+            rule = str(error.evidence.get("rule", ""))
+            self._audit.tell_rarely("refused", method=method, symptom=error.symptom, rule=rule, why=error.message)
+
+    def rejected(self, who: str, why: str) -> None:
+        """Write down a connection that was not let in."""
+        self._audit.tell_rarely("rejected", who=who, why=why)
+
+    def _failed(self, action_id: str, error: InstrumentError) -> None:
+        rule = str(error.evidence.get("rule", ""))
+        self._tell("failed", id=action_id, symptom=error.symptom, rule=rule, why=error.message)
+
+
+def _told(command: Command) -> dict[str, Any]:
+    """Return what the audit log says of a command: all of it, but of a pattern not its shapes."""
+    if isinstance(command, WritePattern):
+        return command.model_dump(mode="json", exclude_none=True, exclude={"job": {"patterns"}})
+    return command.model_dump(mode="json", exclude_none=True)
 
 
 EXPOSED = (
-    "claim", "renew", "release", "describe", "snapshot", "events", "submit", "wait", "lookup", "chunk",
+    "claim", "renew", "release", "describe", "snapshot", "events", "submit", "wait", "lookup", "patterns", "chunk",
     "release_frame", "stop", "make_safe",
 )  # fmt: skip
 
 
-def serve(
-    microscope: Microscope, state: Path, *, url: str = "", port: int = 0, lease_s: float = LEASE_S,
-    linger_s: float = LINGER_S, stopping: threading.Event | None = None, host: str = "",
-    certificates: Path | None = None,
-) -> None:  # fmt: skip
-    """Serve a microscope until nobody has controlled it for `linger_s` (0: for ever), or `stopping` is set.
+def listen(state: Path, *, port: int = 0, host: str = "", certificates: Path | None = None) -> TokenDaemon:
+    """Bind to a port, before the instrument is connected to: nobody is answered yet.
 
-    Elsewhere than on the loopback only over two-way TLS, with a folder of certificates.
+    Elsewhere than on the loopback only over two-way TLS, with a folder of certificates. Refused for an address, a port
+    or certificates that can't be used.
     """
     from instrument import link
 
+    link.check_host(host, certificates)
+    if certificates is not None and not (certificates / "server-key.pem").is_file():
+        remedy = "kintsugi serve --make-certificates"
+        msg = f"--certificates {certificates} has no server-key.pem: make it with {remedy}"
+        raise Refused(msg, rule="certificates", field="--certificates", value=str(certificates), remedy=remedy)
     link.configure(certificates)
     durable.make_dir(state)
     tokens = {role: token(state, role) for role in ("operate", "observe")}
+    try:
+        return link.TokenDaemon(tokens, port, host or link.LOOPBACK)
+    except (OSError, OverflowError) as error:
+        remedy = "name another one, or 0 for any that is free"
+        msg = f"--port {port} can't be listened on at {host or link.LOOPBACK}: {error}; {remedy}"
+        raise Refused(
+            msg, rule="port", field="--port", value=port, limit="a free port, 0..65535", remedy=remedy
+        ) from error
+
+
+def serve(
+    microscope: Microscope, state: Path, *, url: str = "", lease_s: float = LEASE_S, linger_s: float = LINGER_S,
+    stopping: threading.Event | None = None, daemon: TokenDaemon | None = None,
+) -> None:  # fmt: skip
+    """Serve a microscope until nobody has controlled it for `linger_s` (0: for ever), or `stopping` is set.
+
+    On a free port of the loopback, unless `daemon` listens elsewhere already.
+    """
+    from instrument import link
+
+    daemon = daemon or listen(state)
     server = Server(microscope, state, lease_s=lease_s)
-    daemon: Any = link.TokenDaemon(tokens, port, host or link.LOOPBACK)
-    daemon.register(link.published(server, EXPOSED), link.OBJECT)
+    daemon.door.rejected = server.rejected
+    daemon.publish(link.published(server, EXPOSED, server.call_failed))
     stop = stopping or threading.Event()
     where = {
-        "host": host or link.LOOPBACK, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
-        "lease_s": lease_s, "tokens": {role: token_file(state, role).name for role in tokens},
+        "host": daemon.host, "port": daemon.sock.getsockname()[1], "pid": os.getpid(), "url": url,
+        "lease_s": lease_s, "tokens": {role: token_file(state, role).name for role in ("operate", "observe")},
     }  # fmt: skip
     durable.atomic_write_json(state / "server.json", where)
 
     def left() -> bool:
         return 0 < linger_s < server.idle_s and not server.worked_by_hand()
 
-    def go_on() -> bool:
-        server.look()
-        return not (stop.is_set() or server.broken.is_set() or left())
-
+    over = threading.Event()
+    looking = threading.Thread(target=_look_after, args=(server, over, left), name="looking", daemon=True)
+    looking.start()
     try:
-        daemon.requestLoop(go_on)
+        daemon.requestLoop(lambda: not (over.is_set() or stop.is_set() or server.broken.is_set()))
     finally:
+        over.set()
         (state / "server.json").unlink(missing_ok=True)
         daemon.close()
+        looking.join(LOCK_S)
         server.close(cool=left() and not stop.is_set())
     if server.broken.is_set():
         msg = f"the server ended by a defect, or without its instrument safe; see {state / 'audit.log'}"
         raise Unsafe(msg)
+
+
+def _look_after(server: Server, over: threading.Event, left: Callable[[], bool]) -> None:
+    """Look twice a second, whatever clients do at the port, until it is `over`; sets that once all have `left`."""
+    try:
+        while not over.wait(LOOK_S):
+            server.look()
+            if left():
+                over.set()
+    except BaseException:
+        server.broken.set()  # a defect
+        raise
 
 
 def start(url: str, state: Path, *, lease_s: float = LEASE_S, timeout_s: float = START_S) -> Path:
@@ -430,7 +490,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     durable.make_dir(options.state)
+    logging.getLogger("Pyro5.protocol").setLevel(logging.CRITICAL)  # what strangers send is in the audit log, rarely
     try:
+        check_seconds(options.lease, "--lease")
         link.check_host(options.host, options.certificates)
     except Refused as error:
         return _failed(options.state, error)
@@ -471,14 +533,18 @@ def take_folder(state: Path, seconds: float, stopping: threading.Event) -> durab
 def _serving(options: argparse.Namespace, stopping: threading.Event) -> int:
     from instrument import connect
 
+    daemon = None
     try:
+        daemon = listen(options.state, port=options.port, host=options.host, certificates=options.certificates)
         microscope = connect(options.url, options.state)
     except InstrumentError as error:
+        if daemon is not None:
+            daemon.close()
         return _failed(options.state, error)
     try:
         serve(
-            microscope, options.state, url=options.url, port=options.port, lease_s=options.lease,
-            linger_s=options.linger, stopping=stopping, host=options.host, certificates=options.certificates,
+            microscope, options.state, url=options.url, lease_s=options.lease, linger_s=options.linger,
+            stopping=stopping, daemon=daemon,
         )  # fmt: skip
     except InstrumentError as error:
         log.critical("%s", error.message)
@@ -505,12 +571,6 @@ def detached() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
     return {"start_new_session": True}
-
-
-def _wall() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import threading
 from collections.abc import Callable, Iterator
+from inspect import getsource
 from math import pi, radians
+from pathlib import Path
 
 import pytest
 
+from instrument import guard_rules
 from instrument.errors import Refused
 from instrument.geometry import PoseName, pose
-from instrument.remote import RemoteMicroscope
+from instrument.remote import RemoteMicroscope, attach
 from instrument.settings import (
     Beam,
     BeamLimit,
@@ -25,7 +31,10 @@ from instrument.settings import (
     StageLimits,
     StagePosition,
 )
+from instrument.wire import WritePattern
 from tests.contract.stand import PRETILT, Stand, box, scan
+from tests.instrument.fake_microscope import FakeMicroscope, job
+from tests.instrument.serving import serving, until
 
 #: What an area may get in all, C; what other tests did on this server counts too, so `ditch` is used here alone.
 MOST = {"ditch": 2e-7, "film": 1.0, "face": 1.0}
@@ -120,6 +129,11 @@ VIOLATIONS: list[tuple[str, Act]] = [
     ("placed-on-the-mark", lambda stand: (look(stand), move(x=1e-6)(stand), cut(stand))),
 ]  # fmt: skip
 
+#: What no verb brings about is shown on a microscope that a test can break; see the tests at the end.
+BROKEN = {"stage-homed", "current-as-asked", "pattern-not-too-long"}
+#: Words in the rules that look like the name of one and are values.
+VALUES = {"field-free", "home-stage"}
+
 
 @pytest.fixture
 def stand(over_the_wire: tuple[RemoteMicroscope, object]) -> Iterator[Stand]:
@@ -176,3 +190,66 @@ def test_what_was_given_counts_even_when_control_is_taken_anew(stand: Stand) -> 
     with pytest.raises(Refused) as caught:
         microscope.pattern(box(60.0, area="hole"))
     assert caught.value.rule == "dose-within-budget"
+
+
+@pytest.fixture
+def fake() -> FakeMicroscope:
+    return FakeMicroscope()
+
+
+@pytest.fixture
+def broken(fake: FakeMicroscope, tmp_path: Path) -> Iterator[RemoteMicroscope]:
+    """A fake microscope over the loopback, in control."""
+    with serving(fake, tmp_path) as place, attach(place, "run-1") as remote:
+        remote.claim()
+        yield remote
+
+
+def test_every_rule_is_violated_here() -> None:
+    words = {
+        node.value for node in ast.walk(ast.parse(getsource(guard_rules)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        and re.fullmatch(r"[a-z]+(-[a-z]+)+", node.value)
+    }  # fmt: skip
+    assert words - VALUES == {rule for rule, _ in VIOLATIONS} | BROKEN
+
+
+def test_a_stage_without_its_reference_does_not_move(broken: RemoteMicroscope, fake: FakeMicroscope) -> None:
+    fake.homed = False
+    before = fake.state().stage
+    with pytest.raises(Refused) as caught:
+        broken.move_stage(StagePosition(x=1e-5))
+    assert caught.value.rule == "stage-homed"
+    assert fake.state().stage == before
+
+
+def test_a_beam_that_measures_wrong_writes_nothing(broken: RemoteMicroscope, fake: FakeMicroscope) -> None:
+    fake.measured = 0.0
+    with pytest.raises(Refused) as caught:
+        broken.pattern(job())
+    assert caught.value.rule == "current-as-asked"
+    assert fake.fired == []
+
+
+def test_a_piece_longer_than_the_run_may_write_now_is_not_written(
+    broken: RemoteMicroscope, fake: FakeMicroscope
+) -> None:
+    """It was cut for an envelope that was taken back meanwhile."""
+    fake.hold()
+    thread = threading.Thread(target=broken.perform, args=("r/a#1", WritePattern(job=job(seconds=300.0))))
+    thread.start()
+    assert fake.begun.wait(20.0)
+    broken.claim(WIDE_ENVELOPE)
+    fake.gate.set()
+    thread.join(20.0)
+    until(lambda: any(event.get("rule") == "pattern-not-too-long" for event in broken.events()))
+    record = broken.lookup("r/a#1")
+    assert record is not None
+    assert record.fraction == pytest.approx(1 / 3)
+    assert len(fake.fired) == 1
+
+
+WIDE_ENVELOPE = ENVELOPE.replace(
+    beams=(BeamLimit(beam=Beam.ION, voltage_v=30e3, currents_a=(60e-9,)),), max_pattern_s=10.0,
+    doses=(DoseLimit(area="trench", charge_c=1.0, box=BOX),),
+)  # fmt: skip

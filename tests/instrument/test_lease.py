@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from math import inf, nan
 
 import pytest
 
 from instrument import lease as module
-from instrument.errors import NotInControl
-from instrument.lease import Lease
+from instrument.errors import NotInControl, Refused
+from instrument.lease import LONGEST_S, SHORTEST_S, Lease, check_seconds
 
 
 class Wall:
@@ -111,7 +112,16 @@ def test_what_the_server_slept_through_does_not_count(wall: Wall, lease: Lease, 
 @pytest.mark.timeout(30)
 def test_its_own_thread_looks() -> None:
     seen = threading.Event()
-    lease = Lease(0.2, lambda _run: seen.set())
+    lease = Lease(0.5, lambda _run: seen.set())
     lease.claim("run-1", lambda: 1)
     assert seen.wait(20.0)
     lease.close()
+
+
+@pytest.mark.parametrize("seconds", [nan, inf, -inf, -1.0, 0.0, 0.49, 60.1, 1e9])
+def test_a_time_that_would_switch_the_dead_man_off_is_refused(seconds: float) -> None:
+    with pytest.raises(Refused, match=r"0\.5 to 60 s") as caught:
+        Lease(seconds, lambda _run: None)
+    assert caught.value.rule == "lease"
+    for good in (SHORTEST_S, 10.0, LONGEST_S):
+        check_seconds(good)

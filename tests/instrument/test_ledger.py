@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,178 @@ def test_one_id_one_command(path: Path) -> None:
     same_command("b", again.digest("b"), WritePattern(job=LONG))
     with pytest.raises(Refused):
         same_command("a", again.digest("a"), WritePattern(job=LONG))
+
+
+def written(path: Path) -> Ledger:
+    """A ledger of five frames, with the pattern `mill` among them; all ended."""
+    ledger = Ledger(path)
+    ledger.claim("run-1")
+    for one in ("a", "b", "mill", "c", "d"):
+        if one == "mill":
+            ledger.start(one, WritePattern(job=LONG), 0.0, to=0.5)
+            ledger.progress(one, so_far(0.5), 1.0)
+            ledger.end(one, Record("done", 1.0, Result(done=so_far(1.0))), 1.0)
+        else:
+            ledger.start(one, LOOK, 0.0)
+            ledger.end(one, Record("done", 1.0, Result(frame=REF)), 1.0)
+    return ledger
+
+
+def damage(
+    path: Path, *numbers: int, how: Callable[[bytes], bytes] = lambda line: line[:20] + b"\xff" + line[21:]
+) -> None:
+    lines = path.read_bytes().splitlines()
+    for number in numbers:
+        lines[number] = how(lines[number])
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def number_of(path: Path, action_id: str, event: str) -> int:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return next(n for n, one in enumerate(found) if one.get("id") == action_id and one["event"] == event)
+
+
+def never_fired_again(ledger: Ledger, action_id: str) -> None:
+    found = ledger.find(action_id)
+    assert found is not None
+    assert (found.state, found.fraction) == ("cut", None)
+    assert found.error is not None
+    assert (found.error.evidence["at_least"], found.error.evidence["at_most"]) == (0.0, 1.0)
+    assert ledger.known(action_id) is None
+    with pytest.raises(Refused) as caught:
+        ledger.check_new(action_id)
+    assert caught.value.rule == "never-twice"
+    assert caught.value.remedy
+
+
+CHANGED = {
+    "a byte": lambda line: line.replace(b'"event"', b'"evemt"'),
+    "another id": lambda line: line.replace(b'"mill"', b'"bill"'),
+    "half a line": lambda line: line[: len(line) // 2],
+    "zeros": lambda line: b"\0" * len(line),
+    "nothing": lambda _line: b"",
+}
+
+
+@pytest.mark.parametrize("how", CHANGED.values(), ids=CHANGED)
+def test_a_start_that_was_lost_is_not_never_seen(path: Path, how: Callable[[bytes], bytes]) -> None:
+    """Whatever became of its lines: the next start names it, and all other ids stay what they are."""
+    written(path)
+    mine = [number for number, line in enumerate(path.read_text().splitlines()) if '"id":"mill"' in line]
+    damage(path, *mine, how=how)
+    again = Ledger(path)
+    never_fired_again(again, "mill")
+    for one in "abcd":
+        found = again.find(one)
+        assert found is not None
+        assert found.state == "done"
+    assert again.find("new") is None
+    again.check_new("new")
+    again.start("new", LOOK, 0.0)
+    never_fired_again(Ledger(path), "mill")  # and so it stays
+
+
+def test_all_that_a_bad_sector_took_is_doubtful(path: Path) -> None:
+    written(path)
+    damage(path, *range(number_of(path, "b", "start"), number_of(path, "d", "start")))
+    again = Ledger(path)
+    for one in ("b", "mill", "c"):
+        never_fired_again(again, one)
+    assert again.find("new") is None
+    assert again.find("a") is not None
+
+
+def test_where_nothing_names_what_was_lost_no_id_is_surely_new(path: Path) -> None:
+    written(path)
+    damage(path, number_of(path, "d", "start"), number_of(path, "d", "end"))
+    again = Ledger(path)
+    for one in ("d", "anything"):
+        never_fired_again(again, one)
+    kept = again.find("c")
+    assert kept is not None
+    assert kept.state == "done"
+
+
+def test_a_damaged_ledger_is_kept_as_it_was(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(path)
+    damage(path, number_of(path, "b", "end"))
+    as_it_was = path.read_bytes()
+    again = Ledger(path)
+    assert again.damaged == [number_of_line(as_it_was, b"\xff")]
+    assert again.copy is not None
+    assert again.copy.read_bytes() == as_it_was
+    assert "is damaged" in caplog.text
+    again.claim("run-2")
+    assert Ledger(path).copy == again.copy  # one copy of one damage
+    assert again.copy.read_bytes() == as_it_was
+
+
+def number_of_line(text: bytes, part: bytes) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), start=1) if part in line)
+
+
+def test_a_lost_end_or_progress_loosens_the_bounds(path: Path) -> None:
+    """A pattern whose end is lost may have come to any fraction from what is known on."""
+    written(path)
+    damage(path, number_of(path, "mill", "end"))
+    found = Ledger(path).find("mill")
+    assert found is not None
+    assert (found.state, found.fraction) == ("cut", None)
+    assert found.error is not None
+    assert (found.error.evidence["at_least"], found.error.evidence["at_most"]) == (0.5, 1.0)
+
+
+def test_a_lost_progress_does_not_hide_what_came_after_it(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.start("mill", WritePattern(job=LONG), 0.0, to=0.2)
+    ledger.progress("mill", so_far(0.2), 0.4)
+    damage(path, number_of(path, "mill", "progress"))
+    found = Ledger(path).find("mill")
+    assert found is not None
+    assert found.error is not None
+    assert (found.error.evidence["at_least"], found.error.evidence["at_most"]) == (0.0, 1.0)
+    assert Ledger(path).charge("trench") == pytest.approx(LONG.dose_c)  # what nobody can know counts in full
+
+
+def test_an_end_without_its_start_is_an_end(path: Path) -> None:
+    written(path)
+    damage(path, number_of(path, "mill", "start"))
+    found = Ledger(path).find("mill")
+    assert found is not None
+    assert (found.state, found.fraction) == ("done", 1.0)
+
+
+def test_a_lost_claim_gives_no_epoch_twice(path: Path) -> None:
+    Ledger(path).claim("run-1")
+    last = Ledger(path).claim("run-2")
+    damage(path, 1)
+    assert Ledger(path).claim("run-3") > last
+
+
+def test_a_ledger_of_before_has_no_checksums_and_is_read(path: Path) -> None:
+    written(path)
+    older = [json.loads(line) for line in path.read_text().splitlines()]
+    for one in older:
+        for key in ("crc", "number", "before"):
+            one.pop(key, None)
+    path.write_text("".join(json.dumps(one, separators=(",", ":")) + "\n" for one in older))
+    again = Ledger(path)
+    assert (again.damaged, again.blind, again.epoch) == ([], False, 1)
+    assert again.find("mill") == written(path.with_name("other")).find("mill")
+    again.start("e", LOOK, 0.0)
+    assert not Ledger(path).damaged
+    damage(path, number_of(path, "mill", "start"), number_of(path, "mill", "progress"), number_of(path, "mill", "end"))
+    never_fired_again(Ledger(path), "mill")
+
+
+def test_the_patterns_of_a_run_are_listed_however_they_ended(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.claim("one")
+    ledger.start("one/a#1", WritePattern(job=LONG), 0.0)
+    ledger.end("one/a#1", Record("done", 1.0, Result(done=so_far(1.0))), 1.0)
+    ledger.start("one/look#1", LOOK, 1.0)
+    ledger.start("one/a#2", WritePattern(job=LONG), 2.0)
+    ledger.claim("two")
+    ledger.start("two/a#1", WritePattern(job=LONG), 3.0)
+    assert Ledger(path).patterns("one") == ledger.patterns("one") == ["one/a#1", "one/a#2"]
+    assert ledger.patterns("nobody") == []

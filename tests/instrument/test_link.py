@@ -7,17 +7,24 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from Pyro5 import protocol
 from Pyro5.errors import ConnectionClosedError
+from Pyro5.svr_threads import NoFreeWorkersError, Pool
 
-from instrument import link
+from instrument import door, link
 from instrument.errors import ConnectionLost, NotInControl
 from instrument.link import Line
+from instrument.remote import _Aside, attach
+from instrument.server import Server
 from tests.instrument.fake_microscope import FakeMicroscope
-from tests.instrument.serving import serving
+from tests.instrument.serving import serving, until
 
 SERPENT, JSON, MARSHAL, MSGPACK = 1, 2, 3, 4
 _HEADER = "!4sHBBHHII16sHH"
@@ -116,6 +123,163 @@ def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, tmp
         line = Line("127.0.0.1", port_of(place), token_of(place))
         line.call("events", 0)
         line.close()
+
+
+def dripping(place: Path) -> socket.socket:
+    """A stranger that has begun a message, with all the time in the world for the rest."""
+    found = dialled(place)
+    found.sendall(message(protocol.MSG_CONNECT, MSGPACK, b"\x00" * 4000)[:100])
+    return found
+
+
+@contextmanager
+def drips(connections: list[socket.socket]) -> Iterator[None]:
+    """Send a byte on each connection ten times a second, as long as the block runs and they stand."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.1):
+            for connection in connections:
+                with suppress(OSError):
+                    connection.send(b"\x00")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10.0)
+        for connection in connections:
+            connection.close()
+
+
+def test_strangers_that_drip_keep_nobody_out(place: Path) -> None:
+    """Nor do they get the ten seconds of a stranger each: of many the oldest are hung up on."""
+    with drips([dripping(place) for _ in range(100)]):
+        line = Line("127.0.0.1", port_of(place), token_of(place))
+        line.call("stop")
+        line.call("make_safe")
+        line.close()
+
+
+def test_a_handshake_has_one_deadline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However little time there is between two of its bytes."""
+    monkeypatch.setattr(link, "HANDSHAKE_S", 1.0)
+    with serving(FakeMicroscope(), tmp_path) as place:
+        connection = dripping(place)
+        with drips([connection]):
+            hangs_up(connection)
+
+
+def test_no_client_holds_up_the_server_s_own_looking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looks: list[int] = []
+    usual = Server.look
+
+    def look(self: Server) -> None:
+        looks.append(1)
+        usual(self)
+
+    monkeypatch.setattr(Server, "look", look)
+    with serving(FakeMicroscope(), tmp_path) as place, drips([dripping(place) for _ in range(100)]):
+        seen = len(looks)
+        until(lambda: len(looks) >= seen + 4)
+
+
+def test_idle_observers_keep_no_operator_out(place: Path) -> None:
+    lines = [Line("127.0.0.1", port_of(place), token_of(place, "observe")) for _ in range(door.MOST[door.OBSERVE] + 20)]
+    got: list[str] = []
+    for line in lines:
+        try:
+            line.call("events", 0)
+        except ConnectionLost as error:
+            got.append(error.message)
+    assert len(got) == 20
+    assert all("full" in one for one in got)
+    operator = Line("127.0.0.1", port_of(place), token_of(place))
+    operator.call("make_safe")
+    lines[0].close()
+    until(lambda: called(lines[-1]))  # who goes makes room
+    for line in [*lines, operator]:
+        line.close()
+
+
+def called(line: Line) -> bool:
+    try:
+        line.call("events", 0)
+    except ConnectionLost:
+        return False
+    return True
+
+
+def test_a_server_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """It is not the token that is wrong."""
+    monkeypatch.setitem(door.MOST, door.OPERATE, 1)
+    first = Line("127.0.0.1", port_of(place), token_of(place))
+    first.call("events", 0)
+    second = Line("127.0.0.1", port_of(place), token_of(place))
+    with pytest.raises(ConnectionLost, match="full"):
+        second.call("make_safe")
+    first.close()
+    second.close()
+
+
+def no_worker(*_: object) -> None:
+    """What a pool does whose workers are all busy."""
+    raise NoFreeWorkersError
+
+
+def test_who_finds_no_worker_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    line = Line("127.0.0.1", port_of(place), token_of(place))
+    line.call("events", 0)
+    monkeypatch.setattr(Pool, "process", no_worker)
+    with dialled(place) as connection:
+        assert hangs_up(connection) == b""
+    assert line.call("lookup", "x") is None
+    audit = place.parent / "audit.log"
+    until(lambda: audit.exists() and "no worker is free" in audit.read_text())
+    line.close()
+
+
+def test_a_run_in_control_can_stop_while_nobody_gets_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its connections for that are open before; a broken one is opened anew with the heartbeats."""
+    fake = FakeMicroscope()
+    with serving(fake, tmp_path, lease_s=1.0) as place, attach(place, "run-1") as remote:
+        remote.claim()
+        asides = (remote._stop, remote._make_safe)
+        broken = [connection_of(aside) for aside in asides]
+        for connection in broken:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        until(lambda: all(connection_of(aside) not in (None, *broken) for aside in asides))
+        monkeypatch.setattr(Pool, "process", no_worker)
+        with pytest.raises(ConnectionLost):
+            Line("127.0.0.1", port_of(place), token_of(place)).call("stop")
+        remote.stop()
+        assert fake._stopped.is_set()
+        remote.make_safe()
+        assert fake.safe_calls == 1
+
+
+def connection_of(aside: _Aside) -> Any:
+    """Return the connection that is kept open for a method, None where there is none."""
+    line = aside._line
+    return None if line is None else line._proxy._pyroConnection
+
+
+def test_whatever_a_stranger_sends_the_server_answers_others(place: Path) -> None:
+    @given(piece=st.binary(max_size=200), begun=st.booleans())
+    @settings(max_examples=40, deadline=None)
+    def sent(piece: bytes, begun: bool) -> None:
+        with dialled(place) as connection:
+            with suppress(OSError):  # it has hung up already
+                connection.sendall(message(protocol.MSG_CONNECT, MSGPACK, piece) if begun else piece)
+                connection.shutdown(socket.SHUT_WR)
+            assert hangs_up(connection)[6:7] in (b"", bytes([protocol.MSG_CONNECTFAIL]))
+        line = Line("127.0.0.1", port_of(place), token_of(place))
+        assert line.call("lookup", "x") is None
+        line.close()
+
+    sent()
 
 
 def test_who_has_shown_a_token_may_be_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -126,3 +127,48 @@ def test_a_bad_url_is_told_at_once(state: Path) -> None:
         with pytest.raises(Refused, match=words):
             server.start(url, state)
         assert not (state / "server.json").exists()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        yield int(found.getsockname()[1])
+
+
+def served(state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Start a server as a person does, with something wrong: it must end by itself, before it connects."""
+    command = [sys.executable, "-m", "instrument.server", SMALL + "&colour=red", "--state", str(state), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port=99999"], "--port 99999"),
+        (["--port=-1"], "--port -1"),
+        (["--lease=nan"], "--lease nan"),
+        (["--lease=-1"], "--lease -1"),
+        (["--lease=inf"], "--lease inf"),
+        (["--lease=1e9"], "--lease 1e+09"),
+        (["--certificates=nowhere"], "nowhere"),
+        (["--host=10.0.0.1"], "--host 10.0.0.1"),
+    ],
+)
+def test_what_is_typed_wrong_stops_nobody_s_work(tmp_path: Path, options: list[str], words: str) -> None:
+    """It ends with code 2 and a sentence; an instrument is neither connected to nor made safe."""
+    ended = served(tmp_path, *options)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "making safe" not in ended.stderr
+    assert "colour" not in ended.stderr  # which connecting would have refused
+    assert json.loads((tmp_path / "server-error.json").read_text())["symptom"] == "refused"
+
+
+def test_a_port_in_use_is_told_before_anything_is_connected(tmp_path: Path, taken: int) -> None:
+    ended = served(tmp_path, f"--port={taken}")
+    assert ended.returncode == 2
+    assert f"--port {taken} can't be listened on" in ended.stderr
+    assert "making safe" not in ended.stderr
+    assert "colour" not in ended.stderr
