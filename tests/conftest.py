@@ -11,9 +11,10 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def instruments_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep locks and folders of instruments apart from the user's own."""
+    """Keep locks and folders of instruments, and the queue of nights, apart from the user's own."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("KINTSUGI_INSTRUMENTS", str(tmp_path_factory.mktemp("instruments")))
+        environment.setenv("KINTSUGI_NIGHTS", str(tmp_path_factory.mktemp("nights") / "nights.sqlite"))
         yield
 
 

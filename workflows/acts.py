@@ -9,7 +9,7 @@ much was given: by measuring, or by what does no harm. What can't be settled is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,8 @@ class Acts:
         when a request waits
     mend : told of an act's error, tells whether it was mended so that the act may go on
     whole : tells whether a picture's file shows all of its scan
+    missing : ids of patterns that were fired and that the journal lacks (`salvage.missing_patterns`): as long as there
+        are any, the ledger is asked about each act, and what it doesn't know is not done
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Acts:
         checkpoint: Callable[[str], None],
         mend: Callable[[str, InstrumentError], bool] = lambda _key, _error: False,
         whole: Callable[[Path], bool] = lambda _path: True,
+        missing: Iterable[str] = (),
     ) -> None:
         self._journal = journal
         self._folder = folder
@@ -97,6 +100,7 @@ class Acts:
         self._checkpoint = checkpoint
         self._mend = mend
         self._whole = whole
+        self._missing = set(missing)
         self.clock_s: float | None = None
 
     def pattern(
@@ -120,9 +124,10 @@ class Acts:
         while True:
             rest = job if so_far is None else job.replace(from_fraction=so_far.fraction)
             command = WritePattern(job=rest)
-            record = self._instrument.lookup(act.action_id) if old else None
+            record = self._lookup(act, old)
             if record is not None and isinstance(record.error, Refused):
-                act, record = self._journal.again(key, clock_s=self.clock_s), None
+                act, old = self._journal.again(key, clock_s=self.clock_s), False
+                record = self._lookup(act, old)
             if record is not None and record.state in ("cut", "failed"):
                 done = _cut_short(rest, record) or self._settled(act, rest, record, settle)
             else:
@@ -163,9 +168,10 @@ class Acts:
             return FrameRef.model_validate(act.result)
         command: Command = AcquireEds(scan=scan) if isinstance(scan, EdsScan) else Acquire(scan=scan)
         while True:
-            record = self._instrument.lookup(act.action_id) if old else None
-            if record is not None and record.state in ("cut", "failed"):
-                act, record = self._taken_again(key, "it was cut short"), None
+            record = self._lookup(act, old)
+            while record is not None and record.state in ("cut", "failed"):
+                act, old = self._taken_again(key, "it was cut short"), False
+                record = self._lookup(act, old)
             try:
                 spooled = self._fire(act, command, setup, record).frame
             except InstrumentError as error:
@@ -220,6 +226,22 @@ class Acts:
             self._checkpoint(key)
             return self._journal.again(key, clock_s=self.clock_s), False
         return act, old is not None
+
+    def _lookup(self, act: Act, old: bool) -> Record | None:
+        """Return what the ledger says of an act that may have been fired."""
+        if not old and not self._missing:
+            return None
+        record = self._instrument.lookup(act.action_id)
+        self._missing.discard(act.action_id)
+        if record is None and self._missing:
+            one = min(self._missing)
+            msg = (
+                f"{act.key} is not in the server's ledger, which has {len(self._missing)} patterns that the journal "
+                f"lacks, such as {one}: what was done since the journal's last copy can't be followed, so nothing more "
+                "is; adopt the block in a new run"
+            )
+            raise Held(msg, key=act.key, missing=sorted(self._missing))
+        return record
 
     def _hopeless(self, key: str, error: InstrumentError) -> bool:
         """Tell whether an act's error is nothing that can be mended here and now."""

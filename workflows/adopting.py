@@ -11,8 +11,9 @@ from instrument.errors import InstrumentError
 from instrument.settings import DetectorSettings
 from workflows import results
 from workflows.happenings import adopted
-from workflows.journal import Journal, JournalDamaged, JournalTooNew
-from workflows.recipe import Recipe, load
+from workflows.journal import Journal, JournalDamaged, WrongSchema
+from workflows.kept_recipe import read_recipe
+from workflows.recipe import Recipe
 from workflows.recipe_errors import Problem, RecipeProblem
 from workflows.recipe_steps import Made
 from workflows.store import RunFolder
@@ -27,12 +28,11 @@ def made(run: Path) -> Made:
     """
     try:
         folder = RunFolder.open(run)
-        recipe: Recipe = load(folder.recipe)
         with Journal(folder.journal, read_only=True) as journal:
-            return _made(folder, recipe, journal)
+            return _made(folder, read_recipe(folder, journal), journal)
     except InstrumentError as error:
         raise _problem(run, error.message, "name the folder of a run that made a block") from error
-    except JournalTooNew as error:
+    except WrongSchema as error:
         raise _problem(run, str(error), "install the kintsugi that made it") from error
     except (JournalDamaged, ValidationError) as error:
         remedy = "restore a copy of the run, or teach its block by clicks: `face`, `cap` and a site with marks"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from instrument.settings import Model
-from instrument.units import WITH_UNITS
+from instrument.units import WITH_UNITS, show
 from workflows.journal import Journal
 from workflows.recipe import Recipe, check
 from workflows.recipe_errors import Problem, RecipeProblem, from_pydantic
@@ -21,8 +21,11 @@ from workflows.recipe_errors import Problem, RecipeProblem, from_pydantic
 AMENDABLE = (
     "slice.until.images", "slice.until.depth", "slice.until.or", "slice.refill.when", "slice.refill.for",
     "slice.refill.not_within", "slice.refill.at_least_every", "slice.refill.at_most", "slice.refill.thickness",
-    "slice.refill.no_evidence", "slice.eds.every",
+    "slice.refill.no_evidence", "slice.eds.every", "slice.image.dwell",
 )  # fmt: skip
+DWELL = "slice.image.dwell"
+#: Grey is a phase at any dwell, noise is not: labels were learnt on pictures of this dwell or a longer one, s.
+LEAST_DWELL_S = 1e-6
 #: skip: the fill that labels ask for next is left out.
 Wish = Literal["infiltrate", "eds", "image", "skip"]
 WISHES: tuple[Wish, ...] = ("infiltrate", "eds", "image", "skip")
@@ -61,6 +64,34 @@ def amended(recipe: Recipe, changes: Iterable[tuple[str, str]]) -> Recipe:
         raise RecipeProblem([from_pydantic(one, Recipe, lambda _path: None) for one in error.errors()]) from error
     check(changed)
     return changed
+
+
+def change(recipe: Recipe, before: Iterable[tuple[str, str]], path: str, value: str) -> tuple[str, str]:
+    """Return one more change of a run's recipe after those `before`, when it can be made.
+
+    Raises
+    ------
+    RecipeProblem
+        As `amended` does; and for a dwell at which noise is not what labels were learnt with, or longer than the
+        recipe's own: the guard allows no more electrons than that.
+    """
+    found = amended(recipe, [*before, (path, value)]).slicing
+    if path == DWELL and found is not None and recipe.slicing is not None:
+        most = recipe.slicing.image.dwell
+        least = min(LEAST_DWELL_S, most)
+        if not least <= found.image.dwell <= most:
+            allowed = f"{show(least, 'time', 3)} to {show(most, 'time', 3)}"
+            what = (
+                "can't be so: a shorter one has more noise than labels were learnt with, and the guard has its dose of "
+                "electrons for the recipe's own"
+            )
+            raise RecipeProblem([Problem(path, what, value, allowed, "write one between these")])
+    return path, value
+
+
+def for_the_guard(changes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the changes that a guard's limits follow: not a shorter dwell, which may be taken back."""
+    return [(path, value) for path, value in changes if path != DWELL]
 
 
 def asked(journal: Journal, since: int) -> Asked:

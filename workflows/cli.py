@@ -82,14 +82,14 @@ def _ask(what: str, directory: Path, after: str) -> None:
     from workflows.store import Request, RunFolder
 
     folder = RunFolder.open(directory)
-    if not folder.attended:
-        say(f"nothing runs in {directory}; there is nothing to {what}")
-        return
     try:
         request = Request.model_validate({"what": what, "after": after, "by": "kintsugi " + what})
     except ValidationError as error:
         msg = f"--after is {after!r}; it can be cut, slice or fill"
         raise typer.BadParameter(msg) from error
+    if not folder.attended:
+        say(f"nothing runs in {directory}; there is nothing to {what}")
+        return
     if (ended := _at_its_end(folder)) is not None:
         say(f"the run in {directory} is {ended} and makes its results; there is nothing left to {what}")
         return
@@ -102,12 +102,12 @@ def _at_its_end(folder: RunFolder) -> str | None:
 
     One that failed may be resumed by its night, which heeds it.
     """
-    from workflows.journal import JournalDamaged, JournalTooNew
+    from workflows.journal import JournalDamaged, WrongSchema
     from workflows.status import status_of
 
     try:
         status = status_of(folder)
-    except (JournalDamaged, JournalTooNew):  # whatever is wrong with it, a stop is asked for
+    except (JournalDamaged, WrongSchema):  # whatever is wrong with it, a stop is asked for
         return None
     state = str(status["state"])
     return state if status["making_results"] and not (state == "failed" and folder.supervised) else None
@@ -119,6 +119,9 @@ def note(directory: RunDir, text: Annotated[str, typer.Argument(help="What to re
     from workflows.journal import Journal
     from workflows.store import RunFolder
 
+    if not text.strip():
+        msg = "the note is empty; write what to remember"
+        raise typer.BadParameter(msg)
     with Journal(RunFolder.open(directory).journal) as journal:
         journal.note("note", text)
     say(f"noted in {directory}")
@@ -137,14 +140,20 @@ def export(
     from analysis.phases import COLOURS
     from workflows.export import Format
     from workflows.export import export as write
+    from workflows.journal import Journal
+    from workflows.soundness import set_aside_damaged
     from workflows.store import RunFolder
 
     if to not in ("tiff", "fiji", "raw"):
         msg = f"--to is {to!r}; it can be tiff, fiji or raw"
         raise typer.BadParameter(msg)
     target = out or directory / f"export-{to}"
+    folder = RunFolder.open(directory)
+    with Journal(folder.journal) as journal:
+        for name in set_aside_damaged(folder, journal):
+            complain(f"{name} is damaged or missing; it is set aside, and left out of the stack")
     for path in write(
-        RunFolder.open(directory),
+        folder,
         cast(Format, to),
         target,
         {int(phase): colour for phase, colour in COLOURS.items()},
@@ -157,7 +166,8 @@ for _command in (
     *commands_run.COMMANDS, *commands_night.COMMANDS, *commands_analysis.COMMANDS, *commands_instrument.COMMANDS
 ):  # fmt: skip
     app.command()(_command)
-app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+# its help is its own parser's, which knows all its options
+app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     commands_instrument.autoscript
 )
 app.command(name="set")(commands_run.set_)
@@ -212,7 +222,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     from instrument import durable
     from instrument.errors import InstrumentError, Refused
     from workflows.acts import Held, Interrupted
-    from workflows.journal import JournalDamaged, JournalTooNew, ReplayMismatch
+    from workflows.journal import JournalDamaged, ReplayMismatch, WrongSchema
     from workflows.recipe_errors import RecipeProblem
     from workflows.terminal import Wrong
 
@@ -228,7 +238,7 @@ def _explain(error: Exception) -> tuple[int, str]:
         return (FAILED if error.rule == "one-controller" else WRONG), error.message
     if isinstance(error, InstrumentError):
         return FAILED, error.message
-    if isinstance(error, JournalDamaged | JournalTooNew):
+    if isinstance(error, JournalDamaged | WrongSchema):
         return FAILED, str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]

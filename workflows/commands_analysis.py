@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from analysis.model import Card
+    from workflows.recipe import Recipe
     from workflows.store import RunFolder
 
 Channel = Annotated[
     list[str] | None, typer.Option("--channel", metavar="NAME=FILE", help="One detector's image, stack or folder.")
 ]
 PixelSize = Annotated[str | None, typer.Option("--pixel-size", metavar="LENGTH", help='Such as "20 nm".')]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]
 
@@ -38,6 +40,10 @@ def segment(
     ] = None,
     fillable: Annotated[str, typer.Option(help="Pores narrower than this could be filled.")] = "1.2 um",
     reference: Annotated[Path | None, typer.Option(help="Label image to compare the first slice with.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without each image's mirror image: half the time, labels a little worse.")
+    ] = False,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> int:
     """Label images that exist already."""
@@ -47,14 +53,18 @@ def segment(
     keep_freed_memory()
     with in_one_sentence():
         summary = segment_images(
-            _channels(channel), out, inputs=inputs or [], pixel_m=_length("--pixel-size", pixel_size), model=model,
-            fillable_m=_length("--fillable", fillable) or 1.2e-6, reference=reference,
+            _channels(channel), out, inputs=inputs or [], pixel_m=_pixel_size(pixel_size), model=model,
+            fillable_m=length("--fillable", fillable), reference=reference, quick=quick, device=_device(device),
         )  # fmt: skip
     if as_json:
         say_json(summary.model_dump(mode="json"))
         return DONE
     shares = ", ".join(f"{name} {100 * value:.1f} %" for name, value in summary.phase_fractions.items())
     say(f"{summary.slices} slices by {summary.model_id}: {shares}; mean confidence {summary.confidence:.2f}")
+    between = ", ".join(
+        f"{name} {100 * low:.1f} to {100 * high:.1f} %" for name, (low, high) in summary.electrode_intervals.items()
+    )
+    say(f"pore or CBD in doubt {100 * summary.doubt:.1f} %; of the electrode {between}")
     for remark in summary.remarks:
         say(f"note: {remark}")
     if summary.agreement is not None:
@@ -73,6 +83,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Even; odd seeds are kept for scoring.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Model folder to start from.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 2,
+    device: Device = "cpu",
     channel: Channel = None,
     scribbles: Annotated[
         Path | None, typer.Option(metavar="IMAGE", help="Strokes in label codes, 255 unmarked; see `annotate`.")
@@ -86,6 +97,7 @@ def train(
 
     A training on simulated slices that was ended goes on when the same command is given again.
     """
+    how: dict[str, Any] = {"seed": seed, "threads": threads, "device": _device(device)}
     if scribbles is not None and from_run is not None:
         msg = "--scribbles and --from-run teach one after the other; give what the first made as --init of the second"
         raise Wrong(msg)
@@ -93,10 +105,10 @@ def train(
         if channel or pixel_size is not None:
             msg = "--channel and --pixel-size are for --scribbles: a run's pictures say what they are"
             raise Wrong(msg)
-        return _teach_pairs(_folder(from_run), out, init, seed=seed, threads=threads, quick=quick)
+        return _teach_pairs(_folder(from_run), out, init, quick=quick, **how)
     if scribbles is not None:
-        pixel_m = _length("--pixel-size", pixel_size)
-        return _teach(_channels(channel), scribbles, pixel_m, out, init, seed=seed, threads=threads, quick=quick)
+        given = _pixel_size(pixel_size)
+        return _teach(_channels(channel), scribbles, given, out, init, quick=quick, **how)
     if channel:
         msg = "--channel goes with --scribbles; `kintsugi annotate` makes an image to paint strokes on"
         raise Wrong(msg)
@@ -118,10 +130,7 @@ def train(
             progress.update(tasks[what], completed=done, total=total or None, description=text)
 
         with in_one_sentence():
-            card = train_on(
-                samples, quick, out, seed=seed, renderer_sha256=renderer_sha256(), threads=threads, progress=told,
-                init=init,
-            )  # fmt: skip
+            card = train_on(samples, quick, out, renderer_sha256=renderer_sha256(), progress=told, init=init, **how)
     for name, value in card.figures.items():
         say(f"{name:28} {value:.3f}")
     say(f"{out}: {card.model_id}, {card.seconds / 60:.1f} min")
@@ -135,9 +144,8 @@ def _teach(
     out: Path,
     model: Path | None,
     *,
-    seed: int,
-    threads: int,
     quick: bool,
+    **how: Any,
 ) -> int:
     """Teach a model one image by strokes, and say how well it took."""
     from rich.progress import Progress
@@ -145,20 +153,18 @@ def _teach(
     from analysis.adapt import STEPS, adapt
     from analysis.scribbles import read_scribbles
 
-    images = _images(channels, "--scribbles goes with --channel")
-    pixel = _needed(pixel_m)
+    images, pixel = _images(channels, pixel_m, "--scribbles goes with --channel")
     with in_one_sentence(), Progress(console=console(errors=True)) as progress:
         task = progress.add_task("strokes", total=None)
         card = adapt(
-            images, read_scribbles(scribbles), pixel, out, model=model, seed=seed, threads=threads,
-            steps=STEPS // 8 if quick else STEPS,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            images, read_scribbles(scribbles), pixel, out, model=model, steps=STEPS // 8 if quick else STEPS,
+            progress=lambda done, total: progress.update(task, completed=done, total=total), **how,
         )  # fmt: skip
     _tell_card(card, out)
     return DONE
 
 
-def _teach_pairs(folder: RunFolder, out: Path, model: Path | None, *, seed: int, threads: int, quick: bool) -> int:
+def _teach_pairs(folder: RunFolder, out: Path, model: Path | None, *, quick: bool, **how: Any) -> int:
     """Teach a model a run's sample by its planes before and after fills, and say how well it took."""
     from rich.progress import Progress
 
@@ -174,9 +180,8 @@ def _teach_pairs(folder: RunFolder, out: Path, model: Path | None, *, seed: int,
     ):
         task = progress.add_task("planes before and after fills", total=None)
         card = teach_pairs(
-            pairs(folder, journal), out, model=model, seed=seed, threads=threads,
-            steps=STEPS // 8 if quick else STEPS,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            pairs(folder, journal), out, model=model, steps=STEPS // 8 if quick else STEPS,
+            progress=lambda done, total: progress.update(task, completed=done, total=total), **how,
         )  # fmt: skip
     _tell_card(card, out)
     return DONE
@@ -203,13 +208,14 @@ def annotate(
     from analysis.annotate import annotate as prepare
     from analysis.phases import NAMES
 
-    images = _images(_channels(channel), "annotate needs --channel")
-    pixel = _needed(_length("--pixel-size", pixel_size))
+    images, pixel = _images(_channels(channel), _pixel_size(pixel_size), "annotate needs --channel")
     with in_one_sentence():
         found = prepare(images, pixel, out, model=model, count=spots)
-    for number, spot in enumerate(found, 1):
+    for number, spot in enumerate(found.spots, 1):
         first, second = (NAMES[phase] for phase in spot.phases)
         say(f"{number:3}  x {spot.x:5}  y {spot.y:5}  {first} or {second}?")
+    for warning in found.warnings:
+        say(f"  {warning}")
     for name in (IMAGE, WHERE, STROKES):
         say(f"  {out / name}")
     if napari:
@@ -218,8 +224,10 @@ def annotate(
         except ImportError as error:
             msg = "napari is not installed; install it with pip install 'kintsugi[annotate]', or paint on strokes.png"
             raise Wrong(msg) from error
-    given = " ".join(f"--channel {item}" for item in channel or [])
-    say(f'paint on {out / STROKES}, then: kintsugi train {given} --pixel-size "{pixel_size}" '
+    given = [f"--channel {item}" for item in channel or []]
+    if pixel_size is not None:
+        given.append(f'--pixel-size "{pixel_size}"')
+    say(f"paint on {out / STROKES}, then: kintsugi train {' '.join(given)} "
         f"--scribbles {out / STROKES} --out MODEL")  # fmt: skip
     return DONE
 
@@ -249,6 +257,7 @@ def report(
 ) -> int:
     """Write the report of a run again, with summary and volume."""
     from workflows.journal import Journal
+    from workflows.kept_recipe import recipe_of
     from workflows.reporting import write_report, write_volume
     from workflows.results import summarise
     from workflows.soundness import set_aside_damaged
@@ -256,6 +265,7 @@ def report(
     folder = _folder(directory)
     other = None if compare is None else _folder(compare)
     with Journal(folder.journal) as journal:
+        recipe_of(folder, journal, complain)
         for name in set_aside_damaged(folder, journal):
             complain(f"{name} is damaged or missing; it is set aside, and the report goes on without it")
         virtual = bool((journal.meta("instrument") or {}).get("virtual", False))
@@ -276,12 +286,11 @@ def share(
     """Lend a run's slices to a workstation that labels them over the network (the run: --model elsewhere)."""
     from instrument.link import check_host
     from workflows.launch import runs
-    from workflows.recipe import load
     from workflows.sharing import Share, serve
 
     folder = _folder(directory)
     check_host(host, certificates)
-    shared = Share(folder.root, load(folder.recipe).fillable, lambda: runs(folder))
+    shared = Share(folder.root, _recipe_of(folder).fillable, lambda: runs(folder))
 
     def told(where: dict[str, Any]) -> None:
         say(f"copy {where['token_file']} to the workstation, then there:")
@@ -297,7 +306,7 @@ def follow(
     model: Annotated[
         Path | None, typer.Option("--model", help="Folder of a model; the package's own if not given.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network on a CPU.")] = 2,
     once: Annotated[bool, typer.Option("--once", help="Label what is there, and end.")] = False,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between looks into the folder.")] = 0.5,
@@ -313,10 +322,8 @@ def follow(
 
     torch.set_num_threads(threads)
     keep_freed_memory()
-    try:
-        core = SegmentationCore(model, device)
-    except (ValueError, RuntimeError, AssertionError) as error:
-        raise Wrong(str(error).splitlines()[0]) from error
+    with in_one_sentence():
+        core = SegmentationCore(model, _device(device))
     pause, bad, failed, done = threading.Event(), 0, set[str](), False
     with _followed(directory, once=once) as work:
         say(f"{core.model_id} on {device} follows {directory}; Ctrl+C ends it, the run goes on")
@@ -353,10 +360,9 @@ def _followed(where: str, *, once: bool) -> Iterator[Callable[[Any, set[str]], I
         return
     from analysis.watch import work
     from workflows.launch import runs
-    from workflows.recipe import load
 
     folder = _folder(Path(where))
-    fillable_m = load(folder.recipe).fillable
+    fillable_m = _recipe_of(folder).fillable
 
     def labelled(core: Any, failed: set[str]) -> Iterator[dict[str, Any]]:
         ordering = runs(folder) and not once
@@ -374,6 +380,14 @@ def _folder(directory: Path) -> RunFolder:
     return RunFolder.open(directory)
 
 
+def _recipe_of(folder: RunFolder) -> Recipe:
+    from workflows.journal import Journal
+    from workflows.kept_recipe import read_recipe
+
+    with Journal(folder.journal, read_only=True) as journal:
+        return read_recipe(folder, journal)
+
+
 def _channels(given: list[str] | None) -> dict[str, Path]:
     channels: dict[str, Path] = {}
     for item in given or []:
@@ -381,30 +395,58 @@ def _channels(given: list[str] | None) -> dict[str, Path]:
         if not separator or not name or not file:
             msg = f"--channel is {item!r}; write it as NAME=FILE, such as CBS=cbs.png"
             raise Wrong(msg)
+        if name in channels:
+            msg = f"--channel {name} is given twice, {channels[name]} and {file}: give each detector once"
+            raise Wrong(msg)
         channels[name] = Path(file)
     return channels
 
 
-def _images(channels: dict[str, Path], needed: str) -> dict[str, NDArray[np.float32]]:
-    """Read one image a detector."""
-    from analysis.sources import read_grey
+def _images(
+    channels: dict[str, Path], pixel_m: float | None, needed: str
+) -> tuple[dict[str, NDArray[np.float32]], float]:
+    """Read one image a detector, and the pixel's edge (m) where it isn't given."""
+    from analysis.sources import one_slice
 
     if not channels:
         msg = f"{needed} NAME=FILE, such as --channel CBS=cbs.png --channel TLD=tld.png"
         raise Wrong(msg)
     with in_one_sentence():
-        return {name: read_grey(path) for name, path in channels.items()}
-
-
-def _needed(pixel_m: float | None) -> float:
-    if pixel_m is None:
+        read = one_slice(channels)
+    for note in read.notes:
+        say(f"note: {note}")
+    pixel = read.pixel_m if pixel_m is None else pixel_m
+    if pixel is None:
         msg = 'the image does not say its pixel size; give it, for example --pixel-size "20 nm"'
         raise Wrong(msg)
-    return pixel_m
+    return read.channels, pixel
 
 
-def _length(name: str, text: str | None) -> float | None:
-    return None if text is None else length(name, text)
+def _pixel_size(text: str | None) -> float | None:
+    """Return the pixel's edge (m); a bare number is refused with the unit that is meant, nm."""
+    if text is None:
+        return None
+    try:
+        float(text)
+    except ValueError:
+        return length("--pixel-size", text)
+    msg = f"--pixel-size is {text!r}, which has no unit; write '{text.strip()} nm'"
+    raise Wrong(msg)
+
+
+def _device(name: str) -> str:
+    """Return a device of torch's by its name; Wrong where it is none of the known ones, or not here."""
+    import torch
+
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        msg = f"--device is {name!r}; known are cpu, cuda and mps"
+        raise Wrong(msg)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        msg = f"--device {name} can't be used here: {str(error).splitlines()[0]}"
+        raise Wrong(msg) from error
+    return name
 
 
 def _tell(values: dict[str, Any], indent: str = "") -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workflows.terminal import DONE, Wrong, console, say, say_json
+from workflows.terminal import DONE, Wrong, complain, console, say, say_json
 
 if TYPE_CHECKING:
     from workflows.handover import Choice
+    from workflows.journal import Journal
     from workflows.plan import Plan
     from workflows.recipe import Recipe
+    from workflows.store import RunFolder
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, YAML.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -108,26 +110,33 @@ def resume(
     ] = False,
 ) -> int:
     """Go on with a run that was stopped, paused, held, or whose process died."""
+    from instrument.durable import FileLock
+    from workflows.beginning import known_model
     from workflows.journal import Journal
+    from workflows.kept_recipe import recipe_of
     from workflows.launch import runs
-    from workflows.recipe import load
+    from workflows.salvage import salvage
     from workflows.session import Session
     from workflows.store import RunFolder
 
-    folder = RunFolder.open(directory)
+    given = None if model is None else known_model(model)
+    folder = RunFolder(directory)
     if runs(folder):
         msg = f"{directory} is being worked on by another process; `kintsugi status {directory}` shows it"
         raise Wrong(msg)
-    recipe = load(folder.recipe)
-    _known_step(recipe, until)
+    if any(folder.root.glob("journal.*")):
+        with FileLock(folder.lock):
+            told = salvage(folder.journal)
+        if told is not None:
+            complain(told)
+    folder = RunFolder.open(directory)
     hands: Choice | None = None if adopt is None else "adopt" if adopt else "restore"
-    with (
-        Journal(folder.journal) as journal,
-        Session(
-            folder, journal, recipe, model=model or str(journal.meta("model") or "package"), hands=hands, alone=alone
-        ) as session,
-    ):
-        return session.work(until)
+    with Journal(folder.journal) as journal:
+        recipe = recipe_of(folder, journal, complain)
+        _known_step(recipe, until)
+        labels = given or str(journal.meta("model") or "package")
+        with Session(folder, journal, recipe, model=labels, hands=hands, alone=alone) as session:
+            return session.work(until)
 
 
 def mark(
@@ -159,15 +168,18 @@ def set_(
     change: Annotated[str, typer.Argument(metavar="PATH=VALUE", help='As in a recipe: slice.until.depth="30 um".')],
 ) -> int:
     """Change what lies ahead of a run; it is taken up after the slice in hand, and what was cut is as it was."""
-    from workflows.amendments import all_amendments, amended, parsed
+    from workflows.amendments import all_amendments, parsed
+    from workflows.amendments import change as change_of
     from workflows.journal import Journal
-    from workflows.recipe import load
+    from workflows.kept_recipe import recipe_of
     from workflows.store import RunFolder
 
     folder = RunFolder.open(directory)
     path, value = parsed(change)
     with Journal(folder.journal) as journal:
-        amended(load(folder.recipe), [*all_amendments(journal), (path, value)])
+        recipe = recipe_of(folder, journal, complain)
+        _slices_ahead(folder, journal, recipe)
+        change_of(recipe, all_amendments(journal), path, value)
         journal.note("amended", {"path": path, "value": value})
     say(f"{path} is {value} from the next slice on")
     return DONE
@@ -182,19 +194,21 @@ def do(
     """Ask a run for a fill, an element map or another picture after the slice in hand, or to skip the next fill."""
     from workflows.amendments import WISHES
     from workflows.journal import Journal
-    from workflows.recipe import load
+    from workflows.kept_recipe import recipe_of
     from workflows.store import RunFolder
 
     if what not in WISHES:
         msg = f"{what!r} can't be asked for; it can be {', '.join(WISHES)}"
         raise Wrong(msg)
     folder = RunFolder.open(directory)
-    slicing = load(folder.recipe).slicing
     needs = {"eds": "eds", "infiltrate": "refill", "skip": "refill"}.get(what)
-    if slicing is None or (needs is not None and getattr(slicing, needs) is None):
-        msg = f"the recipe of {directory} does not say how: it has no slice{'' if needs is None else f'.{needs}'}"
-        raise Wrong(msg)
     with Journal(folder.journal) as journal:
+        recipe = recipe_of(folder, journal, complain)
+        _slices_ahead(folder, journal, recipe)
+        slicing = recipe.slicing
+        if slicing is None or (needs is not None and getattr(slicing, needs) is None):
+            msg = f"the recipe of {directory} does not say how: it has no slice{'' if needs is None else f'.{needs}'}"
+            raise Wrong(msg)
         journal.note("do", {"what": what})
     say("the next fill that labels ask for is skipped" if what == "skip" else f"{what} is done after the slice in hand")
     return DONE
@@ -228,7 +242,7 @@ def serve(
     url: Annotated[str, typer.Argument(metavar="URL", help="The instrument, such as simulator:3.")] = "",
     state: Annotated[Path | None, typer.Option(help="Folder for ledger, audit log, spool and token files.")] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
-    lease: Annotated[float, typer.Option(help="Seconds without a heartbeat until it makes safe.")] = 10.0,
+    lease: Annotated[float, typer.Option(help="Seconds without a heartbeat until it makes safe: 0.5 to 60.")] = 10.0,
     host: Annotated[str, typer.Option(help="Address to listen on; the loopback by default.")] = "",
     certificates: Annotated[Path | None, typer.Option(help="Folder of certificates: two-way TLS.")] = None,
     make_certificates: Annotated[
@@ -249,7 +263,7 @@ def serve(
     if not url or state is None:
         msg = "serve needs an instrument and --state DIR, as in `kintsugi serve simulator:3 --state STATE`"
         raise Wrong(msg)
-    arguments: list[str] = [url, "--state", str(state), "--port", str(port), "--lease", str(lease), "--linger", "0"]
+    arguments: list[str] = [url, "--state", str(state), f"--port={port}", f"--lease={lease}", "--linger", "0"]
     arguments += ["--host", host] if host else []
     arguments += ["--certificates", str(certificates)] if certificates is not None else []
     return int(main(arguments) or 0)
@@ -259,6 +273,23 @@ COMMANDS = (check, dry_run, run, resume, answer, mark, do, serve)
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _slices_ahead(folder: RunFolder, journal: Journal, recipe: Recipe) -> None:
+    """See that a run has slices ahead of it, which alone can be changed or asked for; Wrong where it has none."""
+    from workflows.run import state_of
+
+    names = ["site", *(name for name, _ in recipe.named_steps())]
+    steps = journal.events(kind="step")
+    step = str(steps[-1].data) if steps else names[0]
+    done = state_of(journal) == "done"
+    if done or ("slice" in names and step in names and names.index(step) > names.index("slice")):
+        what = "is done" if done else f"has all its slices, and is at its step {step}"
+        msg = (
+            f"{folder.root} {what}: no slice comes any more; go on with its block in a new run, whose recipe begins "
+            f"with `adopt: {{site: NAME, run: {folder.root}}}`, or begin another one"
+        )
+        raise Wrong(msg)
 
 
 def _recipe(path: Path, without: list[str] | None) -> Recipe:
@@ -297,21 +328,25 @@ def _known_step(recipe: Recipe, until: str | None) -> None:
 def _run(recipe: Recipe, path: Path, url: str, out: Path | None, until: str | None, model: str) -> int:
     """Check, make the run folder, start the server, check again with what it says, and work."""
     from instrument.hydra import hydra
+    from workflows.beginning import known_model
     from workflows.journal import Journal
+    from workflows.kept_recipe import keep
     from workflows.launch import is_simulator
     from workflows.recipe import dump
     from workflows.session import Session
     from workflows.store import RunFolder
 
     _known_step(recipe, until)
+    model = known_model(model)
     if is_simulator(url):
         console().print("VIRTUAL: a simulated microscope", style="bold red", highlight=False)
     target = out or RunFolder.named(recipe.name)
     _refuse(_plan(recipe, hydra(), target), path)
     folder = RunFolder.create(target)
-    folder.write_recipe(dump(recipe))
+    text = dump(recipe)
+    folder.write_recipe(text)
     with (
-        Journal.create(folder.journal, url=url, recipe=str(path)) as journal,
+        Journal.create(folder.journal, url=url, recipe=str(path), recipe_text=keep(text)) as journal,
         Session(folder, journal, recipe, model=model) as session,
     ):
         return session.work(until)

@@ -10,10 +10,15 @@ from workflows.store import RunFolder
 
 
 def unfamiliar(numbers: dict[str, Any]) -> bool:
-    """Tell whether an image is so unlike what the network was trained on that its labels are no evidence."""
+    """Tell whether labels are no evidence: their image is unlike all that the network knows, or of two places."""
     from analysis.core import UNFAMILIAR
 
-    return float(numbers.get("novelty") or 0.0) > UNFAMILIAR
+    return float(numbers.get("novelty") or 0.0) > UNFAMILIAR or bool(of_two_places(numbers))
+
+
+def of_two_places(numbers: dict[str, Any]) -> list[str]:
+    """Return the detectors of a slice that showed another place than its first one: either may be the wrong one."""
+    return [name for name in numbers.get("elsewhere") or () if not name.startswith(("before ", "after "))]
 
 
 class Labels:

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
-#: Instead of a model: `kintsugi follow` on another machine labels.
-ELSEWHERE = "elsewhere"
+#: Instead of a model's folder: our own; no segmentation; `kintsugi follow` on another machine labels.
+PACKAGE, NO_MODEL, ELSEWHERE = "package", "none", "elsewhere"
 FIRST_ESTIMATE_S = 20.0
 READY_S = 120.0
 PATIENCE_S = 60.0

@@ -84,7 +84,8 @@ class Handle:
     ----------
     recipe, layout, description : what is done, where, on what
     acts, aligner, evidence : how
-    boundary : called with cut, before a fill, slice, last slice or fill where a request may be honoured
+    boundary : called where a request may be honoured: with cut, before a fill, slice, last slice, fill, or the name of
+        a piece of cap or block
     told : called after each change of `telling`, and with a name after each slice
     answer : returns what a person answered to a question ("yes", "no"), None while there is no answer
     free_bytes : returns what the run folder's disk has free

@@ -9,7 +9,10 @@ from instrument.units import show
 from workflows.journal import Event, Journal
 
 #: Kinds of events that are told, each as a sentence.
-KINDS = ("note", "mark", "amended", "do", "damaged", "night", "mended", "counted", "taken back")
+KINDS = (
+    "note", "mark", "amended", "do", "damaged", "recipe", "salvaged", "ledger", "night", "mended", "counted",
+    "taken back",
+)  # fmt: skip
 
 
 def adopted(journal: Journal) -> dict[str, Any] | None:
@@ -116,6 +119,16 @@ def _sentence(event: Event) -> str:
             return f"{data['path']} was set to {data['value']}"
         case "damaged":
             return f"{data['file']} was found damaged or missing" + (
+                f"; set aside as {data['kept_as']}" if data["kept_as"] else ""
+            )
+        case "salvaged":
+            return f"the journal was damaged ({data['why']}) and was made again with {data['acts']} acts" + (
+                f"; the damaged one is kept as {data['kept_as']}" if data["kept_as"] else ""
+            )
+        case "ledger":
+            return f"{len(data['missing'])} patterns that the journal lacked were taken from the server's ledger"
+        case "recipe":
+            return f"recipe.yaml was {data['was']} since the run began" + (
                 f"; set aside as {data['kept_as']}" if data["kept_as"] else ""
             )
         case "do":

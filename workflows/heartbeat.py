@@ -16,6 +16,7 @@ import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from instrument import durable
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 NAME = "heartbeat.json"
 #: How often a run beats, s; how long a call of a URL may take, s.
 EVERY_S, CALL_S = 10.0, 10.0
+#: Less silence than this is no alarm: a sign of life may come late, s.
+LEAST_LATE_S = 3 * EVERY_S
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,18 @@ class Watch:
         return found if self._last is None else replace(found, age_s=now - self._last[1])
 
 
+def is_url(url: str) -> bool:
+    """Tell whether a watcher can be called at this URL: http or https, and a host."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def call(url: str) -> bool:
     """Call a watcher's URL (http or https) once; False where it did not answer well."""
-    if not url.startswith(("http://", "https://")):
+    if not is_url(url):
         return False
     try:
         with urllib.request.urlopen(url, timeout=CALL_S) as answer:  # noqa: S310 - checked above

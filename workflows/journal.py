@@ -29,11 +29,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from instrument import durable
+from workflows import schemas
+from workflows.schemas import JournalTooNew, JournalTooOld, WrongSchema
 
-SCHEMA = 1
+__all__ = [
+    "COLUMNS", "TABLES", "Act", "ActState", "Event", "Journal", "JournalDamaged", "JournalTooNew",
+    "JournalTooOld", "ReplayMismatch", "WrongSchema", "act_of", "action_id", "canonical", "copies", "event_of",
+    "hash_of", "row_of", "set_aside", "wall_now",
+]  # fmt: skip
+
 _BUSY_S = 10.0
 
-_TABLES = """
+TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE acts (
     key TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, kind TEXT NOT NULL,
@@ -53,23 +60,18 @@ _NOT_ITS_FAULT = (
 
 
 class JournalDamaged(RuntimeError):
-    """The file is not a sound journal; `kept_as` is where it was set aside (None when it was only read)."""
+    """The file is not a sound journal. It stays as it is until the run is resumed, which salvages what can be read."""
 
-    def __init__(self, path: Path, finding: str, kept_as: Path | None = None) -> None:
-        where = f"; set aside as {kept_as.name}, restore a copy to go on" if kept_as else ""
-        super().__init__(f"{path} is damaged ({finding}){where}")
+    def __init__(self, path: Path, finding: str) -> None:
+        there = [copy.name for copy in copies(path) if copy.exists()]
+        also = f" and from {' and '.join(there)}" if there else ""
+        finding = "; ".join(finding.splitlines())
+        super().__init__(
+            f"{path} is damaged ({finding}); `kintsugi resume {path.parent}` makes it again from what can be read of "
+            f"it{also}, and goes on"
+        )
         self.path = path
         self.finding = finding
-        self.kept_as = kept_as
-
-
-class JournalTooNew(RuntimeError):
-    """The file was written by a newer kintsugi than this one."""
-
-    def __init__(self, path: Path, found: int) -> None:
-        super().__init__(f"{path} has journal schema {found}, this kintsugi reads up to {SCHEMA}: install a newer one")
-        self.path = path
-        self.found = found
 
 
 class ReplayMismatch(RuntimeError):
@@ -131,7 +133,7 @@ class Event:
     data: Any
 
 
-_COLUMNS = ", ".join(Act.__dataclass_fields__)
+COLUMNS = ", ".join(Act.__dataclass_fields__)
 
 
 def wall_now() -> str:
@@ -149,15 +151,20 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode("utf-8")).hexdigest()
 
 
+def action_id(run_id: str, key: str, attempt: int) -> str:
+    """Return the id under which a server does an attempt (from 1) of an act, and its ledger knows it."""
+    return f"{run_id}/{key}#{attempt}"
+
+
 class Journal:
     """A run's journal. Any thread of the writing process may call; each call is one durable transaction.
 
     Parameters
     ----------
     path : journal.sqlite of a run; FileNotFoundError when it isn't there (see `create`)
-    read_only : look on while another process writes; nothing is changed, nothing set aside
+    read_only : look on while another process writes; nothing is changed
 
-    Raises JournalDamaged, JournalTooNew.
+    One of an earlier schema is migrated, after a copy; read only, in memory. Raises JournalDamaged, WrongSchema.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -178,8 +185,8 @@ class Journal:
         draft.unlink(missing_ok=True)
         db = sqlite3.connect(draft)
         try:
-            db.executescript(_TABLES)
-            values = {"schema": SCHEMA, "run_id": run_id or uuid.uuid4().hex, "created": wall_now(), **meta}
+            db.executescript(TABLES)
+            values = {"schema": schemas.SCHEMA, "run_id": run_id or uuid.uuid4().hex, "created": wall_now(), **meta}
             db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, canonical(value)) for key, value in values.items()])
             db.commit()
         finally:
@@ -197,23 +204,35 @@ class Journal:
             findings = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)")]
             if findings != ["ok"]:
                 raise sqlite3.DatabaseError("; ".join(findings))
-            row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-            found = int(json.loads(row[0])) if row else 0
+            found = schemas.check(db, self.path)
+            return db if found == schemas.SCHEMA else self._migrated(db, found, read_only)
         except sqlite3.OperationalError as error:
             db.close()
-            if (error.sqlite_errorcode & 0xFF) in _NOT_ITS_FAULT:
+            if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _NOT_ITS_FAULT:
                 raise
-            raise self._damaged(error, read_only) from error
+            raise JournalDamaged(self.path, str(error)) from error
         except (sqlite3.DatabaseError, ValueError) as error:
             db.close()
-            raise self._damaged(error, read_only) from error
-        if found > SCHEMA:
+            raise JournalDamaged(self.path, str(error)) from error
+        except WrongSchema:
             db.close()
-            raise JournalTooNew(self.path, found)
-        return db
+            raise
 
-    def _damaged(self, error: Exception, read_only: bool) -> JournalDamaged:
-        return JournalDamaged(self.path, str(error), None if read_only else set_aside(self.path))
+    def _migrated(self, db: sqlite3.Connection, found: int, read_only: bool) -> sqlite3.Connection:
+        """Return a journal of the schema now: the file itself, once it is copied, or its copy in memory."""
+        if read_only:
+            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            db.backup(memory)
+            db.close()
+            db = memory
+        else:
+            before = self.path.with_name(f"{self.path.stem}.schema-{found}{self.path.suffix}")
+            draft = durable.temporary_for(before)
+            draft.unlink(missing_ok=True)
+            db.execute("VACUUM INTO ?", (str(draft),))
+            durable.commit(draft, before)
+        schemas.migrate(db, wall_now())
+        return db
 
     # -- acts ------------------------------------------------------------------------------------------------------
 
@@ -249,8 +268,8 @@ class Journal:
                 return old
             seq = int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM acts").fetchone()[0])
             row: tuple[Any, ...] = (key, seq, kind, canonical(args), asked_hash, replay_version, _text(setup))
-            row += (self._action_id(key, 1), 1, ActState.INTENDED, clock_s, wall_now(), None, None, None, None)
-            db.execute(f"INSERT INTO acts ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+            row += (action_id(self.run_id, key, 1), 1, ActState.INTENDED, clock_s, wall_now(), None, None, None, None)
+            db.execute(f"INSERT INTO acts ({COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
             return self._must(key)
 
     def done(self, key: str, result: Any, *, clock_s: float | None = None) -> Act:
@@ -281,11 +300,12 @@ class Journal:
                 raise ValueError(msg)
             attempt = old.attempt + 1
             kept = old.evidence if evidence is None else evidence
+            under = action_id(self.run_id, key, attempt)
             db.execute(
                 "UPDATE acts SET state = ?, attempt = ?, action_id = ?, evidence = ?,"
                 " intended_at = ?, intended_wall = ?"
                 " WHERE key = ?",
-                (ActState.INTENDED, attempt, self._action_id(key, attempt), _text(kept), clock_s, wall_now(), key),
+                (ActState.INTENDED, attempt, under, _text(kept), clock_s, wall_now(), key),
             )
             return self._must(key)
 
@@ -296,14 +316,14 @@ class Journal:
 
     def acts(self, prefix: str = "", *, kind: str | None = None, state: ActState | None = None) -> list[Act]:
         """Return acts in the order in which they were intended, by the start of their key, kind and state."""
-        query = f"SELECT {_COLUMNS} FROM acts WHERE substr(key, 1, ?) = ?"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM acts WHERE substr(key, 1, ?) = ?"  # noqa: S608
         values: list[Any] = [len(prefix), prefix]
         for column, value in (("kind", kind), ("state", state)):
             if value is not None:
                 query += f" AND {column} = ?"
                 values.append(str(value))
         with self._lock:
-            return [_act(row) for row in self._db.execute(query + " ORDER BY seq", values)]
+            return [act_of(row) for row in self._db.execute(query + " ORDER BY seq", values)]
 
     def unsettled(self) -> list[Act]:
         """Return the acts without outcome, in order."""
@@ -319,7 +339,7 @@ class Journal:
                 (clock_s, wall_now(), kind, _text(data)),
             )
             row = db.execute("SELECT seq, at, wall, kind, data FROM events WHERE seq = ?", (cursor.lastrowid,))
-            return _event(row.fetchone())
+            return event_of(row.fetchone())
 
     def events(self, since: int = 0, *, kind: str | tuple[str, ...] | None = None) -> list[Event]:
         """Return the events after number `since`, in order: all, or those of a kind or of some."""
@@ -328,7 +348,7 @@ class Journal:
         if kinds is not None:
             query += f" AND kind IN ({', '.join('?' * len(kinds))})"
         with self._lock:
-            return [_event(row) for row in self._db.execute(f"{query} ORDER BY seq", (since, *(kinds or ())))]
+            return [event_of(row) for row in self._db.execute(f"{query} ORDER BY seq", (since, *(kinds or ())))]
 
     def meta(self, key: str, default: Any = None) -> Any:
         """Return a value of the run's own table (run_id, instrument, armed_until, ...)."""
@@ -340,6 +360,24 @@ class Journal:
         """Keep a plain value in the run's own table."""
         with self._writing() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical(value)))
+
+    def copy(self) -> Path:
+        """Write the journal's copy anew, durably, and return it; the one before it is kept as the second of `copies`.
+
+        Raises sqlite3.DatabaseError where the journal can't be read whole.
+        """
+        with self._lock:
+            newest, older = copies(self.path)
+            draft = durable.temporary_for(newest)
+            draft.unlink(missing_ok=True)
+            try:
+                self._db.execute("VACUUM INTO ?", (str(draft),))  # reads every row: no damage is carried along
+                if newest.exists():
+                    durable.replace(newest, older)
+                durable.commit(draft, newest)
+            finally:
+                draft.unlink(missing_ok=True)
+        return newest
 
     @property
     def run_id(self) -> str:
@@ -361,9 +399,6 @@ class Journal:
 
     # -- private ----------------------------------------------------------------------------------------------------
 
-    def _action_id(self, key: str, attempt: int) -> str:
-        return f"{self.run_id}/{key}#{attempt}"
-
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
@@ -383,8 +418,8 @@ class Journal:
         return self._must(key)
 
     def _find(self, key: str) -> Act | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM acts WHERE key = ?", (key,)).fetchone()  # noqa: S608
-        return _act(row) if row else None
+        row = self._db.execute(f"SELECT {COLUMNS} FROM acts WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        return act_of(row) if row else None
 
     def _must(self, key: str) -> Act:
         act = self._find(key)
@@ -394,12 +429,17 @@ class Journal:
         return act
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a journal that can't be used, with its -wal and -shm, to NAME.damaged-1 (or the next free number)."""
+def copies(path: Path) -> tuple[Path, Path]:
+    """Return where a journal's copies lie, the newest first."""
+    return path.with_name(f"{path.stem}.copy-1{path.suffix}"), path.with_name(f"{path.stem}.copy-2{path.suffix}")
+
+
+def set_aside(path: Path, how: str = "damaged") -> Path:
+    """Rename a file that can't be used, a journal with its -wal and -shm, to NAME.damaged-1 (or the next number)."""
     number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (kept := path.with_name(f"{path.name}.{how}-{number}")).exists():
         number += 1
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             durable.replace(part, kept.with_name(kept.name + suffix))
@@ -414,13 +454,23 @@ def _value(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _act(row: tuple[Any, ...]) -> Act:
+def act_of(row: tuple[Any, ...]) -> Act:
+    """Return the act of a row of `COLUMNS`; ValueError where its values are none."""
     fields = dict(zip(Act.__dataclass_fields__, row, strict=True))
     for name in ("args", "setup", "result", "evidence"):
         fields[name] = _value(fields[name])
     return Act(**{**fields, "state": ActState(fields["state"])})
 
 
-def _event(row: tuple[Any, ...]) -> Event:
+def row_of(entry: Act | Event) -> tuple[Any, ...]:
+    """Return the row of an act or event: the inverse of `act_of` and `event_of`."""
+    plain = ("args", "setup", "result", "evidence", "data")
+    return tuple(
+        _text(getattr(entry, name)) if name in plain else getattr(entry, name) for name in entry.__dataclass_fields__
+    )
+
+
+def event_of(row: tuple[Any, ...]) -> Event:
+    """Return the event of a row (seq, at, wall, kind, data); ValueError where its values are none."""
     seq, at, wall, kind, data = row
     return Event(seq, at, wall, kind, _value(data))

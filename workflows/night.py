@@ -26,10 +26,10 @@ from instrument import durable
 from instrument.durable import AlreadyLocked, FileLock
 from instrument.server import detached
 from workflows import heartbeat
-from workflows.journal import Journal, JournalDamaged, JournalTooNew
+from workflows.journal import Journal, JournalDamaged, WrongSchema
 from workflows.live import duration
 from workflows.notify import Messenger
-from workflows.status import status_of
+from workflows.status import status_of, unless_answered
 from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 from workflows.terminal import DONE, FAILED, HELD, STOPPED, WRONG, complain
 
@@ -105,6 +105,7 @@ class Night:
     budget : how often it may be resumed
     ends : when its window ends: in time for that the run is asked to stop after the slice in hand, and not resumed
     watcher : a URL that is called while the run is alive, none by default
+    taken, over : told that the run is looked after from now on, and its exit code just before it is not any more
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class Night:
         ends: datetime | None = None,
         watcher: str = "",
         pauses_s: Sequence[float] = PAUSES_S,
+        taken: Callable[[], object] = lambda: None,
+        over: Callable[[int], object] = lambda _code: None,
     ) -> None:
         self._folder = folder
         self._begin = tuple(begin)
@@ -133,6 +136,8 @@ class Night:
         self._watcher = watcher
         self._pauses_s = pauses_s
         self._stopping = stopping
+        self._taken = taken
+        self._over = over
         self._by_hand = by_hand
         self._told = _Told()
         self._pulse = heartbeat.Watch(folder)
@@ -150,7 +155,9 @@ class Night:
         except AlreadyLocked as error:
             return self._refused(f"another night looks after {self._folder}: {error}")
         try:
-            return self._supervise()
+            code = self._supervise()
+            self._over(code)
+            return code
         finally:
             self._lock.release()
 
@@ -247,6 +254,7 @@ class Night:
         """Take the folder's lock of supervisors as soon as the run's folder is there; AlreadyLocked."""
         if not self._lock.held and RunFolder.is_run(self._folder):
             self._lock.acquire()
+            self._taken()
 
     def _ask(self) -> None:
         """Ask the run to end when it is time, and again while it lives and nothing waits: it may have missed one."""
@@ -353,6 +361,8 @@ class Night:
             self._tell("success", "is done", slices, picture=True)
             return
         told = status.get("why") or why
+        if status.get("default"):
+            told += f"; {unless_answered(status, self._ends)}"
         remedy = f"`kintsugi status {self._folder}` shows it, `kintsugi resume {self._folder}` goes on"
         kind: Literal["warning", "failure"] = "warning" if verdict == "stopped" else "failure"
         self._tell(kind, verdict, f"{why}: {told}; {slices}; {remedy}", picture=True)
@@ -371,7 +381,7 @@ class Night:
         try:
             with durable.if_room("reading the journal"):
                 return status_of(RunFolder.open(self._folder))
-        except (JournalDamaged, JournalTooNew) as error:
+        except (JournalDamaged, WrongSchema) as error:
             log.warning("%s", error)
         return {}
 
@@ -387,7 +397,7 @@ class Night:
         try:
             with durable.if_room("what was decided"), Journal(RunFolder.open(self._folder).journal) as journal:
                 journal.note("night", data)
-        except (JournalDamaged, JournalTooNew) as error:
+        except (JournalDamaged, WrongSchema) as error:
             log.warning("%s", error)
 
 

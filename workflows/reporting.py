@@ -15,12 +15,13 @@ import numpy as np
 
 from instrument.frame import Frame
 from workflows import results
-from workflows.evidence import unfamiliar
+from workflows.evidence import of_two_places, unfamiliar
 from workflows.happenings import happenings
 from workflows.journal import Act, Journal
+from workflows.kept_recipe import read_recipe, read_text
 from workflows.labelled import Labels, labels_of, labels_of_all, reliability, truth_of
 from workflows.pairs import fills, open_pores
-from workflows.recipe import Recipe, load
+from workflows.recipe import Recipe
 from workflows.store import RunFolder, frame_name
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def report_data(
     """Return everything that the report shows of a run."""
     from analysis import report_data as page
 
-    recipe = load(folder.recipe)
+    recipe = read_recipe(folder, journal)
     meta, plan = journal.meta("instrument") or {}, journal.meta("plan") or {}
     virtual = bool(meta.get("virtual", False))
     slicing = recipe.slicing
@@ -107,7 +108,7 @@ def report_data(
         sample=f"{recipe.sample.material} on a {math.degrees(recipe.sample.pretilt):.0f} deg stub",
         started=str(journal.meta("created", "")),
         finished=_finished(journal),
-        recipe=folder.recipe.read_text(encoding="utf-8"),
+        recipe=read_text(folder, journal),
         stages=_stages(folder),
         pairs=_pairs(folder, journal, pixel),
         rows=[_slice_row(folder, row, previous) for previous, row in zip([None, *labelled], labelled, strict=False)],
@@ -209,10 +210,10 @@ class _Side:
 
 def _side(folder: RunFolder, act: Act) -> _Side | None:
     name = frame_name(act.result["name"])
-    labels, numbers = folder.label_path(name), folder.numbers(name)
-    if numbers is None or not labels.exists():
+    frame, labels, numbers = folder.root / act.result["name"], folder.label_path(name), folder.numbers(name)
+    if numbers is None or not labels.exists() or not frame.exists():
         return None
-    return _Side(name, folder.root / act.result["name"], labels, dict(numbers["electrode_fractions"]))
+    return _Side(name, frame, labels, dict(numbers["electrode_fractions"]))
 
 
 def _registered(one: _Side, other: _Side, pixel: float) -> tuple[page.Picture, page.Picture]:
@@ -414,11 +415,11 @@ def _eds(folder: RunFolder, journal: Journal, pixel: float) -> page.Eds | None:
 
     maps = [act for act in journal.acts(kind="eds") if act.has_outcome]
     for act in reversed(maps):
-        frame = Frame.load(folder.root / act.result["name"])
-        name = frame_name(act.result["name"])
+        path, name = folder.root / act.result["name"], frame_name(act.result["name"])
         labels = labels_of(folder, name)
-        if labels is None:
+        if labels is None or not path.exists():
             continue
+        frame = Frame.load(path)
         counts = {element: frame.pixels[index] for index, element in enumerate(frame.meta.channels)}
         element_map = ElementMap(counts=counts, pixel_m=frame.meta.pixel_x_m)
         return page.Eds(result=compare(element_map, labels, pixel), element_map=element_map, slice=name)
@@ -445,8 +446,11 @@ def _checks(folder: RunFolder, journal: Journal, rows: Sequence[dict[str, Any]])
 
 
 def _strange(row: dict[str, Any]) -> list[str]:
-    """Return a word on a slice that is unlike what the network was trained on."""
-    return [f"unfamiliar to the network ({row['novelty']:.1f})"] if unfamiliar(row) else []
+    """Return a word on a slice whose labels are no evidence."""
+    if not unfamiliar(row):
+        return []
+    other = of_two_places(row)
+    return [f"{' and '.join(other)} of another place" if other else f"unfamiliar to the network ({row['novelty']:.1f})"]
 
 
 def _mark(row: dict[str, Any]) -> list[str]:
@@ -463,7 +467,7 @@ def _notes(journal: Journal, rows: Sequence[dict[str, Any]]) -> list[str]:
         notes.append(f"without labels: {', '.join(dark)}")
     strange = [row["name"] for row in rows if _strange(row)]
     if strange:
-        notes.append(f"unlike anything the network knows, labels not to be trusted: {', '.join(strange)}")
+        notes.append(f"unlike anything the network knows or of two places, labels no evidence: {', '.join(strange)}")
     lost = sum(row["lost_m"] or 0.0 for row in results.fill_rows(journal))
     if lost > 0:
         notes.append(f"{lost * 1e9:.0f} nm of electrode were lost to cleans; z of the slices says where")

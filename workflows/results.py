@@ -11,6 +11,7 @@ from importlib import metadata
 from statistics import fmean, median
 from typing import Any
 
+from workflows.evidence import of_two_places
 from workflows.happenings import adopted, happenings
 from workflows.journal import Act, Journal
 from workflows.store import RunFolder
@@ -102,6 +103,7 @@ def slices(folder: RunFolder, journal: Journal) -> list[dict[str, Any]]:
             "confidence": numbers.get("confidence"),
             "doubt": numbers.get("doubt"),
             "novelty": live.get("novelty"),
+            "elsewhere": of_two_places(live),
             "labelled_with": list(numbers.get("beside", ())),
             "fill_before": fill_before,
             "fill_age_m": z - after_fill,

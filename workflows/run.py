@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ from workflows.mending import Mender
 from workflows.plan import Plan
 from workflows.policy import action, symptom_of
 from workflows.recipe import Adopt, Block, ElementMap, Fiducial, Finish, Infiltrate, Protect, Recipe, Slice
+from workflows.salvage import missing_patterns
 from workflows.sites import TaughtSite, layout_for
 from workflows.steps import adopt, block, currents, finish, infiltrate, protect, site, slicing
 from workflows.store import WINDOW, Request, RunFolder
@@ -57,7 +59,9 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "failed": ("running",),
     "done": (),
 }
-#: A request is honoured at its own boundary and at every larger one.
+#: What becomes of a run that is held if nobody comes.
+STAYS = "it stays safe, beams blanked and gas shut, and does nothing more"
+#: A request is honoured at its own boundary and at every larger one; a piece of cap or block is as large as a fill.
 _RANK = {"now": 0, "cut": 0, "slice": 1, "before a fill": 1, "last slice": 1, "fill": 2}
 _WHERE = {"before a fill": "before a fill", "last slice": "after the last slice"}
 _WATCH_S = 0.5
@@ -210,6 +214,7 @@ class Run:
         for name, settings in site_first:
             handle.telling.step = name
             self.journal.note("step", name)
+            self._copy_journal()
             handle.tell()
             self._step(handle, name, settings)
             if name == self.until:
@@ -272,7 +277,7 @@ class Run:
         acts = Acts(
             self.journal, self.folder, _Watched(self.instrument, self._milling, self._checkpoint),
             ensure=aligner.ensure, checkpoint=self._checkpoint, mend=mender.mend,
-            whole=lambda path: whole(Frame.load(path)),
+            whole=lambda path: whole(Frame.load(path)), missing=self._missing(),
         )  # fmt: skip
         self._acts = acts
         return Handle(
@@ -281,6 +286,20 @@ class Run:
             load=self._load, boundary=self._boundary, told=self._tell, answer=self._answered,
             free_bytes=self.folder.free_bytes, asked=partial(asked, self.journal), relit=self._relit,
         )  # fmt: skip
+
+    def _missing(self) -> set[str]:
+        """Return the ids of patterns that the journal lacks, for it was made again from a copy."""
+        missing = missing_patterns(self.journal, self.instrument.patterns())
+        if missing:
+            log.warning("the journal lacks %d patterns that the server's ledger has", len(missing))
+            self.journal.note("ledger", {"missing": sorted(missing)})
+        return missing
+
+    def _copy_journal(self) -> None:
+        try:
+            self.journal.copy()
+        except (OSError, sqlite3.Error) as error:  # the run does not need it to go on
+            log.error("no copy of the journal was made: %s", error)
 
     def _stood(self) -> Stood | None:
         """Return where a session before this one sent the stage."""
@@ -331,6 +350,7 @@ class Run:
         self._doing = f"{telling.step}, slice {telling.slice_k}, {telling.doing}"
         if done is not None:
             self._time(done)
+            self._copy_journal()
         self._told(telling, done)
 
     def _time(self, name: str) -> None:
@@ -350,7 +370,7 @@ class Run:
 
     def _boundary(self, kind: str) -> None:
         asked = self._asked or self.folder.asked()
-        if asked is None or _RANK[asked.after] > _RANK[kind]:
+        if asked is None or _RANK[asked.after] > _RANK.get(kind, _RANK["fill"]):
             return
         if kind == "last slice" and asked.by == WINDOW:  # the end comes now, and the window has time for it
             return
@@ -413,7 +433,8 @@ class Run:
         if to not in CHANGES.get(now, ()):
             msg = f"{self.folder.root} is {now} and can't become {to}"
             raise Refused(msg, rule="run-state", field="state", value=now, limit=", ".join(CHANGES.get(now, ())))
-        self.journal.note("state", {"to": to, **(data or {})})
+        until = {"until": self.journal.meta("armed_until"), "default": STAYS} if to == "held" else {}
+        self.journal.note("state", {"to": to, **(data or {}), **until})
         resumed = to == "failed" and self.folder.supervised
         heartbeat.beat(self.folder.root, to, str((data or {}).get("why", "")), may_resume=resumed)
 

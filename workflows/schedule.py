@@ -1,16 +1,18 @@
 """The queue of nights: which recipe begins when, by when it must have ended, and whether a person armed it.
 
 One SQLite file of this user; any process may add, list and remove, one worker does what is due, one night at a time.
-What doesn't fit its window is said when it is added, by evening, and not found out at three in the morning.
+A night that a person begins by hand stands in it as well, so that the worker goes on with it after a reboot. What
+doesn't fit its window is said when it is added, by evening, and not found out at three in the morning.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from instrument import durable
+from instrument.errors import BadData
 from instrument.settings import Description
+from workflows.journal import set_aside
+from workflows.launch import is_simulator
 from workflows.plan import Plan, plan
 from workflows.recipe import Recipe
+from workflows.store import RunFolder
 
 #: A person who arms a night has looked at this mounting; it holds for so long (night.md 10), and is no leave for the
 #: hours after the night was to begin: by then people have the room, and the instrument, for themselves again.
@@ -28,6 +34,9 @@ ARMED = timedelta(hours=24)
 LATE = timedelta(hours=1)
 _BUSY_S = 10.0
 _SCHEMA = 1
+#: A file that begins so is one of SQLite, whatever became of the rest; SQLite's codes for one that is damaged.
+_MAGIC = b"SQLite format 3\0"
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS nights (
     id INTEGER PRIMARY KEY AUTOINCREMENT, recipe TEXT NOT NULL, folder TEXT NOT NULL UNIQUE, begins TEXT NOT NULL,
@@ -50,14 +59,27 @@ class NightState(StrEnum):
     REMOVED = "removed"
 
 
+class QueueDamaged(BadData):
+    """The queue's file is damaged; it was set aside, and a new one is empty."""
+
+    symptom = "queue-damaged"
+
+    def __init__(self, path: Path, finding: str, kept_as: Path) -> None:
+        super().__init__(
+            f"{path}, the queue of nights, is damaged ({finding}): it is set aside as {kept_as.name}, and no night "
+            "waits any more; add them again (`kintsugi schedule add`)",
+            path=str(path), finding=finding, kept_as=str(kept_as),
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Entry:
     """A night of the queue.
 
     recipe, folder : absolute paths; begins, ends : with time zone, no end: as long as it takes
     images : at most so many, None: as the recipe says; armed : whether a person has said that it may begin alone
-    options : instrument, model, notify, watcher, restarts of `kintsugi night`; shorten; `described`, the instrument as
-        it was by evening
+    options : instrument, model, notify, watcher, restarts of `kintsugi night`; `url`, that of the instrument in use;
+        shorten; `described`, the instrument as it was by evening
     """
 
     id: int
@@ -71,6 +93,11 @@ class Entry:
     state: NightState
     why: str
     added: datetime
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a process looks after its run now."""
+        return RunFolder(self.folder).supervised
 
 
 @dataclass(frozen=True)
@@ -167,27 +194,29 @@ def too_late(entry: Entry, now: datetime) -> str | None:
     return too_far_ahead(entry.added, now)
 
 
+def usual_file() -> Path:
+    """Return the file of this user's own queue: KINTSUGI_NIGHTS, or among the program's state."""
+    from platformdirs import user_state_path
+
+    given = os.environ.get("KINTSUGI_NIGHTS")
+    return Path(given) if given else user_state_path("kintsugi") / "nights.sqlite"
+
+
 class Queue:
     """The nights of one user.
 
     Parameters
     ----------
     path : the SQLite file; made with its folder when missing
+
+    Its methods raise QueueDamaged, once for a file that is damaged and was set aside, and ValueError for one that is no
+    queue, or of a newer kintsugi.
     """
 
     def __init__(self, path: Path) -> None:
-        durable.make_dir(path.parent)
         self.path = path
-        if not path.exists():  # targets of messages may hold passwords
-            durable.write_secret(path, b"")
-        with self._open() as db:
-            db.execute("PRAGMA journal_mode=WAL")
-            found = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if found > _SCHEMA:
-                msg = f"{path} was written by a newer kintsugi (schema {found}): install that one"
-                raise ValueError(msg)
-            db.executescript(_TABLE)
-            db.execute(f"PRAGMA user_version={_SCHEMA}")
+        #: Whom the nights that were read last would have told: who is told that the queue itself is damaged.
+        self.targets: tuple[str, ...] = ()
 
     def add(
         self,
@@ -200,29 +229,20 @@ class Queue:
         images: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> Entry:
-        """Add a night; ValueError where its folder is another night's."""
-        row = (
-            str(recipe.absolute()), str(folder.absolute()), begins.isoformat(), None if ends is None else
-            ends.isoformat(), images, int(armed), json.dumps(options or {}), NightState.WAITING, "",
-            datetime.now().astimezone().isoformat(),
-        )  # fmt: skip
-        try:
-            with self._open() as db:
-                cursor = db.execute(
-                    "INSERT INTO nights (recipe, folder, begins, ends, images, armed, options, state, why, added)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
-                )
-                return self._one(db, int(cursor.lastrowid or 0))
-        except sqlite3.IntegrityError as error:
-            msg = f"{folder} is another night's folder already"
-            raise ValueError(msg) from error
+        """Add a night; ValueError where its folder is that of another one that waits or runs."""
+        return self._put_in(recipe, folder, begins, ends, NightState.WAITING, armed, images, options)
+
+    def begun(self, recipe: Path, folder: Path, now: datetime, options: dict[str, Any]) -> Entry:
+        """Put in a night that a person has begun, in the place of what the queue has for its folder."""
+        return self._put_in(recipe, folder, now, None, NightState.RUNNING, armed=True, images=None, options=options)
 
     def entries(self, *, all_: bool = False) -> list[Entry]:
         """Return what waits and runs, by its beginning; with `all_` also what is over."""
         with self._open() as db:
             found = [_entry(row) for row in db.execute(f"SELECT {_COLUMNS} FROM nights ORDER BY begins, id")]  # noqa: S608
-        return [one for one in found if all_ or one.state in (NightState.WAITING, NightState.RUNNING)]
+        ahead = [one for one in found if one.state in _AHEAD]
+        self.targets = tuple(dict.fromkeys(target for one in ahead for target in one.options.get("notify", ())))
+        return found if all_ else ahead
 
     def remove(self, number: int) -> Entry:
         """Take a waiting night out; ValueError where there is none of this number, or it has begun."""
@@ -240,10 +260,17 @@ class Queue:
             return self._one(db, number)
 
     def due(self, now: datetime) -> Entry | None:
-        """Return what is to be done now: a night that was running when its worker died, else the first that is due."""
-        waiting = self.entries()
-        running = [one for one in waiting if one.state is NightState.RUNNING]
-        return next(iter(running or [one for one in waiting if one.begins <= now]), None)
+        """Return what is to be done now: a night whose supervisor died while it ran, else the first that is due.
+
+        One waits for the instrument where a night that a person has begun runs on it.
+        """
+        ahead = self.entries()
+        running = [one for one in ahead if one.state is NightState.RUNNING]
+        by_others = [one for one in running if one.supervised]
+        left = [one for one in running if one not in by_others]
+        busy = {url for one in by_others if (url := one.options.get("url")) and not is_simulator(url)}
+        due = [one for one in ahead if one not in running and one.begins <= now and one.options.get("url") not in busy]
+        return next(iter(left or due), None)
 
     def in_the_way(self, begins: datetime, ends: datetime) -> list[Entry]:
         """Return the nights that wait or run and have the worker for some of this window; no end: until further."""
@@ -256,21 +283,87 @@ class Queue:
 
     # -- private ----------------------------------------------------------------------------------------------------
 
+    def _put_in(
+        self,
+        recipe: Path,
+        folder: Path,
+        begins: datetime,
+        ends: datetime | None,
+        state: NightState,
+        armed: bool,
+        images: int | None,
+        options: dict[str, Any] | None,
+    ) -> Entry:
+        """Write an entry; one of its folder that is over gives way to it, and to one that runs any does."""
+        row = (
+            str(recipe.absolute()), str(folder.absolute()), begins.isoformat(), None if ends is None else
+            ends.isoformat(), images, int(armed), json.dumps(options or {}), state, "",
+            datetime.now().astimezone().isoformat(),
+        )  # fmt: skip
+        kept = _AHEAD if state is NightState.WAITING else ("", "")
+        try:
+            with self._open() as db:
+                db.execute("DELETE FROM nights WHERE folder = ? AND state NOT IN (?, ?)", (row[1], *kept))
+                cursor = db.execute(
+                    "INSERT INTO nights (recipe, folder, begins, ends, images, armed, options, state, why, added)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+                return self._one(db, int(cursor.lastrowid or 0))
+        except sqlite3.IntegrityError as error:
+            msg = f"{folder} is another night's folder already; `kintsugi schedule list` shows it"
+            raise ValueError(msg) from error
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        durable.make_dir(self.path.parent)
+        with suppress(FileExistsError):  # targets of messages may hold passwords
+            durable.write_secret(self.path, b"")
         db = sqlite3.connect(self.path, timeout=_BUSY_S)
         try:
+            self._see_sound(db)
+            db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             with db:
                 yield db
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            raise self._damaged(str(error)) from error
         finally:
             db.close()
+
+    def _see_sound(self, db: sqlite3.Connection) -> None:
+        """See that an opened file is a queue of this version, and make its table in an empty one."""
+        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        tables = [str(row[0]) for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if tables and "nights" not in tables:
+            raise ValueError(self._no_queue())
+        if found > _SCHEMA:
+            msg = f"{self.path} was written by a newer kintsugi (schema {found}): install that one"
+            raise ValueError(msg)
+        if not tables:
+            db.executescript(_TABLE)
+            db.execute(f"PRAGMA user_version={_SCHEMA}")
+
+    def _damaged(self, finding: str) -> Exception:
+        """Set a damaged file aside, once, and return what to raise; a file that was never a queue stays."""
+        with self.path.open("rb") as file:
+            was_one = self.path.suffix == ".sqlite" or file.read(len(_MAGIC)) == _MAGIC
+        if not was_one:
+            return ValueError(self._no_queue())
+        return QueueDamaged(self.path, finding, set_aside(self.path))
+
+    def _no_queue(self) -> str:
+        return f"{self.path} is no queue of nights; --queue names its file, and without it this user's own is taken"
 
     @staticmethod
     def _one(db: sqlite3.Connection, number: int) -> Entry:
         return _entry(db.execute(f"SELECT {_COLUMNS} FROM nights WHERE id = ?", (number,)).fetchone())  # noqa: S608
 
 
+_AHEAD = (NightState.WAITING, NightState.RUNNING)
 _COLUMNS = ", ".join(Entry.__dataclass_fields__)
 
 

@@ -16,10 +16,10 @@ from instrument.errors import InstrumentError
 from instrument.frame import FrameRef
 from instrument.settings import Description
 from workflows import results, showing
-from workflows.amendments import all_amendments, amended
+from workflows.amendments import all_amendments, amended, for_the_guard
 from workflows.envelope import envelope
 from workflows.evidence import Labels
-from workflows.follower import ELSEWHERE, Follower, core_command
+from workflows.follower import ELSEWHERE, NO_MODEL, Follower, core_command
 from workflows.handle import Telling
 from workflows.handover import Change, Choice
 from workflows.journal import Journal
@@ -35,10 +35,13 @@ from workflows.terminal import DONE, STOPPED, Wrong, console
 
 log = logging.getLogger(__name__)
 
-#: Instead of a model: no segmentation.
-NO_MODEL = "none"
 #: latest.png is drawn again after this long at the earliest, s: a slice takes minutes, a rehearsed one a second.
 SHOW_EVERY_S = 5.0
+#: What is said of what a person has changed since a run left the microscope.
+_CHOSEN: dict[Choice, str] = {
+    "adopt": "adopted: what was set by eye stays",
+    "restore": "restored: what was set by eye is set back as the run left it; `kintsugi resume --adopt` keeps it",
+}
 #: The last labels are waited for at most so long, s.
 _LABELS_S = 600.0
 
@@ -129,8 +132,7 @@ class Session:
             core = core_command(self._model, self.folder.labels)
             self._follower = Follower(core, log_file=self.folder.root / "core.log", far=self._model == ELSEWHERE)
             self._follower.start()  # it loads its network while the server builds the instrument
-        for name in set_aside_damaged(self.folder, self.journal):
-            self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
+        self._set_aside_damaged()
         if state_of(self.journal) == "done":
             self._results_if_room()
             return DONE
@@ -143,7 +145,8 @@ class Session:
         self._virtual = description.virtual
         if description.virtual and not is_simulator(str(self.journal.meta("url"))):
             self._live.say("VIRTUAL: a simulated microscope")
-        self.journal.set_meta("instrument", {"model": description.model, "virtual": description.virtual})
+        known = description.model_dump(mode="json", include={"model", "virtual", "maps_by"})
+        self.journal.set_meta("instrument", known)
         room = self.folder.free_bytes() + self.folder.written_bytes()  # the plan is the whole run's
         planned = plan(self.recipe, description, free_bytes=room, options=False)
         if planned.problems:
@@ -153,7 +156,7 @@ class Session:
         if not self._alone:
             armed = datetime.now().astimezone() + timedelta(seconds=planned.armed_s)
             self.journal.set_meta("armed_until", armed.isoformat(timespec="seconds"))
-        ahead = amended(self.recipe, all_amendments(self.journal))
+        ahead = amended(self.recipe, for_the_guard(all_amendments(self.journal)))
         more = planned if ahead == self.recipe else plan(ahead, description, options=False)
         site = self._site(description)
         self._remote.claim(envelope(self.journal.run_id, ahead, layout_for(ahead, site), more, description))
@@ -171,6 +174,10 @@ class Session:
                 self._results_if_room()
         return DONE if ended == "done" else STOPPED
 
+    def _set_aside_damaged(self) -> None:
+        for name in set_aside_damaged(self.folder, self.journal):
+            self._live.say(f"{name} is damaged or missing; it is set aside, and the run goes on without it")
+
     def _site(self, description: Description) -> TaughtSite | None:
         """Return the taught site; a run keeps the one it began on, and one that began on none keeps to that."""
         kept = self.journal.meta("site")
@@ -187,7 +194,9 @@ class Session:
             self._live.say(f"  {one}")
         if self._hands is None and not self._alone and sys.stdin.isatty() and console().is_terminal:
             self._hands = "adopt" if self._live.ask("adopt what was set by eye?") else "restore"
-        return self._hands or "restore"
+        choice = self._hands or "restore"
+        self._live.say(_CHOSEN[choice])
+        return choice
 
     def _tell(self, telling: Telling, done: str | None) -> None:
         left = self._seconds_left(telling)
@@ -258,6 +267,7 @@ class Session:
 
     def _results(self) -> None:
         """Have the last labels made; write summary, volume, report; name the files."""
+        self._set_aside_damaged()
         self._label_the_rest()
         missing = [] if self._follower is None else self._follower.close(max(_LABELS_S, self._follower.patience_s()))
         if missing:

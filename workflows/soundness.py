@@ -7,10 +7,11 @@ somebody. All that follows goes on as if the slice had not come.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from instrument import durable
-from instrument.frame import FrameRef
+from instrument.frame import FrameRef, sha256_of
 from workflows.journal import Journal
 from workflows.store import RunFolder
 
@@ -18,9 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def set_aside_damaged(folder: RunFolder, journal: Journal) -> list[str]:
-    """Set pictures aside that have another size than they had when they were fetched; return their names.
+    """Set pictures aside that have another size or SHA-256 than when they were fetched; return their names.
 
-    One that is missing is told as well. What was told once is not told again.
+    One that is missing is told as well. What was told once is not told again. A file that nobody has written since it
+    was looked at is read once per process.
     """
     told = {str(event.data["file"]) for event in journal.events(kind="damaged")}
     found = []
@@ -29,18 +31,36 @@ def set_aside_damaged(folder: RunFolder, journal: Journal) -> list[str]:
             continue
         ref = FrameRef.model_validate(act.result)
         path = folder.root / ref.name
-        size = path.stat().st_size if path.exists() else None
-        if size == ref.size_bytes or (size is None and ref.name in told):
+        wrong = _wrong(path, ref)
+        if wrong is None or (wrong == _MISSING and ref.name in told):
             continue
-        kept = None if size is None else _aside(path)
-        journal.note(
-            "damaged",
-            {"file": ref.name, "bytes": size, "expected_bytes": ref.size_bytes, "kept_as": kept and kept.name},
-        )
-        log.error("%s is %s, %d bytes were fetched", ref.name, "missing" if size is None else f"{size} bytes long",
-                  ref.size_bytes)  # fmt: skip
+        kept = None if wrong == _MISSING else _aside(path)
+        journal.note("damaged", {"file": ref.name, "why": wrong, "kept_as": kept and kept.name})
+        log.error("%s %s", ref.name, wrong)
         found.append(Path(ref.name).name)
     return found
+
+
+_MISSING = "is missing"
+
+
+def _wrong(path: Path, ref: FrameRef) -> str | None:
+    """Return what is wrong with a picture's file, None where it is as it was fetched."""
+    if not path.exists():
+        return _MISSING
+    now = path.stat()
+    if now.st_size != ref.size_bytes:
+        return f"is {now.st_size} bytes long, {ref.size_bytes} were fetched"
+    if _sha256(path, now.st_size, now.st_mtime_ns) != ref.sha256:
+        return "has another SHA-256 than what was fetched"
+    return None
+
+
+@cache
+def _sha256(path: Path, size: int, written_ns: int) -> str:
+    """Return the SHA-256 of a file as it was written last; a night's slices are gigabytes."""
+    del size, written_ns  # what tells a file from the one that was read
+    return sha256_of(path)
 
 
 def _aside(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from instrument.durable import FileLock
@@ -14,12 +15,13 @@ from workflows.store import RunFolder
 def status_of(folder: RunFolder) -> dict[str, Any]:
     """Return where a run stands as plain values; reads only, so it may be asked at any time.
 
-    Keys: run, state (running, done, stopped, paused, held, failed, interrupted), why, step, slices_acquired,
+    Keys: run, state (running, done, stopped, paused, held, failed, interrupted), why, until and default (of a run that
+    is held: when its time is over, and what becomes of it if nobody comes; else None), step, slices_acquired,
     slices_planned, slices_labelled, infiltrations, acts, sessions (how often it began or went on, with the instrument
     in hand), unsettled (keys of acts without outcome), last_act, request, pid, making_results (it has ended, and its
     process makes the results), closing_s (how long a stop after the slice in hand takes), started, armed_until,
     virtual.
-    Raises JournalDamaged, JournalTooNew.
+    Raises JournalDamaged, WrongSchema.
     """
     with Journal(folder.journal, read_only=True) as journal:
         states = journal.events(kind="state")
@@ -39,6 +41,8 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         "folder": str(folder.root),
         "state": state,
         "why": str(last.get("why", "")),
+        "until": last.get("until"),
+        "default": last.get("default"),
         "step": str(steps[-1].data) if steps else "",
         "slices_acquired": len(folder.slice_names()),
         "slices_planned": None if planned is None else planned.images_planned,
@@ -66,11 +70,24 @@ def _has_ended(states: list[dict[str, Any]], pid: Any) -> bool:
     return states[-1]["to"] == "done" or bool(begun and begun[-1].get("pid") == pid)
 
 
+def unless_answered(status: dict[str, Any], ends: datetime | None = None) -> str:
+    """Return what becomes of a run that is held if nobody comes, and when its time is over.
+
+    `ends` : the end of its night's window, where it has one
+    """
+    armed = status["until"]
+    times = [one for one in (ends, None if armed is None else datetime.fromisoformat(armed)) if one is not None]
+    over = f"; its night ends {min(times):%Y-%m-%d %H:%M}" if times else ""
+    return f"unless a person answers or resumes it, {status['default']}{over}"
+
+
 def sentences(status: dict[str, Any]) -> list[str]:
     """Return the status as lines for a person."""
     lines = [f"{status['folder']}: {status['state']}" + (f" ({status['why']})" if status["why"] else "")]
     if status["virtual"]:
         lines.insert(0, "VIRTUAL: a simulated microscope")
+    if status["default"]:
+        lines.append(unless_answered(status))
     lines.append(f"step {status['step'] or '-'}, last act {status['last_act'] or '-'}")
     planned = f" of {status['slices_planned']}" if status["slices_planned"] else ""
     lines.append(

@@ -87,6 +87,18 @@ class RunFolder:
     @classmethod
     def create(cls, root: Path) -> RunFolder:
         """Make a new run folder. Refused when something lies there already, or it can't be made."""
+        cls.see_free(root)
+        folder = cls(root)
+        try:
+            for name in (*FRAME_FOLDERS, "labels", "instrument"):
+                durable.make_dir(folder.root / name)
+        except OSError as error:
+            raise cls._cannot_be_made(root, str(error.strerror)) from error
+        return folder
+
+    @classmethod
+    def see_free(cls, root: Path) -> None:
+        """See that a new run folder can be made at `root`, making nothing; Refused as `create` does."""
         if root.exists() and not root.is_dir():
             msg = f"--out {root} is a file; name a folder that doesn't exist yet"
             raise Refused(msg, rule="run folder is new", field="--out", value=str(root), remedy="name a new folder")
@@ -94,25 +106,26 @@ class RunFolder:
             remedy = f"`kintsugi resume {root}` goes on with it" if cls.is_run(root) else "name a new folder"
             msg = f"--out {root} is not empty, and a run never writes over another's files; {remedy}"
             raise Refused(msg, rule="run folder is new", field="--out", value=str(root), remedy=remedy)
-        folder = cls(root)
-        try:
-            for name in (*FRAME_FOLDERS, "labels", "instrument"):
-                durable.make_dir(folder.root / name)
-        except OSError as error:
-            msg = f"--out {root} can't be made: {error.strerror}"
-            raise Refused(
-                msg, rule="run folder is new", field="--out", value=str(root), remedy="name another"
-            ) from error
-        return folder
+        above = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise cls._cannot_be_made(root, f"{above} is {'not yours to write in' if above.is_dir() else 'a file'}")
+
+    @staticmethod
+    def _cannot_be_made(root: Path, why: str) -> Refused:
+        msg = f"--out {root} can't be made: {why}"
+        return Refused(msg, rule="run folder is new", field="--out", value=str(root), remedy="name another")
 
     @classmethod
     def open(cls, root: Path) -> RunFolder:
-        """Return the run folder at `root`; Refused when there is none, saying what is missing."""
+        """Return the run folder at `root`; Refused when there is none, saying what is missing.
+
+        A recipe that is missing alone is in the journal.
+        """
         folder = cls(root)
         missing = [path.name for path in (folder.recipe, folder.journal) if not path.exists()]
-        if missing:
-            aside = sorted(path.name for path in root.glob("journal.sqlite.damaged-*")) if root.is_dir() else []
-            hint = f" ({', '.join(aside)} was set aside: restore a copy of it)" if aside else ""
+        if folder.journal.name in missing:
+            left = sorted(path.name for path in root.glob("journal.*"))
+            hint = f" (there is {', '.join(left)}: `kintsugi resume {root}` makes it again)" if left else ""
             msg = f"{root} is not a run folder: it has no {' and no '.join(missing)}{hint}"
             raise Refused(msg, rule="run folder exists", field="DIR", value=str(root), remedy="name a run's folder")
         return folder
@@ -127,7 +140,7 @@ class RunFolder:
     @staticmethod
     def is_run(root: Path) -> bool:
         """Tell whether `root` holds a run."""
-        return (root / "recipe.yaml").exists() and (root / "journal.sqlite").exists()
+        return (root / "journal.sqlite").exists()
 
     # -- frames and labels ------------------------------------------------------------------------------------------
 

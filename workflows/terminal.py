@@ -61,11 +61,22 @@ def length(option: str, text: str) -> float:
         raise Wrong(msg) from error
 
 
-def stop_on_signals() -> threading.Event:
+class Stopping(threading.Event):
+    """Set when a process is told to end; `by_hand` by Ctrl-C, and not by the system, as at a reboot."""
+
+    by_hand = False
+
+
+def stop_on_signals() -> Stopping:
     """Return an event that Ctrl-C and SIGTERM set from now on, for a process that ends in its own time."""
-    stopping = threading.Event()
+    stopping = Stopping()
+
+    def told(number: int, _frame: object) -> None:
+        stopping.by_hand = stopping.by_hand or number == signal.SIGINT
+        stopping.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, told)
     return stopping
 
 

@@ -23,12 +23,12 @@ from workflows.store import RunFolder
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 #: Through AutoScript planes agree to this (m), labels to this mean IoU.
 SAME_M, SAME_IOU = 5e-9, 0.95
-IMAGES = 3
+FIRST = Path(__file__).parents[2] / "workflows" / "recipes" / "first-run.yaml"
 
 
-def run(out: Path, url: str, environment: dict[str, str]) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "workflows.cli", "run", str(SMALL), "--instrument", url, "--out", str(out)]
-    command += ["--images", str(IMAGES)]
+def run(recipe: Path, images: int, out: Path, url: str, environment: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "workflows.cli", "run", str(recipe), "--instrument", url, "--out", str(out)]
+    command += ["--images", str(images)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=2 * DEADLINE_S, env={**os.environ, **environment}
     )
@@ -36,26 +36,30 @@ def run(out: Path, url: str, environment: dict[str, str]) -> list[dict[str, Any]
     end_server(state_folder(folder, url) / folder.server.name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "VIRTUAL" in done.stdout
-    slices: list[dict[str, Any]] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["slices"]
-    return slices
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return summary
 
 
-def test_the_same_planes_and_labels_come_through_autoscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("file", "images", "fills"), [(SMALL, 3, 1), (FIRST, 20, 2)])
+def test_the_same_planes_and_labels_come_through_autoscript(
+    file: Path, images: int, fills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KINTSUGI_INSTRUMENTS", str(tmp_path / "instruments"))
-    recipe = load(SMALL)
+    recipe = load(file)
     url = instrument_url(recipe, recipe.instrument + "&steady=yes")
-    ours = run(tmp_path / "ours", url, {})
+    ours = run(file, images, tmp_path / "ours", url, {})
     theirs = run(
-        tmp_path / "theirs", "autoscript://localhost",
+        file, images, tmp_path / "theirs", "autoscript://localhost",
         {
             "PYTHONPATH": os.pathsep.join((str(client_path()), os.environ.get("PYTHONPATH", ""))),
             "KINTSUGI_AUTOSCRIPT_SIMULATOR": url, "KINTSUGI_AUTOSCRIPT_CLOCK": "stepped",
             "KINTSUGI_AUTOSCRIPT_STATE": str(tmp_path / "state"),
         },
     )  # fmt: skip
-    assert len(ours) == len(theirs) == IMAGES
+    assert ours["slices_acquired"] == theirs["slices_acquired"] == images
+    assert ours["infiltrations"] == theirs["infiltrations"] >= fills
     agreement = []
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
+    for number, (one, other) in enumerate(zip(ours["slices"], theirs["slices"], strict=True), 1):
         assert other["z_m"] == pytest.approx(one["z_m"], abs=SAME_M), number
         labels = [tifffile.imread(tmp_path / run / "labels" / f"s{number:04d}.tif") for run in ("ours", "theirs")]
         agreement.append(mean_iou(confusion(*labels)))

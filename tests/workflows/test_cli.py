@@ -56,6 +56,19 @@ def test_stop_asks_only_a_run_that_runs(folder: RunFolder, capsys: pytest.Captur
     assert "cut, slice or fill" in capsys.readouterr().err
 
 
+def test_what_can_not_be_asked_or_noted_is_said_of_a_run_that_is_over_too(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("stop", "pause"):
+        assert cli.run_command([command, str(folder.root), "--after", "lunch"]) == 2
+    assert capsys.readouterr().err.count("cut, slice or fill") == 2
+    for text in ("", "  "):
+        assert cli.run_command(["note", str(folder.root), text]) == 2
+    assert capsys.readouterr().err.count("the note is empty") == 2
+    with Journal(folder.journal, read_only=True) as journal:
+        assert journal.events(kind="note") == []
+
+
 def test_a_night_between_two_processes_is_asked_as_well(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     with FileLock(folder.night):
         assert cli.run_command(["stop", str(folder.root)]) == 0

@@ -84,6 +84,12 @@ def test_labels_of_what_the_network_does_not_know_are_no_evidence() -> None:
     assert not unfamiliar({})  # of an older model
 
 
+def test_labels_of_detectors_that_show_two_places_are_no_evidence() -> None:
+    assert unfamiliar({"novelty": 0.1, "elsewhere": ["TLD"]})
+    assert not unfamiliar({"novelty": 0.1, "elsewhere": ["before TLD", "after ETD"]})
+    assert not unfamiliar({"novelty": 0.1, "elsewhere": []})
+
+
 def test_a_core_elsewhere_is_another_process() -> None:
     command = core_command(ELSEWHERE, Path("labels"))
     assert command[1:] == ["-m", "analysis.elsewhere", "--out-labels", "labels"]

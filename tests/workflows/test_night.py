@@ -167,8 +167,9 @@ def test_the_watcher_on_another_computer(
     assert "no sign of life" in receiver.taken[0]["message"]
     heartbeat.beat(tmp_path, "running", "slice 3")
     assert run_command(["heartbeat", str(tmp_path), "--late", "1 min"]) == 0
-    assert run_command(["heartbeat", str(tmp_path), "--late", "5 nm"]) == 2
-    assert "--late" in capsys.readouterr().err
+    for late in ("5 nm", "-5 min", "10 s", "0 s"):
+        assert run_command(["heartbeat", str(tmp_path), "--late", late]) == 2
+        assert "--late" in capsys.readouterr().err
 
 
 def test_a_url_is_called_only_where_it_is_one(receiver: Receiver) -> None:
@@ -177,6 +178,7 @@ def test_a_url_is_called_only_where_it_is_one(receiver: Receiver) -> None:
     receiver.refuses = True
     assert not heartbeat.call(url)
     assert not heartbeat.call("file:///etc/passwd")
+    assert not heartbeat.call("http:///nowhere")
     assert receiver.calls == 2
 
 
@@ -253,6 +255,20 @@ def test_who_asks_for_a_stop_before_a_run_is_resumed_is_heeded(
     assert heartbeat.pulse(folder.root).state == "stopped"
     with Journal(folder.journal, read_only=True) as journal:
         assert [event.data["verdict"] for event in journal.events(kind="night")] == ["resume", "stopped"]
+
+
+def test_people_are_told_what_becomes_of_a_held_run_that_nobody_answers(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=3)
+    night, kept = supervised(folder, Stops(), [5], monkeypatch, ends=ends)
+    with Journal(folder.journal) as journal:
+        held = {"to": "held", "why": "no fiducial", "until": "2999-01-01T00:00:00+00:00", "default": "it stays safe"}
+        journal.note("state", held)
+    assert night.work() == 5
+    body = kept[-1]["body"]
+    assert "no fiducial; unless a person answers or resumes it, it stays safe" in body
+    assert f"its night ends {ends:%Y-%m-%d %H:%M}" in body
 
 
 def test_what_was_asked_of_a_run_that_died_ends_the_night(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from instrument.wire import Command, Result, SetBeam, WritePattern
 from tests.workflows.frames import frame, still
 from workflows import heartbeat, session, store
 from workflows import run as run_module
-from workflows.acts import Interrupted
+from workflows.acts import Held, Interrupted
 from workflows.alignment import Aligner
 from workflows.handover import changes
 from workflows.journal import Journal
@@ -38,6 +39,7 @@ from workflows.plan import plan
 from workflows.recipe import load
 from workflows.run import Run
 from workflows.session import Session
+from workflows.status import sentences, status_of, unless_answered
 from workflows.store import SUPERVISOR, WINDOW, Request, RunFolder
 from workflows.taking_back import Left, how_left, take_back
 from workflows.terminal import DONE, Wrong
@@ -190,6 +192,41 @@ def test_what_was_asked_while_a_session_started_is_honoured(
         run.go()
     assert run.state == "paused"
     assert folder.asked() is None
+
+
+@pytest.mark.parametrize("kind", ["part of the cap", "trench", "fiducial", "fill"])
+@pytest.mark.parametrize("after", ["cut", "slice", "fill"])
+def test_a_pause_says_after_what_it_came(kind: str, after: str, folder: RunFolder, journal: Journal) -> None:
+    run = a_run(folder, journal, Instrument())
+    folder.ask(Request.model_validate({"what": "pause", "after": after, "by": "kintsugi pause"}))
+    with pytest.raises(Interrupted, match=f"^paused after a {kind}, as kintsugi pause asked"):
+        run._boundary(kind)
+
+
+def test_a_hold_says_what_becomes_of_it_and_until_when(
+    folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps() -> str:
+        msg = "block: confirm it (nobody has answered yet)"
+        raise Held(msg, question="block")
+
+    journal.set_meta("armed_until", "2026-11-26T08:00:00+01:00")
+    run = a_run(folder, journal, Instrument())
+    monkeypatch.setattr(run, "_steps", steps)
+    with pytest.raises(Held):
+        run.go()
+    (event,) = [one for one in journal.events(kind="state") if one.data["to"] == "held"]
+    assert event.data["until"] == "2026-11-26T08:00:00+01:00"
+    assert "beams blanked and gas shut" in event.data["default"]
+    status = status_of(folder)
+    assert (status["until"], status["default"]) == (event.data["until"], event.data["default"])
+    told = [one for one in sentences(status) if "unless a person answers" in one]
+    assert len(told) == 1
+    assert told[0].endswith("its night ends 2026-11-26 08:00")
+    ends = datetime(2026, 11, 26, 6, 30, tzinfo=timezone(timedelta(hours=1)))
+    assert unless_answered(status, ends).endswith("its night ends 2026-11-26 06:30")
+    journal.note("state", {"to": "running"})
+    assert status_of(folder)["default"] is None
 
 
 def test_what_currents_gave_is_known_to_a_session_alone_and_learnt_anew_by_one_that_a_person_begins(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -117,6 +118,8 @@ def test_what_is_due_comes_by_its_beginning_and_a_running_one_first(queue: Queue
         queue.remove(99)
     assert queue.entries() == []
     assert len(queue.entries(all_=True)) == 2
+    again = queue.add(FIRST, tmp_path / "A", EVENING, None, armed=True)  # what was removed gives way
+    assert [one.id for one in queue.entries(all_=True)] == [again.id, later.id]
     with pytest.raises(ValueError, match="another night's folder"):
         queue.add(FIRST, tmp_path / "A", EVENING, None, armed=True)
 
@@ -247,16 +250,43 @@ def test_a_run_that_outlived_its_worker_is_taken_up_again(
 
 
 def test_services_name_this_interpreter(tmp_path: Path) -> None:
-    text = unit("systemd", sys.executable, tmp_path)
+    text = unit("systemd", sys.executable, tmp_path, "A")
     assert f'ExecStart="{sys.executable}" -m workflows.cli schedule work' in text
     assert f"WorkingDirectory={tmp_path}" in text
-    task = ET.fromstring(unit("windows", r"C:\Program Files\A&B\python.exe", tmp_path).replace("UTF-16", "UTF-8"))
+    xml = unit("windows", r"C:\Program Files\A&B\python.exe", tmp_path, r"LAB\A&B").replace("UTF-16", "UTF-8")
+    task = ET.fromstring(xml)
     space = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
     assert task.findtext(f".//{space}Command") == r"C:\Program Files\A&B\python.exe"
-    target = tmp_path / "kintsugi.service"
+    triggers = task.find(f"{space}Triggers")
+    assert triggers is not None
+    assert [one.tag for one in triggers] == [f"{space}BootTrigger", f"{space}LogonTrigger"]
+    principal = task.find(f".//{space}Principal")
+    assert principal is not None
+    assert principal.findtext(f"{space}LogonType") == "S4U"  # begins without a logon, and keeps no password
+    assert principal.findtext(f"{space}UserId") == r"LAB\A&B"
+    actions = task.find(f"{space}Actions")
+    assert actions is not None
+    assert actions.get("Context") == principal.get("id")
+    assert run_command(["service", "cron"]) == 2
+
+
+def test_what_a_service_prints_installs_it_on_an_account_that_has_nothing_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "a folder" / "kintsugi.service"
+    target.parent.mkdir()
     assert run_command(["service", "systemd", "--out", str(target)]) == 0
     assert target.read_text().startswith("[Unit]")
-    assert run_command(["service", "cron"]) == 2
+    copying = capsys.readouterr().out.splitlines()[-1].partition(" && systemctl")[0]
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run(["/bin/sh", "-c", copying], env={"HOME": str(home), "PATH": os.defpath}, check=True)
+    assert (home / ".config" / "systemd" / "user" / "kintsugi.service").read_text() == target.read_text()
+    task = tmp_path / "task.xml"
+    assert run_command(["service", "windows", "--out", str(task)]) == 0
+    said = capsys.readouterr().out
+    assert "no password (S4U)" in said
+    assert "no shares" in said
 
 
 def test_the_worker_does_a_night_that_is_due_and_ends(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_opening_says_what_is_missing(tmp_path: Path, folder: RunFolder) -> None
         RunFolder.open(tmp_path / "nowhere")
     folder.write_recipe("kintsugi: 1\n")
     (folder.root / "journal.sqlite.damaged-1").write_bytes(b"")
-    with pytest.raises(Refused, match=r"no journal\.sqlite \(journal\.sqlite\.damaged-1 was set aside"):
+    with pytest.raises(Refused, match=r"there is journal\.sqlite\.damaged-1: `kintsugi resume .*` makes it again"):
         RunFolder.open(folder.root)
     Journal.create(folder.journal).close()
     assert RunFolder.open(folder.root).recipe.read_text() == "kintsugi: 1\n"

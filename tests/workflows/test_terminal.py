@@ -82,7 +82,9 @@ def test_a_person_at_the_terminal_is_asked_and_a_run_alone_asks_nobody(
             if how == "attended":
                 read_until(master, b"adopt what was set by eye?")
                 os.write(master, b"y\n")
-            assert b"set by eye?" not in read_until(master, b"chosen: " + chosen)
+            said = read_until(master, b"chosen: " + chosen)
+            assert b"set by eye?" not in said
+            assert (b"adopted: " if how == "attended" else b"restored: ") in said
             assert process.wait(MOST_S) == 0
         finally:
             process.kill()

@@ -26,7 +26,7 @@ def run(handle: Handle, settings: Block) -> None:
             f"block/trim-{number}", cut.start, cut.end, voltage=settings.voltage, current=cut.current, area="trim",
             removed=cut.removed, application=settings.application,
         )  # fmt: skip
-        handle.boundary("fill")
+        handle.boundary("trimming cut")
     _trenches(handle, settings)
     _marks(handle, settings)
     planes = Planes.after(polish.start, polish.current, settings.voltage)
@@ -36,7 +36,7 @@ def run(handle: Handle, settings: Block) -> None:
         "block/polish", start, end, voltage=settings.voltage, current=polish.current, area="polish",
         removed=polish.removed, application=settings.application,
     )  # fmt: skip
-    handle.boundary("fill")
+    handle.boundary("polishing cut")
     handle.planes = planes
     overview(handle, "block/picture", "block", Beam.ION)
     slicing = handle.recipe.slicing
@@ -75,7 +75,7 @@ def _trenches(handle: Handle, settings: Block) -> None:
                 f"block/trench-{side}-{index + 1}", [box], dose, area="trench", voltage=settings.voltage,
                 current=current, on_mark=False, application=trench.application,
             )  # fmt: skip
-            handle.boundary("fill")
+            handle.boundary("trench")
 
 
 def _marks(handle: Handle, settings: Block) -> None:
@@ -102,7 +102,7 @@ def _marks(handle: Handle, settings: Block) -> None:
             f"block/mark-{number}/cross", lines, mill_dose(volume, "cap", settings.voltage), area="mark",
             voltage=settings.voltage, current=wanted.current, on_mark=False, application=wanted.application,
         )  # fmt: skip
-        handle.boundary("fill")
+        handle.boundary("fiducial")
     handle.aligner.marks = handle.layout.marks
 
 

@@ -32,7 +32,7 @@ def run(handle: Handle, settings: Protect) -> None:
         )  # fmt: skip
         if ruler is not None and part == "first":
             _ruler(handle)
-        handle.boundary("fill")
+        handle.boundary("part of the cap")
     overview(handle, "protect/picture", "protect", Beam.ELECTRON)
 
 

@@ -66,6 +66,8 @@ def run(handle: Handle, settings: Slice, planned: int) -> None:
         if taken.amended:
             before_that, handle.recipe = settings, amended(handle.recipe, taken.amended)
             settings = handle.recipe.slicing or settings
+            if settings.image != before_that.image:
+                sharpness = Sharpness()  # noise is in a picture's detail
             if settings.until != before_that.until:
                 images = planned = max(k, settings.images)
                 handle.telling.slice_n = images
@@ -225,7 +227,7 @@ def _refill(
         decision = decide(k, shares, fills, rule)
         if decision.outcome == "no evidence" and rule.no_evidence == "hold":
             name = f"s{k - rule.decide_on:04d}"
-            why = "is unlike anything the network knows" if name in strange else "got no labels"
+            why = "is unlike anything the network knows, or of two places" if name in strange else "got no labels"
             msg = f"{name} {why}, and the recipe says to hold without evidence; see run.log"
             raise Held(msg, image=k)
         found = {**asdict(decision), "shares": list(shares.values()), "labels": labels, "unfamiliar": strange}
