@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analysis.core import SegmentationCore
 from analysis.files import write_whole
-from analysis.overlay import blended, png
+from analysis.overlay import WARNING, blended, png
 from analysis.phases import COLOURS, IGNORE, NAMES, Phase, merged_shares
 from analysis.scribbles import Spot, helpful, read_scribbles, template
+from analysis.trust import warnings
 
 STROKES, IMAGE, WHERE = "strokes.png", "image.png", "where.png"
 _LEAST_WIDTH = 900
+_LINE_PX = 24
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where strokes would help most, and what speaks against the labels that say so (analysis.trust)."""
+
+    spots: list[Spot]
+    warnings: list[str]
 
 
 def annotate(
@@ -26,7 +37,7 @@ def annotate(
     *,
     model: Path | None = None,
     count: int = 10,
-) -> list[Spot]:
+) -> Prepared:
     """Write image.png, strokes.png and where.png into `out`, and return where strokes would help most.
 
     strokes.png has the image's pixels and is all unmarked; one that is there already is left as it is.
@@ -41,14 +52,16 @@ def annotate(
 
     known = by_detector(channels)
     grey = normalised(next(iter(known.values())))
-    shares = merged_shares(SegmentationCore(model).probabilities(channels, pixel_m))
+    core = SegmentationCore(model)
+    shares = merged_shares(core.probabilities(channels, pixel_m))
+    against = warnings(core.segment(channels, pixel_m).numbers)
     spots = helpful(shares, pixel_m, count)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / IMAGE, png(Image.fromarray(np.rint(255 * grey.clip(0, 1)).astype(np.uint8))))
     if not (out / STROKES).exists():
         write_whole(out / STROKES, template(grey.shape))
-    write_whole(out / WHERE, png(_map(grey, shares.argmax(axis=0).astype(np.uint8), spots)))
-    return spots
+    write_whole(out / WHERE, png(_map(grey, shares.argmax(axis=0).astype(np.uint8), spots, against)))
+    return Prepared(spots, against)
 
 
 def paint(channels: Mapping[str, NDArray[np.float32]], strokes: Path) -> None:
@@ -71,13 +84,14 @@ def paint(channels: Mapping[str, NDArray[np.float32]], strokes: Path) -> None:
     write_whole(strokes, template(back.shape, back))
 
 
-def _map(grey: NDArray[np.float32], labels: NDArray[np.uint8], spots: list[Spot]) -> Image.Image:
-    """Return the image with its labels, a numbered ring at every spot, and a legend."""
+def _map(grey: NDArray[np.float32], labels: NDArray[np.uint8], spots: list[Spot], against: list[str]) -> Image.Image:
+    """Return the image with its labels, a numbered ring at every spot, a legend, and what speaks against it in red."""
     height, width = grey.shape
     factor = max(1, round(_LEAST_WIDTH / width))
     tinted = Image.fromarray(blended(grey, labels))
     picture = tinted.resize((width * factor, height * factor), Image.Resampling.NEAREST)
-    page = Image.new("RGB", (picture.width, picture.height + 34), (255, 255, 255))
+    below = picture.height + 34
+    page = Image.new("RGB", (picture.width, below + _LINE_PX * len(against)), (255, 255, 255))
     page.paste(picture)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(18)
@@ -95,8 +109,10 @@ def _map(grey: NDArray[np.float32], labels: NDArray[np.uint8], spots: list[Spot]
         )
     at = 8
     for phase in Phase:
-        draw.rectangle((at, page.height - 26, at + 18, page.height - 8), fill=COLOURS[phase])
+        draw.rectangle((at, below - 26, at + 18, below - 8), fill=COLOURS[phase])
         text = f"{int(phase)} {NAMES[phase]}"
-        draw.text((at + 24, page.height - 17), text, fill=(0, 0, 0), font=font, anchor="lm")
+        draw.text((at + 24, below - 17), text, fill=(0, 0, 0), font=font, anchor="lm")
         at += 44 + round(draw.textlength(text, font=font))
+    for line, text in enumerate(against):
+        draw.text((8, below + _LINE_PX * line), text, fill=WARNING, font=font)
     return page

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FILLABLE_M = 1.2e-6
 #: An image with a novelty above this is so unlike what a network was trained on that its labels don't ask for a refill.
 UNFAMILIAR = 0.6
+#: Above this one a person is told, and the slice's confidence is at most the chance that it is such an image. Small
+#: pieces of an electrode (0.1 MPix) may well lie between the two, whole faces don't.
+DOUBTFUL = 0.35
 _UNSURE = 0.25
 ELECTRODE = (Phase.PORE, Phase.CBD, Phase.ACTIVE)
 #: The sets of phases, a bit each, that hold both.
@@ -47,13 +50,15 @@ class SliceNumbers(BaseModel):
     film_fraction : pixels still under platinum film, of all below the cap
     fillable_area_m2, unfilled_area_m2 : pores narrower than `fillable_m`, and those of them that stand empty
     unfilled_share : the second over the first, 0 where there are no fillable pores
-    confidence : mean probability of the label given, over what is not outside
+    confidence : mean probability of the label given, over what is not outside; where `novelty` is above DOUBTFUL it is
+    at most 1 - novelty
     doubt : share of what is not outside where pore and CBD are both likely (each at least 0.25)
     electrode_intervals : for each of `electrode_fractions` what it is at least and at most, if every pixel of which a
     phase has a probability of 0.25 or more may be that phase: this is doubt about labels, not sampling error; pixels
     that are labelled collector or outside don't count
     beside : which of the slices `before` and `after` helped
     blank : detectors that showed nothing and were left out, as TLD or, of a slice beside this one, before TLD
+    elsewhere : detectors that showed another place than CBS (or the first there is) and were left out, named likewise
     novelty : how likely the image is of nothing that the network was trained on, 0..1 (analysis.known)
     read_from : by channel, the file's name and, of a stack, which of its images; empty for a slice of a run
     seconds : wall time of the segmentation
@@ -80,6 +85,7 @@ class SliceNumbers(BaseModel):
     novelty: Share = 0.0
     beside: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     read_from: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(ge=0)
 
@@ -90,7 +96,7 @@ class Labelled:
 
     `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255);
     `possible` has a bit for each phase with a probability of at least 0.25. `gist` is what the network's deepest level
-    holds in the mean, (n,). `beside` and `blank` are as in SliceNumbers; `seconds` is what it took.
+    holds in the mean, (n,). `beside`, `blank` and `elsewhere` are as in SliceNumbers; `seconds` is what it took.
     """
 
     labels: NDArray[np.uint8]
@@ -101,6 +107,7 @@ class Labelled:
     pixel_m: float
     beside: tuple[str, ...]
     blank: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     seconds: float
 
     @property
@@ -163,11 +170,12 @@ class SegmentationCore:
         *,
         before: Channels | None = None,
         after: Channels | None = None,
+        mirrored: bool = False,
         name: str = "",
         frame_sha256: str | None = None,
     ) -> Segmentation:
         """Label one slice and measure it: `label` and `numbers_of`, for whose parameters and errors see there."""
-        found = self.label(channels, pixel_m, y_top_m, before=before, after=after)
+        found = self.label(channels, pixel_m, y_top_m, before=before, after=after, mirrored=mirrored)
         return Segmentation(**vars(found), numbers=self.numbers_of(found, fillable_m, name, frame_sha256))
 
     def label(
@@ -178,6 +186,7 @@ class SegmentationCore:
         *,
         before: Channels | None = None,
         after: Channels | None = None,
+        mirrored: bool = False,
     ) -> Labelled:
         """Label one slice.
 
@@ -188,19 +197,21 @@ class SegmentationCore:
         y_top_m : how far below the image's first row the electrode begins, metres; all above it is outside. None where
             the network alone shall tell
         before, after : the slices beside this one, moved onto its pixels
+        mirrored : ask the network twice, of the image and of its mirror image: a little better, in twice the time
 
         Raises
         ------
         ValueError : no known detector, none that shows anything, shapes that differ, an impossible pixel size
         """
-        from analysis.network import predict, showing
+        from analysis.network import predict
 
         began = time.perf_counter()
-        seen, blank = _seen(channels)
+        seen, blank, elsewhere = _seen(channels)
         sides: dict[str, Channels] = {}
         for side, beside in (("before", before), ("after", after)):
-            shown, dark = showing(beside) if beside is not None else ({}, ())
+            shown, dark, other = _shown(beside) if beside is not None else ({}, (), ())
             blank += tuple(f"{side} {name}" for name in dark)
+            elsewhere += tuple(f"{side} {name}" for name in other)
             sides |= {side: shown} if shown else {}
         shape = next(iter(seen.values())).shape
         labels = np.zeros(shape, np.uint8)
@@ -208,7 +219,8 @@ class SegmentationCore:
         confidence = np.zeros(shape, np.uint8)
         possible = np.zeros(shape, np.uint8)
         gist, weight = np.zeros(1, np.float32), np.float32(0)
-        for part in predict(self._network, seen, pixel_m, temperature=self.card.temperature, **sides):
+        hot = self.card.temperature
+        for part in predict(self._network, seen, pixel_m, temperature=hot, mirrored=mirrored, **sides):
             height, width = part.probabilities.shape[1:]
             at = (slice(part.top, part.top + height), slice(part.left, part.left + width))
             labels[at], fine[at], confidence[at], possible[at] = _decided(part.probabilities)
@@ -219,7 +231,8 @@ class SegmentationCore:
             for image, value in ((labels, Phase.OUTSIDE), (fine, Fine.OUTSIDE), (confidence, 255), (possible, 0)):
                 image[above] = value
         seconds = time.perf_counter() - began
-        return Labelled(labels, fine, confidence, possible, gist / weight, pixel_m, tuple(sides), blank, seconds)
+        mean = gist / weight
+        return Labelled(labels, fine, confidence, possible, mean, pixel_m, tuple(sides), blank, elsewhere, seconds)
 
     def numbers_of(
         self,
@@ -239,6 +252,7 @@ class SegmentationCore:
         every = counts.sum(axis=0)
         counted = int(every.sum() - every[Phase.OUTSIDE])
         fillable = fillable_pores(found.fine, found.pixel_m, fillable_m)
+        novelty = self._known.novelty(found.gist)
         return SliceNumbers(
             name=name,
             frame_sha256=frame_sha256,
@@ -253,12 +267,13 @@ class SegmentationCore:
             fillable_area_m2=fillable.area_m2,
             unfilled_area_m2=fillable.unfilled_m2,
             unfilled_share=fillable.share,
-            confidence=_mean_confidence(found.confidence, found.labels),
+            confidence=min(_mean_confidence(found.confidence, found.labels), 1.0 - novelty * (novelty > DOUBTFUL)),
             doubt=int(counts[_PORE_OR_CBD, Phase.OUTSIDE + 1 :].sum()) / counted if counted else 0.0,
             electrode_intervals=intervals(counts),
             beside=found.beside,
             blank=found.blank,
-            novelty=self._known.novelty(found.gist),
+            elsewhere=found.elsewhere,
+            novelty=novelty,
             seconds=found.seconds + time.perf_counter() - began,
         )
 
@@ -268,7 +283,7 @@ class SegmentationCore:
         """Return the probabilities of the fine classes of one slice, (7, y, x); as `segment` for its parameters."""
         from analysis.network import CLASSES, predict
 
-        seen, _ = _seen(channels)
+        seen, *_ = _seen(channels)
         found = np.zeros((CLASSES, *next(iter(seen.values())).shape), np.float32)
         hot = self.card.temperature if temperature is None else temperature
         for part in predict(self._network, seen, pixel_m, temperature=hot):
@@ -277,15 +292,23 @@ class SegmentationCore:
         return found
 
 
-def _seen(channels: Channels) -> tuple[Channels, tuple[str, ...]]:
-    """Return what there is to see of a slice, and the detectors that show nothing; ValueError when that is too few."""
-    from analysis.network import showing
-
-    seen, blank = showing(channels)
+def _seen(channels: Channels) -> tuple[Channels, tuple[str, ...], tuple[str, ...]]:
+    """Return what `_shown` does of the slice that is to be labelled; ValueError when nothing shows anything."""
+    seen, blank, elsewhere = _shown(channels)
     if not seen:
         msg = f"{' and '.join(blank)} shows nothing: one grey, or white nearly everywhere; see detector and contrast"
         raise ValueError(msg)
-    return seen, blank
+    return seen, blank, elsewhere
+
+
+def _shown(channels: Channels) -> tuple[Channels, tuple[str, ...], tuple[str, ...]]:
+    """Return what there is to see of a slice, the detectors that show nothing, and those that show another place."""
+    from analysis.network import DETECTORS, showing
+    from analysis.sameplace import agreeing
+
+    shown, blank = showing(channels)
+    seen, elsewhere = agreeing({name: shown[name] for name in DETECTORS if name in shown})
+    return seen, blank, elsewhere
 
 
 def _decided(

@@ -21,19 +21,17 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.core import FILLABLE_M, SegmentationCore, SliceNumbers
-from analysis.files import sha256_of, write_whole
+from analysis.files import sha256_of
+from analysis.label_files import write_labelled
 from analysis.memory import keep_freed_memory
 from analysis.neighbours import laid_over
-from analysis.ometiff import Slice, label_bytes, read_slice
+from analysis.ometiff import Slice, read_slice
 
 if TYPE_CHECKING:
     from analysis.network import Channels
@@ -81,26 +79,13 @@ def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Pat
     )  # fmt: skip
     if found.blank:
         log.warning("%s: %s show nothing and are left out", order.name, ", ".join(found.blank))
+    if found.elsewhere:
+        log.warning("%s: %s show another place and are left out", order.name, ", ".join(found.elsewhere))
     if order.final:
         folder = folder / FINAL
         folder.mkdir(exist_ok=True)
-    target = folder / f"{order.name}.tif"
-
-    def write(path: Path, image: NDArray[np.uint8]) -> str:
-        return write_whole(path, label_bytes(image, plane.pixel_m))
-
-    with ThreadPoolExecutor() as pool:  # files are compressed while pores are measured
-        labels = pool.submit(write, target, found.labels)
-        others = [
-            pool.submit(write, folder / f"{order.name}-confidence.tif", found.confidence),
-            pool.submit(write, folder / f"{order.name}-doubt.tif", found.doubtful),
-        ]
-        numbers = core.numbers_of(found, order.fillable_m, order.name, frame_sha256)
-        for other in others:
-            other.result()
-    numbers = numbers.model_copy(update={"labels_sha256": labels.result()})
-    write_whole(folder / f"{order.name}.json", (numbers.model_dump_json(indent=1) + "\n").encode("utf-8"))
-    return target, numbers
+    numbers = write_labelled(core, found, folder, order.name, order.fillable_m, frame_sha256=frame_sha256)
+    return folder / f"{order.name}.tif", numbers
 
 
 def _beside(plane: Slice, path: Path | None) -> Channels | None:

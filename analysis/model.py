@@ -73,12 +73,31 @@ def load(folder: Path | None = None, *, fused: bool = True) -> Model:
 
     ValueError: the folder holds no model, one of another version, or weights that are not the card's.
     """
-    from pydantic import ValidationError
     from safetensors.torch import load as load_tensors
 
     from analysis.network import Network, channels_last
 
-    folder = WEIGHTS if folder is None else folder
+    card, data = whole(WEIGHTS if folder is None else folder)
+    network = Network(card.base, card.depth)
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_tensors(data).items()}
+    weights = {key: value for key, value in tensors.items() if not key.startswith(_KNOWN)}
+    try:
+        known = Known.from_arrays({k.removeprefix(_KNOWN): v.numpy() for k, v in tensors.items() if k not in weights})
+        network.load_state_dict(weights)
+    except (KeyError, RuntimeError) as error:
+        msg = f"the weights of {folder or WEIGHTS} are another network's than this version's; train the model again"
+        raise ValueError(msg) from error
+    network.eval()
+    if fused:
+        network.fuse()
+    channels_last(network)
+    return Model(card, network, known)
+
+
+def whole(folder: Path) -> tuple[Card, bytes]:
+    """Return a model's card and the bytes of its weights, without a network made of them; ValueError as `load` says."""
+    from pydantic import ValidationError
+
     card_path, weights_path = folder / "card.json", folder / "weights.safetensors"
     if not card_path.is_file() or not weights_path.is_file():
         msg = f"{folder} holds no model: card.json and weights.safetensors are expected; `kintsugi train` makes them"
@@ -96,20 +115,7 @@ def load(folder: Path | None = None, *, fused: bool = True) -> Model:
     if len(card.classes) != len(Fine):
         msg = f"{card_path} names {len(card.classes)} classes; this version tells {len(Fine)}"
         raise ValueError(msg)
-    network = Network(card.base, card.depth)
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_tensors(data).items()}
-    weights = {key: value for key, value in tensors.items() if not key.startswith(_KNOWN)}
-    try:
-        known = Known.from_arrays({k.removeprefix(_KNOWN): v.numpy() for k, v in tensors.items() if k not in weights})
-        network.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        msg = f"{weights_path} holds another network than this version's; train the model again"
-        raise ValueError(msg) from error
-    network.eval()
-    if fused:
-        network.fuse()
-    channels_last(network)
-    return Model(card, network, known)
+    return card, data
 
 
 def save(folder: Path, network: Network, known: Known, card: Card) -> Card:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 #: Shifts are measured on about so many pixels; one of more than this share of the picture is no drift but a mistake.
 _PIXELS, _FARTHEST = 1_000_000, 0.1
+#: Edge (pixels) of what a mean is taken of, against noise, before slices are compared; the least correlation of
+#: neighbours: simulated ones up to 150 nm apart have 0.93 and more, other places of one electrode 0.71 and less.
+_MEAN_PX, _ALIKE = 4, 0.8
 
 
 def laid_over(this: Slice, beside: Slice) -> Channels | None:
@@ -23,7 +26,7 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
     from analysis.network import ALONE, detector_of
 
     first = next(iter(this.channels.values()))
-    common = [name for name in this.channels if name in beside.channels]
+    common = [name for name in this.channels if name in beside.channels and detector_of(name) is not None]
     if not any(detector_of(name) in ALONE for name in common):
         return None
     if not math.isclose(this.pixel_m, beside.pixel_m, rel_tol=1e-3):
@@ -40,3 +43,22 @@ def laid_over(this: Slice, beside: Slice) -> Channels | None:
         return {name: beside.channels[name] for name in common}
     # where the neighbour shows nothing this slice stands in for it
     return {name: moved_onto(this.channels[name].copy(), beside.channels[name], back) for name in common}
+
+
+def alike(this: Channels, beside: Channels) -> bool:
+    """Tell whether slices that were laid over each other show one place: images that just have numbers in turn may not.
+
+    A face just filled doesn't count as alike to the one before either: its pores were others.
+    """
+    from analysis.network import ALONE, detector_of
+
+    name = next(name for name in beside if detector_of(name) in ALONE)
+    greys = []
+    for image in (this[name], beside[name]):
+        height, width = (size // _MEAN_PX for size in image.shape)
+        cut = image[: height * _MEAN_PX, : width * _MEAN_PX]
+        mean = cut.reshape(height, _MEAN_PX, width, _MEAN_PX).mean(axis=(1, 3))
+        greys.append(mean - mean.mean())
+    a, b = greys
+    scale = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    return scale > 0.0 and float((a * b).sum()) / scale > _ALIKE

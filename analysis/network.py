@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from analysis.overlay import length_text
 from analysis.phases import Fine
 from analysis.precision import precision_on
 
@@ -49,6 +50,8 @@ _LEAST_SPREAD, _MOST_WHITE = 0.02, 0.9
 PIXEL_MIN_M = 25e-9
 PIXEL_MAX_M = 115e-9
 _PIXEL_REFERENCE_M = 60e-9
+#: Pixels finer or coarser than any that a FIB-SEM takes: a unit was mistaken.
+_FINEST_M, _COARSEST_M = 0.5e-9, 2e-6
 Channels = Mapping[str, NDArray[np.float32]]
 """Greys 0..1 by detector's name, float32 (y, x)."""
 _ALIASES: Mapping[str, str] = {"CBS": "CBS", "BSE": "CBS", "ABS": "CBS", "TLD": "TLD", "T1": "TLD", "ETD": "ETD"}
@@ -255,10 +258,16 @@ def _sampled(image: NDArray[np.float32]) -> NDArray[np.float32]:
 def resampling(pixel_m: float) -> tuple[int, int]:
     """Return (up, down), the whole numbers by which an image is enlarged or binned to reach the network's pixel range.
 
-    ValueError for a pixel that is not above zero.
+    ValueError for a pixel that is not above zero, or none that a FIB-SEM takes.
     """
     if not (math.isfinite(pixel_m) and pixel_m > 0):
         msg = f"a pixel size is a length above zero, not {pixel_m}"
+        raise ValueError(msg)
+    if not _FINEST_M * (1 - 1e-6) <= pixel_m <= _COARSEST_M * (1 + 1e-6):
+        msg = (
+            f"pixels of {length_text(pixel_m)} are no FIB-SEM's, which are between {length_text(_FINEST_M)} and "
+            f"{length_text(_COARSEST_M)}; look at the pixel size and its unit: was nm meant?"
+        )
         raise ValueError(msg)
     up = max(1, math.ceil(pixel_m / PIXEL_MAX_M - 1e-6))
     down = max(1, math.ceil(PIXEL_MIN_M / pixel_m - 1e-6))
@@ -295,6 +304,7 @@ def predict(
     before: Channels | None = None,
     after: Channels | None = None,
     temperature: float = 1.0,
+    mirrored: bool = False,
 ) -> Iterator[Prediction]:
     """Yield the class probabilities of an image of any size, part by part; it is read in tiles when it is large.
 
@@ -306,6 +316,8 @@ def predict(
         probabilities given back on the image's own pixels
     before, after : the slices beside this one, moved onto its pixels
     temperature : the scores are divided by it, so that probabilities are as often right as they say
+    mirrored : take the mean of the scores of the image and of its mirror image: labels a little better, in twice the
+        time
 
     Raises
     ------
@@ -322,7 +334,7 @@ def predict(
             known[place * len(DETECTORS) + DETECTORS.index(name)] = normalised(image)
     up, down = resampling(pixel_m)
     if height * width * up * up / (down * down) <= _TILE_PX and height * width <= _FINE_PX:
-        yield from _part(network, known, pixel_m, (0, height), (0, width), temperature)
+        yield from _part(network, known, pixel_m, (0, height), (0, width), temperature, mirrored)
         return
     edge = min(_TILE_EDGE, max(_MULTIPLE, _FINE_EDGE // down // _MULTIPLE * _MULTIPLE)) * down // up
     halo = _HALO * down // up
@@ -331,7 +343,7 @@ def predict(
             rows = (max(0, top - halo), min(height, top + edge + halo))
             columns = (max(0, left - halo), min(width, left + edge + halo))
             x = left - columns[0]
-            for part in _part(network, known, pixel_m, rows, columns, temperature):
+            for part in _part(network, known, pixel_m, rows, columns, temperature, mirrored):
                 first, last = max(0, top - part.top), min(part.probabilities.shape[1], top + edge - part.top)
                 if first < last:
                     kept = part.probabilities[:, first:last, x : x + edge]
@@ -345,6 +357,7 @@ def _part(
     rows: tuple[int, int],
     columns: tuple[int, int],
     temperature: float,
+    mirrored: bool,
 ) -> Iterator[Prediction]:
     """Yield the probabilities of a part in strips; `known` are the images by their place among the network's.
 
@@ -358,17 +371,14 @@ def _part(
     device = next(network.parameters()).device
     dtype: torch.dtype = getattr(torch, precision_on(device.type))
     with torch.inference_mode():
-        work = resampled(work, up, down)
+        work = resampled(work, up, down).to(device, dtype)
         size = work.shape[2:]
-        pad = (0, -size[1] % _MULTIPLE, 0, -size[0] % _MULTIPLE)
-        work = functional.pad(work, pad, mode="replicate").to(device, dtype)
-        size_m = torch.tensor([pixel_m * down / up], device=device)
-        there = torch.ones(1, len(known), device=device)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-            scores, gist = network.with_gist(work, there, size_m, tuple(known))
+        scores, gist = _scored(network, work, tuple(known), pixel_m * down / up)
+        if mirrored:
+            scores = 0.5 * (scores + _scored(network, work.flip(3), tuple(known), pixel_m * down / up)[0].flip(3))
         del work
         mean = gist[0].cpu().numpy()
-        scores = scores[:, :, : size[0], : size[1]].to("cpu")
+        scores = scores.to("cpu")
         strip = size[0] if down > 1 else _STRIP * up  # what is enlarged again is smooth across strips
         for first in range(0, size[0], strip):
             # laid out class by class first, which softmax takes half the time with
@@ -380,3 +390,14 @@ def _part(
                 enlarged = functional.interpolate(probabilities, scale_factor=float(down), mode="bilinear")
                 probabilities = enlarged[:, :, :height, :width]
             yield Prediction(rows[0] + first // up, columns[0], probabilities[0].contiguous().numpy(), mean)
+
+
+def _scored(network: Network, work: Tensor, slots: Sequence[int], pixel_m: float) -> tuple[Tensor, Tensor]:
+    """Return the scores (1, 7, y, x) and the gist of images (1, k, y, x) of any size; `slots` as for the network."""
+    height, width = work.shape[2:]
+    size_m = torch.tensor([pixel_m], device=work.device)
+    there = torch.ones(1, len(slots), device=work.device)
+    padded = functional.pad(work, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="replicate")
+    with torch.autocast("cpu", torch.bfloat16, enabled=work.dtype is torch.bfloat16):
+        scores, gist = network.with_gist(padded, there, size_m, slots)
+    return scores[:, :, :height, :width], gist

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ _LEAST_EDGE = 560
 _MOST_EDGE = 1400
 _GAP = 12
 _TEXT_PX = 18
+_STRIP = 256
+_PLAIN = (60, 60, 60)
+WARNING = (200, 0, 0)
 
 
 def blended(grey: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -24,9 +27,12 @@ def blended(grey: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.
     table = np.zeros((256, 3), np.float32)
     for phase, colour in COLOURS.items():
         table[phase] = colour
-    base = np.repeat(255.0 * grey.clip(0.0, 1.0)[..., None], 3, axis=2)
-    opacity = np.where(labels == Phase.OUTSIDE, 0.0, _OPACITY)[..., None]
-    mixed: NDArray[np.uint8] = np.rint(base * (1.0 - opacity) + table[labels] * opacity).astype(np.uint8)
+    mixed = np.empty((*labels.shape, 3), np.uint8)
+    for top in range(0, len(labels), _STRIP):  # floats of a whole large image would take gigabytes
+        part = slice(top, top + _STRIP)
+        base = 255.0 * grey[part].clip(0.0, 1.0)[..., None]
+        opacity = np.where(labels[part] == Phase.OUTSIDE, np.float32(0.0), np.float32(_OPACITY))[..., None]
+        mixed[part] = np.rint(base * (1.0 - opacity) + table[labels[part]] * opacity)
     return mixed
 
 
@@ -51,6 +57,7 @@ def overlay_png(
     pixel_m: float,
     fractions: Mapping[str, float],
     title: str,
+    warnings: Sequence[str] = (),
 ) -> bytes:
     """Return a PNG file: grey image and labelled image, one scale bar, a legend with the phases' shares, a title.
 
@@ -61,6 +68,7 @@ def overlay_png(
     pixel_m : the pixel's edge, metres
     fractions : share (0..1) by phase name, as shown in the legend
     title : one line below the legend
+    warnings : what speaks against the labels, a red line each below the title
     """
     height, width = labels.shape
     factor = max(1, math.ceil(_LEAST_EDGE / width)) if width < _LEAST_EDGE else _MOST_EDGE / max(width, _MOST_EDGE)
@@ -72,13 +80,15 @@ def overlay_png(
     beside = size[0] <= 1.6 * size[1]
     offset = (size[0] + _GAP, 0) if beside else (0, size[1] + _GAP)
     body = (size[0] + offset[0], size[1] + offset[1])
-    page = Image.new("RGB", (body[0], body[1] + 4 * _TEXT_PX), (255, 255, 255))
+    page = Image.new("RGB", (body[0], body[1] + (4 + len(warnings)) * _TEXT_PX), (255, 255, 255))
     for panel, at in zip(panels, ((0, 0), offset), strict=True):
         page.paste(panel.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX), at)
     draw = ImageDraw.Draw(page)
     _scale_bar(draw, size, pixel_m / factor)
     _legend(draw, body[1] + _TEXT_PX // 2, labels, fractions)
-    draw.text((_GAP, body[1] + round(2.2 * _TEXT_PX)), title, fill=(60, 60, 60), font=_font(_TEXT_PX - 4))
+    below = body[1] + round(2.2 * _TEXT_PX)
+    for line, (text, colour) in enumerate([(title, _PLAIN), *((one, WARNING) for one in warnings)]):
+        draw.text((_GAP, below + line * _TEXT_PX), text, fill=colour, font=_font(_TEXT_PX - 4))
     return png(page)
 
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from analysis.overlay import png
 from analysis.phases import COLOURS, IGNORE, NAMES, Phase
+from analysis.sources import must_exist
 
 #: Of so many strokes or more one in five is kept back, to tell how right a taught model is.
 _ENOUGH, _KEPT_BACK = 10, 5
@@ -53,6 +54,7 @@ def read_scribbles(path: Path) -> NDArray[np.uint8]:
     Grey images and palettes hold codes; in coloured ones the phases' colours are told, all else is unmarked. ValueError
     for what is no such image.
     """
+    must_exist(path)
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 

@@ -7,16 +7,17 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.ometiff import read_slice, readable, scaled
 from analysis.phases import IGNORE, Phase
+from analysis.scans import scan_of
 
 if TYPE_CHECKING:
     from tifffile import TiffPageSeries
@@ -26,30 +27,51 @@ _OME = (".ome.tif", ".ome.tiff")
 _PICTURES = (*_TIFF, ".png", ".jpg", ".jpeg", ".bmp")
 #: A pixel size that differs from the file's own by this share is told of.
 PIXEL_ROOM = 0.01
+#: Red, green and blue that differ by more than this share of white are colours.
+_COLOURED = 0.03
+#: A TIFF with so many images and no names may hold the detectors of one slice as well as slices.
+_DETECTORS_OR_SLICES = (2, 3)
 _RED_GREEN_BLUE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
+
+
+Place = tuple[str, int]
+"""Where an image stands among others: a stack or the text about the number in a file's name, and the number."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image: greys (y, x), where it was read, the pixel's edge (m) where its file says it, rows of databar cut."""
+    """One image: greys (y, x), where it was read, the pixel's edge (m) where its file says it, rows of databar cut.
+
+    `notes` are what a person should know of how it was read; `place` is None where nothing numbers it.
+    """
 
     grey: NDArray[np.float32]
     file: str
     pixel_m: float | None = None
     databar_px: int = 0
+    notes: tuple[str, ...] = ()
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
 class Read:
     """One slice: greys (y, x) by channel, the pixel's edge (m) where the files say it, rows of databar cut off.
 
-    `files` says by channel where it was read.
+    `files` says by channel where it was read, `notes` what a person should know of that; `places` are by channel too.
     """
 
     channels: dict[str, NDArray[np.float32]]
     pixel_m: float | None
     databar_px: int = 0
     files: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    places: dict[str, Place | None] = field(default_factory=dict)
+
+    def follows(self, other: Read) -> bool:
+        """Tell whether this is the very next slice: in every channel the next image of a stack, or the next number."""
+        return self.places.keys() == other.places.keys() and all(
+            place is not None and other.places[name] == (place[0], place[1] - 1) for name, place in self.places.items()
+        )
 
 
 Reader = Callable[[], Image]
@@ -68,9 +90,18 @@ def sources_of(channels: Mapping[str, Path], inputs: Sequence[Path]) -> list[Sou
     if channels:
         return _by_channel(channels)
     sources: list[Source] = []
-    for place in inputs:
-        for path in files_in(place):
-            sources.extend(_in_file(path))
+    unnamed: list[str] = []
+    for path in (path for place in inputs for path in files_in(place)):
+        found = _in_file(path)
+        sources += found.sources
+        if found.unnamed and len(found.sources) in _DETECTORS_OR_SLICES:
+            unnamed.append(path.name)
+    if len(unnamed) > 1:
+        msg = (
+            f"{named(unnamed)}: each holds a few images, slices or detectors, and no labels that say which; save them "
+            "one file a detector, and give them as --channel CBS=... --channel TLD=..."
+        )
+        raise ValueError(msg)
     if not sources:
         msg = f"there is nothing to label in {', '.join(map(str, inputs)) or 'no input'}"
         raise ValueError(msg)
@@ -96,8 +127,20 @@ def _in_order(path: Path) -> tuple[list[str | int], str]:
 
 def _number_in(path: Path) -> int | None:
     """Return the last number in a file's name, None for a name without."""
-    found = re.search(r"(\d+)\D*$", path.name.split(".")[0])
+    found = _last_number(path)
     return None if found is None else int(found.group(1))
+
+
+def _last_number(path: Path) -> re.Match[str] | None:
+    return re.search(r"(\d+)\D*$", path.name.split(".")[0])
+
+
+def _place_of(path: Path) -> Place | None:
+    """Return where a file of one image stands among its folder's, None for a name without a number."""
+    found = _last_number(path)
+    if found is None:
+        return None
+    return str(path.with_name(f"{path.name[: found.start(1)]}#{path.name[found.end(1) :]}")), int(found.group(1))
 
 
 def _by_number(paths: Sequence[Path]) -> dict[int, Path] | None:
@@ -115,8 +158,26 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
     return [str(a) if a == b else f"{a} to {b}" for a, b in lacking]
 
 
+def one_slice(channels: Mapping[str, Path]) -> Read:
+    """Read one slice from one picture a channel. ValueError where there is more than one, or what can't be read."""
+    found = _by_channel(channels)
+    if len(found) != 1:
+        msg = f"{', '.join(map(str, channels.values()))} hold {len(found)} images each where one is expected"
+        raise ValueError(msg)
+    return found[0]()
+
+
 def _by_channel(channels: Mapping[str, Path]) -> list[Source]:
-    """Return slices from one file, stack or folder a channel."""
+    """Return slices from one file, stack or folder a channel; ValueError where two channels are of one detector."""
+    from analysis.network import detector_of
+
+    given: dict[str, str] = {}
+    for name in channels:
+        detector = detector_of(name) or name
+        if detector in given:
+            msg = f"{given[detector]} and {name} are both {detector}: give each detector once"
+            raise ValueError(msg)
+        given[detector] = name
     files: Mapping[str, Sequence[Path]] = {name: files_in(place) for name, place in channels.items()}
     if all(place.is_dir() for place in channels.values()):
         files = _paired(files)
@@ -168,34 +229,62 @@ def _together(readers: Mapping[str, Reader]) -> Source:
             raise ValueError(msg)
         databar = max(image.databar_px for image in images.values())
         greys = {name: image.grey for name, image in images.items()}
-        return Read(greys, pixel, databar, {name: image.file for name, image in images.items()})
+        return Read(
+            greys, pixel, databar, {name: image.file for name, image in images.items()},
+            tuple(f"{name}: {note}" for name, image in images.items() for note in image.notes),
+            {name: image.place for name, image in images.items()},
+        )  # fmt: skip
 
     return read
 
 
-def _in_file(path: Path) -> list[Source]:
+@dataclass(frozen=True)
+class _InFile:
+    """The slices of a file; `unnamed` where it holds several of which nothing says what they are."""
+
+    sources: list[Source]
+    unnamed: bool = False
+
+
+def _in_file(path: Path) -> _InFile:
     """Return the slices of a file that names its channels; a picture that has none counts as CBS."""
 
     def named_ones() -> Read:
         plane = read_slice(path)
-        return Read(plane.channels, plane.pixel_m, files=dict.fromkeys(plane.channels, path.name))
+        return Read(
+            plane.channels, plane.pixel_m, files=dict.fromkeys(plane.channels, path.name),
+            places=dict.fromkeys(plane.channels, _place_of(path)),
+        )  # fmt: skip
 
     if path.suffix.lower() not in _TIFF:
-        return [_together({"CBS": reader}) for reader in _readers(path)]
+        return _InFile([_together({"CBS": reader}) for reader in _readers(path)])
     stack = _stack(path)
     if stack.is_ome:
-        return [named_ones]
+        return _InFile([named_ones])
     if path.name.lower().endswith(_OME):
         msg = f"{path} is called an OME-TIFF and has no OME-XML; name it .tif where it is a plain one"
         raise ValueError(msg)
-    return [_together({name: stack.reader(place) for name, place in zip(stack.names, row, strict=True)})
-            for row in stack.slices]  # fmt: skip
+    sources = [_together({name: stack.reader(place) for name, place in zip(stack.names, row, strict=True)})
+               for row in stack.slices]  # fmt: skip
+    count, unnamed = len(sources), stack.channels == 1
+    if unnamed and count in _DETECTORS_OR_SLICES:
+        note = f"{count} images in {path.name} were taken as slices of CBS; name detectors with --channel"
+        sources = [_noted(source, note) for source in sources]
+    return _InFile(sources, unnamed)
+
+
+def _noted(source: Source, note: str) -> Source:
+    def read() -> Read:
+        found = source()
+        return replace(found, notes=(*found.notes, note))
+
+    return read
 
 
 def _readers(path: Path) -> list[Reader]:
     """Return a reader for every image in a file of one channel; a stack's are read one at a time."""
     if path.suffix.lower() not in _TIFF:
-        return [lambda: Image(_grey(_picture(path), path), path.name)]
+        return [lambda: _image(_picture(path), path, path.name, _place_of(path))]
     stack = _stack(path)
     if stack.channels > 1:
         msg = f"{path} has {stack.channels} channels where one is expected: give it without naming a channel"
@@ -243,15 +332,15 @@ class _Stack:
     def reader(self, place: tuple[int, int]) -> Reader:
         """Return what reads one of the images."""
         every = [one for row in self.slices for one in row]
-        file = self.path.name
+        file, at = self.path.name, _place_of(self.path)
         if len(every) > 1:
             file += f", image {every.index(place) + 1} of {len(every)}"
+            at = str(self.path), next(number for number, row in enumerate(self.slices) if place in row)
 
         def read() -> Image:
-            scan = _scan_of(self.path, place)
-            return Image(
-                _grey(scan.pixels, self.path, white_is_zero=scan.white_is_zero), file, scan.pixel_m, scan.databar_px
-            )
+            scan = scan_of(self.path, place)
+            image = _image(scan.pixels, self.path, file, at, white_is_zero=scan.white_is_zero)
+            return replace(image, pixel_m=scan.pixel_m, databar_px=scan.databar_px)
 
         return read
 
@@ -279,62 +368,6 @@ def _rows(number: int, series: TiffPageSeries) -> list[list[tuple[int, int]]]:
     return [[(number, int(place)) for place in row] for row in places]
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """One image of a TIFF: its pixels above the databar, their edge (m) where the file says it, the databar's rows."""
-
-    pixels: NDArray[np.generic]
-    white_is_zero: bool
-    pixel_m: float | None
-    databar_px: int
-
-
-def _scan_of(path: Path, place: tuple[int, int]) -> _Scan:
-    """Read one image of a TIFF.
-
-    A microscope writes the databar, scale bar and settings, below the picture; labelled, it would count as electrode.
-    """
-    import tifffile
-
-    number, index = place
-    with readable(path), tifffile.TiffFile(path) as tif:
-        series = tif.series[number]
-        page = series.keyframe
-        if series.size == len(series.pages) * page.size:
-            pixels = np.asarray(series.asarray(key=index))
-        else:  # ImageJ describes one image, and the others follow it
-            pixels = np.array(tifffile.memmap(path, series=number, mode="r").reshape(-1, *page.shape)[index])
-        rows, pixel_m = _scanned(tif.fei_metadata or {}, pixels.shape)
-        white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    return _Scan(pixels[:rows], white_is_zero, pixel_m, pixels.shape[0] - rows)
-
-
-def _scanned(told: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, float | None]:
-    """Return how many of an image's rows were scanned, and the pixel's edge (m), by what FEI's tag 34682 tells.
-
-    Nothing is believed of an image that isn't as wide as its scan: it was made larger or smaller after it was taken.
-    """
-    columns, rows, databar, pixel = (
-        _number(told, section, name)
-        for section, name in (
-            ("Image", "ResolutionX"), ("Image", "ResolutionY"), ("PrivateFei", "DatabarHeight"), ("Scan", "PixelWidth"),
-        )
-    )  # fmt: skip
-    height = shape[0]
-    if columns is not None and len(shape) > 1 and columns != shape[1]:
-        return height, None
-    if rows is None:
-        rows = height - (databar or 0)
-    return (int(rows) if 0 < rows < height else height), pixel
-
-
-def _number(told: Mapping[str, Any], section: str, name: str) -> float | None:
-    """Return a positive number of FEI's metadata, None where there is none."""
-    values = told.get(section)
-    value = values.get(name) if isinstance(values, dict) else None
-    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None
-
-
 # -- greys -------------------------------------------------------------------------------------------------------------
 
 
@@ -343,7 +376,7 @@ def read_grey(path: Path) -> NDArray[np.float32]:
 
     ValueError when it is no such picture.
     """
-    _there(path)
+    must_exist(path)
     readers = _readers(path)
     if len(readers) != 1:
         msg = f"{path} holds {len(readers)} images where one is expected"
@@ -356,9 +389,9 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
 
     ValueError when the image holds anything else.
     """
-    _there(path)
+    must_exist(path)
     tiff = path.suffix.lower() in _TIFF
-    found = _scan_of(path, (0, 0)).pixels if tiff else _picture(path)
+    found = scan_of(path, (0, 0)).pixels if tiff else _picture(path)
     codes = {*map(int, Phase), IGNORE}
     if found.dtype != np.uint8 or found.ndim != 2 or not set(np.unique(found).tolist()) <= codes:
         msg = f"{path}: a reference is an 8-bit grey image of labels {sorted(codes)}"
@@ -366,7 +399,8 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     return found.astype(np.uint8)
 
 
-def _there(path: Path) -> None:
+def must_exist(path: Path) -> None:
+    """Raise ValueError where there is no such file."""
     if not path.is_file():
         msg = f"{path} does not exist"
         raise ValueError(msg)
@@ -384,22 +418,32 @@ def _picture(path: Path) -> NDArray[np.generic]:
         raise ValueError(msg) from error
 
 
-def _grey(image: NDArray[np.generic], path: Path, *, white_is_zero: bool = False) -> NDArray[np.float32]:
-    """Return greys 0..1 of a grey, grey + alpha, RGB or RGBA image; 1 is white, whichever way the file counts."""
-    if image.dtype == np.int32 and image.min() >= 0 and image.max() <= np.iinfo(np.uint16).max:
-        image = image.astype(np.uint16)  # how some readers give 16-bit PNG
-    try:
-        values = scaled(image)
-    except ValueError as error:
-        msg = f"{path}: {error}"
-        raise ValueError(msg) from error
-    if values.ndim == 3 and values.shape[2] in (2, 4):
+def _image(
+    pixels: NDArray[np.generic], path: Path, file: str, place: Place | None, *, white_is_zero: bool = False
+) -> Image:
+    """Return what was read as greys 0..1; 1 is white, whichever way the file counts."""
+    values = _scaled(pixels, path)
+    if values.ndim == 3 and values.shape[2] in (2, 4):  # the last says how opaque a pixel is
         values = values[..., :-1]
+    notes: tuple[str, ...] = ()
     if values.ndim == 3 and values.shape[2] == 3:
+        if bool((values.max(axis=2) - values.min(axis=2) > _COLOURED).any()):
+            notes = ("colours were turned grey, and a detector's own picture has none",)
         values = values @ _RED_GREEN_BLUE
     elif values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim != 2 or 0 in values.shape:
-        msg = f"{path}: an image has height and width, this one is {' x '.join(map(str, image.shape))}"
+        msg = f"{path}: an image has height and width, this one is {' x '.join(map(str, pixels.shape))}"
         raise ValueError(msg)
-    return np.ascontiguousarray(1.0 - values if white_is_zero else values, np.float32)
+    grey = np.ascontiguousarray(1.0 - values if white_is_zero else values, np.float32)
+    return Image(grey, file, notes=notes, place=place)
+
+
+def _scaled(pixels: NDArray[np.generic], path: Path) -> NDArray[np.float32]:
+    if pixels.dtype == np.int32 and pixels.size and pixels.min() >= 0 and pixels.max() <= np.iinfo(np.uint16).max:
+        pixels = pixels.astype(np.uint16)  # how some readers give 16-bit PNG
+    try:
+        return scaled(pixels)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error

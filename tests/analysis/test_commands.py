@@ -75,6 +75,12 @@ def test_from_an_image_to_strokes_to_a_model_of_ones_own(
         (["annotate", "--channel", "CBS"], "write it as NAME=FILE"),
         (["annotate", "--channel", "CBS=none.png"], "none.png does not exist"),
         (["follow", "nowhere"], "nowhere"),
+        (["follow", "nowhere", "--device", "foo"], "--device is 'foo'; known are cpu, cuda and mps"),
+        (["follow", "nowhere", "--device", "cuda:99"], "--device cuda:99 can't be used here"),
+        (["segment", "a.png", "--device", "foo"], "known are cpu, cuda and mps"),
+        (["segment", "--channel", "CBS=a.png", "--channel", "CBS=b.png"], "CBS is given twice, a.png and b.png"),
+        (["segment", "a.png", "--pixel-size", "186"], "--pixel-size is '186', which has no unit; write '186 nm'"),
+        (["segment", "a.png", "--pixel-size", "186 ym"], "ym"),
     ],
 )
 def test_what_is_missing_is_said(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +97,31 @@ def test_strokes_without_a_pixel_size_or_on_another_image_are_refused(
     assert "--pixel-size" in capsys.readouterr().err
     assert cli.run_command(["train", *face, *scribbles]) == 2
     assert "180 x 200; this is 10 x 10" in capsys.readouterr().err
+    gone = ["--scribbles", str(tmp_path / "gone.png"), *scribbles[2:]]
+    assert cli.run_command(["train", *face, *gone]) == 2
+    assert "gone.png does not exist" in capsys.readouterr().err
     assert not (tmp_path / "M").exists()
+
+
+def test_a_file_that_says_its_pixel_size_is_asked_for_none(
+    small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--channel", f"CBS={save(tmp_path / 'x.ome.tif', names=('CBS',))}", "--out", str(tmp_path / "strokes")]
+    assert cli.run_command(["annotate", *given, "--model", str(small_model)]) == 0
+    assert "--pixel-size" not in capsys.readouterr().out
+
+
+def test_labels_are_told_of_with_their_doubt(
+    face: list[str], small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["segment", *face, "--model", str(small_model), "--quick", "--out", str(tmp_path / "out")]
+    assert cli.run_command(given) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "in doubt" in line]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    low, high = (100 * one for one in summary["electrode_intervals"]["pore"])
+    assert len(said) == 1
+    assert said[0].startswith(f"pore or CBD in doubt {100 * summary['doubt']:.1f} %")
+    assert f"pore {low:.1f} to {high:.1f} %" in said[0]
 
 
 def test_another_machine_labels_what_is_there(

@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from analysis.core import (
+    DOUBTFUL,
+    UNFAMILIAR,
     Segmentation,
     SegmentationCore,
+    SliceNumbers,
     fillable_pores,
     film_fraction,
     intervals,
     joint,
     pores_in,
 )  # fmt: skip
+from analysis.known import Known
 from analysis.phases import MERGE, Fine, Phase, merged
+from analysis.trust import warnings
 from tests.analysis.drawn import drawn
 
 PIXEL_M = 50e-9
@@ -147,13 +152,15 @@ def plainly(result: Segmentation) -> dict[str, object]:
     """The numbers of a labelled slice, counted pixel by pixel."""
     inside = result.labels != Phase.OUTSIDE
     pore, cbd = (result.possible >> phase & 1 for phase in (Phase.PORE, Phase.CBD))
+    novelty = result.numbers.novelty
+    most = 1.0 if novelty <= DOUBTFUL else 1.0 - novelty
     electrode = [int((result.labels == phase).sum()) for phase in (Phase.PORE, Phase.CBD, Phase.ACTIVE)]
     return {
         "electrode_fractions": dict(
             zip(("pore", "cbd", "active"), (n / sum(electrode) for n in electrode), strict=True)
         ),
         "film_fraction": int((result.fine == Fine.FILM).sum()) / int((result.fine != Fine.OUTSIDE).sum()),
-        "confidence": float(result.confidence[inside].mean() / 255.0),
+        "confidence": min(float(result.confidence[inside].mean() / 255.0), most),
         "doubt": int((pore & cbd & inside).sum()) / int(inside.sum()),
     }
 
@@ -204,6 +211,23 @@ def test_a_detector_that_shows_nothing_is_left_out_and_named(core: SegmentationC
     assert core.segment(few_bits, sample.pixel_m).numbers.blank == ()
 
 
+def test_a_detector_that_shows_another_place_is_left_out_and_named(core: SegmentationCore) -> None:
+    sample, other = drawn(4), drawn(5)
+    cbs, tld = sample.channels["CBS"], sample.channels["TLD"]
+    alone = core.segment({"CBS": cbs}, sample.pixel_m)
+    for wrong in (np.ascontiguousarray(tld[:, ::-1]), np.roll(tld, 40, 1), other.channels["TLD"]):
+        beside = {"CBS": cbs, "TLD": wrong}
+        found = core.segment({"TLD": wrong, "CBS": cbs}, sample.pixel_m, before=beside)
+        assert found.numbers.elsewhere == ("TLD", "before TLD")
+        assert found.numbers.blank == ()
+        assert np.array_equal(core.segment(beside, sample.pixel_m).labels, alone.labels)
+    both = core.segment(sample.channels, sample.pixel_m, before=other.channels).numbers
+    assert (both.elsewhere, both.beside) == ((), ("before",))
+    shifted = core.segment({"CBS": cbs, "TLD": np.roll(tld, 2, 0)}, sample.pixel_m)
+    assert shifted.numbers.elsewhere == ()
+    assert not np.array_equal(shifted.confidence, alone.confidence)
+
+
 def test_intervals_by_hand() -> None:
     pore, cbd, active = (1 << phase for phase in (Phase.PORE, Phase.CBD, Phase.ACTIVE))
     labels = np.array([[1, 1, 2, 3, 4]], np.uint8)
@@ -212,6 +236,27 @@ def test_intervals_by_hand() -> None:
     assert intervals(joint(labels, possible)) == {"pore": (0.25, 0.75), "cbd": (0.0, 0.5), "active": (0.0, 0.25)}
     nothing = np.zeros((2, 2), np.uint8)
     assert intervals(joint(nothing, nothing))["pore"] == (0.0, 0.0)
+
+
+def test_a_doubtful_image_is_not_sure_and_is_told_of(core: SegmentationCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = drawn(1, (120, 150))
+    found = core.label(sample.channels, sample.pixel_m)
+
+    def numbers(novelty: float) -> SliceNumbers:
+        odds = np.log(novelty / (1 - novelty))
+        known = Known(np.zeros_like(found.gist), np.zeros_like(found.gist), float(odds))
+        monkeypatch.setattr(core, "_known", known)
+        return core.numbers_of(found)
+
+    usual, doubtful, strange = (numbers(one) for one in (0.9 * DOUBTFUL, 1.1 * DOUBTFUL, 1.6 * UNFAMILIAR))
+    assert 0.04 < usual.confidence < 1 - 1.1 * DOUBTFUL
+    assert doubtful.confidence == usual.confidence
+    assert strange.confidence == pytest.approx(1 - 1.6 * UNFAMILIAR)
+    assert warnings(usual) == []
+    assert "look before you trust" in warnings(doubtful)[0]
+    assert "don't trust" in warnings(strange)[0]
+    elsewhere = usual.model_copy(update={"elsewhere": ("TLD", "before TLD")})
+    assert [one for one in warnings(elsewhere) if "another place" in one and "TLD" in one] == warnings(elsewhere)
 
 
 def test_probabilities_are_those_that_the_labels_come_from(core: SegmentationCore) -> None:
@@ -237,6 +282,19 @@ def test_the_same_slice_gets_the_same_labels(core: SegmentationCore) -> None:
     first, second = (core.segment(sample.channels, sample.pixel_m) for _ in range(2))
     for name in ("labels", "fine", "confidence", "possible", "gist"):
         assert np.array_equal(getattr(first, name), getattr(second, name)), name
+
+
+def test_asked_both_ways_labels_of_a_mirrored_slice_are_mirrored_and_else_they_stay(core: SegmentationCore) -> None:
+    sample = drawn(3, (120, 150))
+    turned = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in sample.channels.items()}
+    once = core.segment(sample.channels, sample.pixel_m)
+    there, back = (core.segment(shown, sample.pixel_m, mirrored=True) for shown in (sample.channels, turned))
+    assert (there.labels == back.labels[:, ::-1]).mean() > 0.99
+    assert there.numbers.phase_fractions == pytest.approx(back.numbers.phase_fractions, abs=0.01)
+    assert not np.array_equal(there.confidence, once.confidence)
+    assert np.array_equal(there.gist, once.gist)
+    again = core.label(sample.channels, sample.pixel_m, mirrored=False)
+    assert np.array_equal(again.labels, once.labels)
 
 
 def test_above_the_electrode_all_is_outside(core: SegmentationCore) -> None:

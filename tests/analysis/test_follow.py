@@ -121,12 +121,14 @@ def test_a_slice_that_fails_is_answered_and_the_next_one_is_labelled(core: Core,
         "gone": tmp_path / "gone.ome.tif",
         "torn": tmp_path / "torn.ome.tif",
         "unsized": save(tmp_path / "unsized.ome.tif", pixel_um=None),
+        "unit": save(tmp_path / "unit.ome.tif", pixel_um=60.0),
     }
     for name, path in cases.items():
         answer = core.label(name, path)
         assert (answer["name"], answer["labels"], answer["numbers"]) == (name, None, None)
         assert answer["error"]
     assert "PhysicalSizeX" in core.label("unsized", cases["unsized"])["error"]
+    assert "pixels of 60 um are no FIB-SEM's" in core.label("unit", cases["unit"])["error"]
     assert core.ask("no json")["error"]
     assert core.ask('{"name": "../escape", "path": "x"}')["error"]
     assert not list(folder.iterdir())

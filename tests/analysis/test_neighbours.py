@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.neighbours import laid_over
+from analysis.neighbours import alike, laid_over
 from analysis.ometiff import Slice
 from tests.analysis.drawn import drawn
 
@@ -44,3 +44,20 @@ def test_what_cannot_be_laid_over_is_left_out() -> None:
     assert laid_over(this, Slice({"ETD": this.channels["CBS"]}, 60e-9)) is None
     assert laid_over(this, Slice({"CBS": this.channels["CBS"][:-1]}, 60e-9)) is None
     assert laid_over(this, part(0, 80)) is None  # that far is no drift
+
+
+def test_slices_of_one_place_are_alike_and_other_places_are_not() -> None:
+    rng = np.random.default_rng(5)
+    this = part(30, 40).channels
+    noisy = {name: (grey + rng.normal(0, 0.1, grey.shape)).astype(np.float32) for name, grey in this.items()}
+    assert alike(this, noisy)
+    assert not alike(this, drawn(5, (180, 220)).channels)
+    assert not alike(this, {"CBS": np.zeros_like(this["CBS"])})
+
+
+def test_a_channel_that_nobody_knows_does_not_tell_the_drift() -> None:
+    this, beside = part(30, 40), part(33, 36)
+    unknown = {"ICE": np.zeros_like(this.channels["CBS"])}
+    found = laid_over(Slice(unknown | this.channels, 60e-9), Slice(unknown | beside.channels, 60e-9))
+    assert found is not None
+    assert np.abs(found["CBS"][20:-20, 20:-20] - this.channels["CBS"][20:-20, 20:-20]).max() < 1e-6

@@ -103,7 +103,24 @@ def test_a_temperature_makes_less_sure_and_changes_no_label(fused: Network) -> N
     assert (hot.argmax(axis=0) == cold.argmax(axis=0)).all()
 
 
-@given(st.floats(1e-9, 5e-6))
+@pytest.mark.parametrize(
+    ("size", "pixel_m"), [((64, 96), 60e-9), ((101, 87), 60e-9), ((50, 70), 186e-9), ((120, 148), 12e-9)]
+)
+def test_asked_both_ways_a_mirrored_image_gives_the_mirror_image(
+    fused: Network, size: tuple[int, int], pixel_m: float
+) -> None:
+    image = drawn(2, size).channels["CBS"]
+    turned = np.ascontiguousarray(image[:, ::-1])
+    once, there, back = (
+        whole(fused, {"CBS": shown}, pixel_m, mirrored=both)
+        for shown, both in ((image, False), (image, True), (turned, True))
+    )
+    assert np.mean(there.argmax(axis=0) == back[:, :, ::-1].argmax(axis=0)) > 0.99
+    np.testing.assert_allclose(there, back[:, :, ::-1], atol=0.02)
+    assert np.abs(there - once).max() > 1e-4
+
+
+@given(st.floats(0.5e-9, 2e-6))
 def test_every_pixel_size_is_brought_into_the_range(pixel_m: float) -> None:
     up, down = resampling(pixel_m)
     assert PIXEL_MIN_M * (1 - 1e-5) <= pixel_m * down / up <= PIXEL_MAX_M * (1 + 1e-5)
@@ -114,6 +131,23 @@ def test_every_pixel_size_is_brought_into_the_range(pixel_m: float) -> None:
 def test_an_impossible_pixel_size_is_refused(pixel_m: float) -> None:
     with pytest.raises(ValueError, match="length above zero"):
         resampling(pixel_m)
+
+
+@pytest.mark.parametrize(
+    ("pixel_m", "said"), [(186e-6, "186 um"), (1e-3, "1 mm"), (186.0, "186000 mm"), (0.1e-9, "0.1 nm")]
+)
+def test_a_mistaken_unit_is_refused_and_said(fused: Network, pixel_m: float, said: str) -> None:
+    image = drawn(2).channels["CBS"]
+    with pytest.raises(ValueError, match=f"pixels of {said} are no FIB-SEM's.*was nm meant"):
+        next(predict(fused, {"CBS": image}, pixel_m))
+
+
+@pytest.mark.parametrize("pixel_m", [0.5e-9, 2e-6])
+def test_the_finest_and_coarsest_pixels_are_labelled(
+    fused: Network, pixel_m: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_TILE_PX", 2000)
+    assert whole(fused, {"CBS": drawn(2, (60, 75)).channels["CBS"]}, pixel_m).shape[1:] == (60, 75)
 
 
 def test_channel_names_of_real_files_are_understood() -> None:

@@ -12,13 +12,16 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.core import UNFAMILIAR
+from analysis.core import DOUBTFUL, UNFAMILIAR, SegmentationCore
+from analysis.follow import Order, label_slice
 from analysis.model import load, save
 from analysis.overlay import blended, length_text, scale_bar_m
-from analysis.phases import COLOURS, Phase
+from analysis.phases import COLOURS, Fine, Phase
 from analysis.segment import Summary, segment_images
 from analysis.sources import missing_numbers, read_grey
 from tests.analysis.drawn import drawn
+from tests.analysis.test_follow import run_with_slices
+from tests.analysis.test_follow import save as save_slice
 
 SIZE = (90, 140)
 
@@ -90,11 +93,9 @@ def test_stacks_and_folders_are_labelled_slice_by_slice(small_model: Path, tmp_p
     )
     assert summary.slices == 3
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert [path.name for path in sorted((tmp_path / "out" / "labels").glob("*.tif"))] == [
-        "s0001.tif",
-        "s0002.tif",
-        "s0003.tif",
-    ]
+    written = {path.name for path in (tmp_path / "out" / "labels").iterdir()}
+    ends = (".tif", "-confidence.tif", "-doubt.tif", ".json")
+    assert written == {f"s000{number}{end}" for number in (1, 2, 3) for end in ends}
     numbers = json.loads((tmp_path / "out" / "labels" / "s0002.json").read_text(encoding="utf-8"))
     assert numbers["name"] == "s0002"
 
@@ -118,6 +119,8 @@ def test_files_that_name_their_channels_need_nothing_else(small_model: Path, tmp
     assert summary.slices == 2
     assert summary.pixel_m == pytest.approx(60e-9)
     assert (summary.channels, summary.ignored_channels) == (("CBS", "TLD"), ("ICE",))
+    left_out = "ICE isn't known and was left out; known are CBS, TLD, ETD (and their other names)"
+    assert left_out in summary.remarks
 
 
 def test_a_picture_without_names_counts_as_cbs(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
@@ -156,11 +159,14 @@ def test_what_cannot_be_labelled_is_said(files: dict[str, Path], small_model: Pa
     refused("does not exist", {"CBS": tmp_path / "gone.png"})
     refused("cannot be read as an image", {"CBS": tmp_path / "text.png"})
     refused("cannot be read as a TIFF", {"CBS": tmp_path / "text.tif"})
-    refused("floats from 0 to 1", {"CBS": tmp_path / "float.tif"})
+    refused("its greys run from 7.5 to 7.5", {"CBS": tmp_path / "float.tif"})
     refused("no channel of ETD", {"ETD": files["CBS"]})
     refused("same number of images", {"CBS": files["CBS"], "TLD": tmp_path / "empty"})
     refused("nothing to label", {}, inputs=tmp_path / "empty")
     refused("not both", {"CBS": files["CBS"]}, inputs=files["CBS"])
+    refused("CBS and BSE are both CBS: give each detector once", {"CBS": files["CBS"], "BSE": files["TLD"]})
+    refused("s0001 has 10 x 10 pixels, and labels need 32 x 32 or more", {"CBS": tmp_path / "small.png"})
+    assert not list(out.glob("**/*.tif"))
 
 
 def test_the_overlay_tints_with_the_phases_colours_and_leaves_the_outside_grey() -> None:
@@ -189,6 +195,11 @@ def test_an_image_of_something_else_is_labelled_but_not_believed(
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "narrow")
     assert summary.novelty > UNFAMILIAR
     assert "unlike anything the network was trained on" in " ".join(summary.remarks)
+    between = replace(narrow, offset=-0.2)
+    save(tmp_path / "between", model.network, between, model.card)
+    summary = segment_images(files, tmp_path / "doubted", pixel_m=60e-9, model=tmp_path / "between")
+    assert DOUBTFUL < summary.novelty < UNFAMILIAR
+    assert "look at the overlay before you trust" in " ".join(summary.remarks)
     wide = replace(narrow, offset=-5.0)
     save(tmp_path / "wide", model.network, wide, model.card)
     summary = segment_images(files, tmp_path / "out", pixel_m=60e-9, model=tmp_path / "wide")
@@ -214,7 +225,7 @@ def test_greys_that_are_no_numbers_are_refused(tmp_path: Path, small_model: Path
     grey = drawn(0, (64, 64)).channels["CBS"]
     grey[3, 4] = np.nan
     tifffile.imwrite(tmp_path / "nan.tif", grey)
-    with pytest.raises(ValueError, match="greys are unsigned integers, or floats from 0 to 1"):
+    with pytest.raises(ValueError, match=r"nan\.tif: 1 of its 4096 pixels are NaN or infinite"):
         segment_images({"CBS": tmp_path / "nan.tif"}, tmp_path / "out", pixel_m=60e-9, model=small_model)
 
 
@@ -277,3 +288,150 @@ def test_channels_of_one_slice_have_one_pixel_size(small_model: Path, tmp_path: 
     paths = {"CBS": vendors(tmp_path / "c.tif"), "TLD": vendors(tmp_path / "t.tif", pixel_m=30e-9)}
     with pytest.raises(ValueError, match="CBS 60 nm, TLD 30 nm"):
         segment_images(paths, tmp_path / "out", model=small_model)
+
+
+def test_the_files_are_those_that_the_follower_writes(small_model: Path, tmp_path: Path) -> None:
+    slice_ = save_slice(tmp_path / "s0001.ome.tif", seed=3)
+    segment_images({}, tmp_path / "out", inputs=[slice_], model=small_model, quick=True)
+    (tmp_path / "live").mkdir()
+    label_slice(SegmentationCore(small_model), Order(name="s0001", path=slice_), tmp_path / "live")
+    for name in ("s0001.tif", "s0001-confidence.tif", "s0001-doubt.tif"):
+        assert (tmp_path / "out" / "labels" / name).read_bytes() == (tmp_path / "live" / name).read_bytes()
+
+
+def test_what_is_in_doubt_is_summed_up_over_the_slices(small_model: Path, tmp_path: Path) -> None:
+    model = load(small_model, fused=False)
+    for code, more in ((Fine.CBD, 0.95), (Fine.PT_PORE, 0.65)):  # one is now about as likely as the other
+        model.network.head.bias.data[4 * code : 4 * code + 4] += more
+    save(tmp_path / "unsure", model.network, model.known, model.card)
+    run = run_with_slices(tmp_path / "RUN", 2)
+    summary = segment_images({}, tmp_path / "out", inputs=[run], model=tmp_path / "unsure")
+    each = [json.loads((tmp_path / "out" / "labels" / f"s000{number}.json").read_text()) for number in (1, 2)]
+    assert 0.0 < summary.doubt < 1.0
+    assert summary.doubt == pytest.approx(sum(one["doubt"] for one in each) / 2)
+    for name in ("pore", "cbd"):
+        low, high = summary.electrode_intervals[name]
+        assert low < high
+        assert low <= summary.electrode_fractions[name] <= high
+        for end, found in enumerate((low, high)):
+            assert found == pytest.approx(sum(one["electrode_intervals"][name][end] for one in each) / 2)
+
+
+def test_the_slice_before_helps_where_it_is_the_very_one_before(small_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "CBS"
+    folder.mkdir()
+    whole = drawn(0, (100, 100)).channels["CBS"]
+    faces = {1: whole[:96, :96], 2: whole[4:, 4:], 4: whole[:96, :96], 5: drawn(1, (96, 96)).channels["CBS"]}
+    for number, grey in faces.items():
+        Image.fromarray(bytes_of(grey)).save(folder / f"face_{number}.png")
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([bytes_of(faces[1])] * 4), photometric="minisblack")
+
+    def beside(place: Path) -> list[list[str]]:
+        out = tmp_path / f"out-{place.name}"
+        segment_images({"CBS": place}, out, pixel_m=60e-9, model=small_model)
+        return [json.loads(path.read_text())["beside"] for path in sorted((out / "labels").glob("*.json"))]
+
+    assert beside(folder) == [[], ["before"], [], []]  # the first, drifted, after a gap, of another place
+    assert beside(tmp_path / "stack.tif") == [[], ["before"], ["before"], ["before"]]
+    for number in (1, 2):
+        (folder / f"face_{number}.png").rename(folder / f"face_{'ab'[number - 1]}.png")
+    (folder / "face_4.png").unlink()
+    (folder / "face_5.png").unlink()
+    assert beside(folder / "face_a.png") == [[]]
+    segment_images({"CBS": folder}, tmp_path / "unnumbered", pixel_m=60e-9, model=small_model)
+    assert json.loads((tmp_path / "unnumbered" / "labels" / "s0002.json").read_text())["beside"] == []
+
+
+def test_an_image_and_its_mirror_image_are_labelled_alike_but_for_quick(small_model: Path, tmp_path: Path) -> None:
+    grey = bytes_of(drawn(3, (96, 128)).channels["CBS"])
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(grey[:, ::-1]).save(tmp_path / "b.png")
+
+    def confidence(name: str, *, quick: bool) -> NDArray[np.int16]:
+        out = tmp_path / f"{name}-{quick}"
+        segment_images({"CBS": tmp_path / f"{name}.png"}, out, pixel_m=60e-9, model=small_model, quick=quick)
+        return tifffile.imread(out / "labels" / "s0001-confidence.tif").astype(np.int16)
+
+    def apart(*, quick: bool) -> float:
+        return float(np.abs(confidence("a", quick=quick) - confidence("b", quick=quick)[:, ::-1]).max())
+
+    assert apart(quick=False) <= 1
+    assert apart(quick=True) > 1
+
+
+def test_labels_of_other_slices_are_neither_lost_nor_mixed_with_these(small_model: Path, tmp_path: Path) -> None:
+    run, out = run_with_slices(tmp_path / "RUN", 3), tmp_path / "out"
+
+    def segment(*inputs: Path, out: Path = out) -> Summary:
+        return segment_images({}, out, inputs=inputs, model=small_model, quick=True)
+
+    segment(run)
+    kept = {path: path.read_bytes() for path in out.glob("**/*.*")}
+    with pytest.raises(ValueError, match="labels of s0002, s0003, which are not made now; give another --out"):
+        segment(run / "slices" / "s0001.ome.tif")
+    assert {path: path.read_bytes() for path in out.glob("**/*.*")} == kept
+    assert segment(run).slices == 3  # the same command again
+    with pytest.raises(ValueError, match="RUN is a run's folder"):
+        segment(run, out=run)
+
+
+def test_a_command_that_ends_early_leaves_no_summary_of_other_labels(small_model: Path, tmp_path: Path) -> None:
+    run, out = run_with_slices(tmp_path / "RUN", 2), tmp_path / "out"
+    segment_images({}, out, inputs=[run], model=small_model, quick=True)
+    save_slice(run / "slices" / "s0002.ome.tif", pixel_um=None)
+    with pytest.raises(ValueError, match=r"s0002.*no PhysicalSizeX"):
+        segment_images({}, out, inputs=[run], model=small_model, quick=True)
+    assert (out / "labels" / "s0002.json").exists()
+    assert not (out / "summary.json").exists()
+
+
+def test_a_wrong_reference_is_refused_before_anything_is_labelled(
+    files: dict[str, Path], small_model: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.full(SIZE, 77, np.uint8)).save(tmp_path / "codes.png")
+    Image.fromarray(np.ones((8, 9), np.uint8)).save(tmp_path / "size.png")
+    for name, said in (("codes", "image of labels"), ("size", "reference has 8 x 9 pixels and s0001 90 x 140")):
+        with pytest.raises(ValueError, match=said):
+            segment_images(
+                files, tmp_path / "out", pixel_m=60e-9, model=small_model, reference=tmp_path / f"{name}.png"
+            )
+        assert not list(tmp_path.glob("out/**/*.*"))
+
+
+def test_a_detector_twice_in_one_file_is_told_of(small_model: Path, tmp_path: Path) -> None:
+    cbs, tld = (bytes_of(image) for image in drawn(0, SIZE).channels.values())
+    pixels = np.stack([cbs, tld, 255 - cbs])
+    meta = {"axes": "CYX", "Channel": {"Name": ["CBS-A", "TLD", "CBS-B"]}, "PhysicalSizeX": 0.06, "PhysicalSizeY": 0.06}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, ome=True, photometric="minisblack", metadata=meta)
+    summary = segment_images({}, tmp_path / "out", inputs=[tmp_path / "a.ome.tif"], model=small_model)
+    assert (summary.channels, summary.ignored_channels) == (("CBS-A", "TLD"), ("CBS-B",))
+    assert "CBS-B is CBS once more and was left out; CBS-A is used" in summary.remarks
+
+
+def test_detectors_without_a_picture_of_this_place_are_named_once(small_model: Path, tmp_path: Path) -> None:
+    sample = drawn(0, (180, 200)).channels
+    images = {"CBS": sample["CBS"], "TLD": sample["TLD"][:, ::-1], "ETD": np.zeros((180, 200), np.float32)}
+    for name, image in images.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.stack([bytes_of(image)] * 2), photometric="minisblack")
+    given = {name: tmp_path / f"{name}.tif" for name in images}
+    summary = segment_images(given, tmp_path / "out", pixel_m=60e-9, model=small_model)
+    numbers = json.loads((tmp_path / "out" / "labels" / "s0002.json").read_text())
+    assert numbers["beside"] == ["before"]
+    told = [remark for remark in summary.remarks if "was left out" in remark]
+    assert told == [
+        "s0001, s0002: the picture of ETD shows nothing and was left out; look at that detector",
+        "s0001, s0002: the picture of TLD shows another place, or is mirrored or moved, and was left out; "
+        "give pictures of one scan",
+    ]
+
+
+def test_colours_and_unknown_detectors_are_told_of(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
+    map_ = np.zeros((*SIZE, 3), np.uint8)
+    map_[:40, :, 1] = 200
+    Image.fromarray(map_).save(tmp_path / "eds.png")
+    given = {"CBS": files["CBS"], "EDS": tmp_path / "eds.png", "SE": files["TLD"]}
+    summary = segment_images(given, tmp_path / "out", pixel_m=60e-9, model=small_model)
+    assert "EDS: colours were turned grey, and a detector's own picture has none" in summary.remarks
+    left_out = "EDS, SE aren't known and were left out; known are CBS, TLD, ETD (and their other names)"
+    assert left_out in summary.remarks
+    assert summary.channels == ("CBS",)

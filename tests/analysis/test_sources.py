@@ -14,7 +14,7 @@ from PIL import Image
 
 from analysis.ometiff import read_slice
 from analysis.segment import segment_images
-from analysis.sources import Read, files_in, read_grey, sources_of
+from analysis.sources import Read, files_in, one_slice, read_grey, sources_of
 from tests.analysis.drawn import drawn
 from tests.analysis.test_follow import save
 
@@ -150,3 +150,77 @@ def test_a_slices_numbers_say_which_files_it_was_read_from(tmp_path: Path, small
     numbers = (tmp_path / "out" / "labels" / "s0001.json").read_text()
     assert '"CBS": "cbs.tif"' in numbers
     assert "s0001: the picture of TLD shows nothing and was left out; look at that detector" in summary.remarks
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.where(np.eye(8) > 0, np.nan, 0.5).astype(np.float32), "8 of its 64 pixels are NaN or infinite"),
+        (np.full((8, 8), np.inf, np.float32), "64 of its 64 pixels are NaN or infinite"),
+        (np.arange(256, dtype=np.float32).reshape(16, 16), "from 0 to 255, .* 8 or 16 bit, or divide by 255$"),
+        (np.full((8, 8), 40000.0, np.float32), "from 40000 to 40000, .* or divide by 65535$"),
+        (np.full((8, 8), -0.5, np.float32), "from -0.5 to -0.5, .* save it as 8 or 16 bit$"),
+        (np.full((8, 8), 1e6, np.float64), "from 1e.06 to 1e.06, .* save it as 8 or 16 bit$"),
+        (np.full((8, 8), 5, np.int16), "int16, integers with a sign: save it as 8 or 16 bit without one"),
+        (np.full((8, 8), 1j, np.complex64), "this image is complex64"),
+    ],
+)
+def test_greys_without_a_known_white_are_refused_by_what_is_wrong(
+    pixels: NDArray[Any], said: str, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    with pytest.raises(ValueError, match=r"a\.tif: .*" + said):
+        read_grey(tmp_path / "a.tif")
+
+
+def test_a_named_channels_greys_are_refused_by_its_name(tmp_path: Path) -> None:
+    meta = {"axes": "CYX", "Channel": {"Name": list(DETECTORS)}, "PhysicalSizeX": 0.06, "PhysicalSizeY": 0.06}
+    pixels = np.stack([np.full(SIZE, 0.5, np.float32), np.full(SIZE, 2.5, np.float32)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, ome=True, photometric="minisblack", metadata=meta)
+    with pytest.raises(ValueError, match=r"a\.ome\.tif, TLD: its greys run from 2.5 to 2.5"):
+        read_slice(tmp_path / "a.ome.tif")
+
+
+def test_files_that_may_hold_detectors_as_pages_are_not_taken_for_slices(tmp_path: Path) -> None:
+    for number in (1, 2):
+        tifffile.imwrite(tmp_path / f"s{number}.tif", greys(2), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"s1\.tif, s2\.tif: each holds a few images, .* --channel CBS="):
+        read_all({}, tmp_path)
+    found = read_all({}, tmp_path / "s1.tif")
+    told = "2 images in s1.tif were taken as slices of CBS; name detectors with --channel"
+    assert [read.notes for read in found] == [(told,), (told,)]
+    assert [read.notes for read in read_all({"CBS": tmp_path / "s1.tif"})] == [(), ()]
+    tifffile.imwrite(tmp_path / "stack.tif", greys(4), photometric="minisblack")
+    assert [read.notes for read in read_all({}, tmp_path / "stack.tif")] == [()] * 4
+
+
+def test_only_the_next_number_or_image_follows(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "a", {1: 1, 2: 2, 4: 4})
+    one, two, four = read_all({"CBS": folder, "TLD": folder})
+    assert two.follows(one)
+    assert not four.follows(two)
+    assert not one.follows(two)
+    alone = read_all({"CBS": folder})
+    assert not two.follows(alone[0])
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "other_3.png")
+    *_, unlike = read_all({}, folder / "slice_2.png", folder / "other_3.png")
+    assert not unlike.follows(alone[1])
+    labels = [f"s{z} {name}" for z in range(2) for name in DETECTORS]
+    tifffile.imwrite(
+        tmp_path / "h.tif", greys(4).reshape(2, 2, *SIZE), imagej=True, metadata={"axes": "ZCYX", "Labels": labels}
+    )
+    first, second = read_all({}, tmp_path / "h.tif")
+    assert second.follows(first)
+    ome = [read_all({}, save(tmp_path / f"s000{number}.ome.tif"))[0] for number in (1, 2)]
+    assert ome[1].follows(ome[0])
+
+
+def test_a_single_channels_ome_tiff_says_its_pixel_size(tmp_path: Path) -> None:
+    places = {name: save(tmp_path / f"{name}.ome.tif", names=(name,)) for name in DETECTORS}
+    assert one_slice(places).pixel_m == pytest.approx(60e-9)
+    places["TLD"] = save(tmp_path / "none.ome.tif", names=("TLD",), pixel_um=None)
+    assert one_slice(places).pixel_m == pytest.approx(60e-9)
+    assert one_slice({"TLD": places["TLD"]}).pixel_m is None
+    tifffile.imwrite(tmp_path / "stack.tif", greys(4), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"stack\.tif hold 4 images each where one is expected"):
+        one_slice({"CBS": tmp_path / "stack.tif"})

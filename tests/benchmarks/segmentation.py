@@ -187,7 +187,10 @@ def disturbed(channels: Greys, rng: np.random.Generator) -> dict[str, dict[str, 
 
 
 def on_real(core: SegmentationCore, model: Path | None, folder: Path) -> dict[str, Any]:
-    """The published face: nothing of it was trained on, but where strokes are named."""
+    """The published face, as `kintsugi segment` labels it: nothing of it was trained on, but where strokes are named.
+
+    `ours, at once` is without the mirror image, as a live run labels.
+    """
     from PIL import Image
 
     channels = {name: read_grey(folder / f"{name.lower()}.png") for name in ("CBS", "TLD")}
@@ -197,7 +200,8 @@ def on_real(core: SegmentationCore, model: Path | None, folder: Path) -> dict[st
         "k-means": scored(k_means(channels), reference),
         "best table of greys": scored(best_table(channels, reference), reference),
     }
-    ours = core.segment(channels, REAL_PIXEL_M)
+    ours = core.segment(channels, REAL_PIXEL_M, mirrored=True)
+    found["ours, at once"] = scored(core.segment(channels, REAL_PIXEL_M).labels, reference)
     found["ours"] = scored(ours.labels, reference) | {"novelty": round(ours.numbers.novelty, 2)}
     found["ours"]["calibration error"] = round(
         calibration_error(reliability_curve(reliability_of(ours.labels, ours.confidence, reference))), 4
@@ -213,7 +217,7 @@ def on_real(core: SegmentationCore, model: Path | None, folder: Path) -> dict[st
         rows["random forest, strokes"].append(scored(random_forest(channels, marked), right))
         with tempfile.TemporaryDirectory() as out:
             card = adapt(channels, marked, REAL_PIXEL_M, Path(out), model=model, seed=seed)
-            labels = SegmentationCore(Path(out)).segment(channels, REAL_PIXEL_M).labels
+            labels = SegmentationCore(Path(out)).segment(channels, REAL_PIXEL_M, mirrored=True).labels
         rows["ours, strokes"].append(scored(labels, right) | {"seconds": card.seconds})
         rows.setdefault("ours, the same half", []).append(scored(ours.labels, right))
     found |= {
@@ -231,7 +235,7 @@ def on_real(core: SegmentationCore, model: Path | None, folder: Path) -> dict[st
     rng = np.random.default_rng(5)
     base = found["ours"]["mean iou"]
     found["loss"] = {
-        name: round(base - mean_iou(confusion(core.segment(images, REAL_PIXEL_M).labels, reference)), 3)
+        name: round(base - mean_iou(confusion(core.segment(images, REAL_PIXEL_M, mirrored=True).labels, reference)), 3)
         for name, images in disturbed(channels, rng).items()
     }
     return found

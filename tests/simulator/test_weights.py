@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis import SegmentationCore
+from analysis.sameplace import agreeing
 from analysis.train import evaluate
 from simulator import dataset
 
@@ -20,3 +21,9 @@ def test_held_back_electrodes_are_labelled() -> None:
     figures = evaluate(SegmentationCore(), dataset.samples(9001, 10)).figures
     assert figures["mean iou"] >= 0.70
     assert min(value for name, value in figures.items() if name.startswith("iou")) >= 0.45
+
+
+@pytest.mark.slow
+def test_detectors_of_held_back_electrodes_show_one_place() -> None:
+    for sample in dataset.samples(9001, 20):
+        assert agreeing(sample.channels)[1] == ()
