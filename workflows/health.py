@@ -20,9 +20,9 @@ MOST_CLIPPED = 0.35
 LEAST_LOST = 0.05
 #: What is to come may take this much more than forecast, and so many bytes are left for labels and report.
 RESERVE, RESERVE_BYTES = 1.2, 200e6
-#: A picture that lies farther beside the last one than this share of its size is told; one farther than the second
-#: share has lost its face. Pictures that are less alike, once laid over each other, show no shift.
-SHIFTED, OUT_OF_VIEW, LEAST_ALIKE = 0.1, 0.35, 0.4
+#: A picture that lies farther beside the last one than this share of its size is told. Laid over each other pictures
+#: are this much more alike than as they lie, or show no shift: cap, coating and foil are alike wherever they lie.
+SHIFTED, MORE_ALIKE = 0.1, 0.3
 #: A shift of that size is seen on every n-th pixel, so that no more than so many are left each way.
 _SEEN_PX = 512
 #: A plane farther than this share of the spacing from where it should be is told.
@@ -161,11 +161,11 @@ def _shifted(frame: Frame, before: Frame) -> list[Finding]:
     one, other = (picture.pixels[0, ::every, ::every] for picture in (before, frame))
     by = tracking.moved(one, other)
     share = max(abs(part) * every / length for part, length in zip(by, size, strict=True))
-    if share < SHIFTED or tracking.alike_when_moved(one, other, by) < LEAST_ALIKE:
+    if share < SHIFTED or tracking.alike_when_moved(one, other, by) < tracking.alike(one, other) + MORE_ALIKE:
         return []
     down, right = (part * every * frame.meta.pixel_x_m * 1e6 for part in by)
     what = f"the picture lies {right:+.1f} um in x and {down:+.1f} um in y beside the last one"
-    return [_finding("shifted" if share < OUT_OF_VIEW else "out-of-view", what, "bring the face into the picture")]
+    return [_finding("shifted", what, "look at ruler and cap in its picture")]
 
 
 def _not_cut(*, again: bool) -> Finding:

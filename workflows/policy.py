@@ -22,7 +22,6 @@ POLICY: dict[str, Action] = {
     "saturated": "note",
     "missed": "note",
     "shifted": "note",
-    "out-of-view": "hold",
     "plane-off": "note",
     # before a slice
     "disk-short": "hold",
