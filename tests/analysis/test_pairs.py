@@ -86,6 +86,7 @@ def test_pairs_without_a_filled_pore_teach_nothing(small_model: Path, tmp_path: 
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "taken"), [(0.3, False), (1.6, True)])
 def test_a_model_that_is_surer_than_pairs_bear_out_is_so_no_more(own: float, *, taken: bool, tmp_path: Path) -> None:
     model = shutil.copytree(WEIGHTS, tmp_path / "model")
