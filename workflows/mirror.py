@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.core import SegmentationCore
+from analysis.label_files import ENDS
 from analysis.watch import ORDERS, answered, done, frames_of, order_for
 from instrument.errors import BadData
 from instrument.link import Line, Place
 from instrument.spool import CHUNK_BYTES
-from workflows.sharing import MADE, OBJECT
+from workflows.sharing import OBJECT
 from workflows.store import RunFolder
 
 #: Frames that are kept: the slice, those beside it, and some for what is asked again.
@@ -71,7 +72,7 @@ class Mirror:
             told = done(core, self._run.root, order)
             if told["labels"]:
                 made = Path(told["labels"])
-                for ending in MADE:
+                for ending in ENDS:
                     part = made.with_name(f"{told['name']}{ending}")
                     self._send(self._run.relative(part), part.read_bytes())
                     part.unlink()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from analysis.label_files import ENDS
 from analysis.watch import ORDERS, answered, frames_of, orders, pending
 from instrument import durable, link
 from instrument.errors import BadData
@@ -26,8 +27,6 @@ from workflows.store import FRAME_FOLDERS
 OBJECT = "kintsugi.run"
 #: No label file is larger than this, bytes: more than 8192 x 8192 pixels, uncompressed.
 MOST_BYTES = 80 << 20
-#: What is made of a slice: the numbers last, as who sees them sees the rest.
-MADE = (".tif", "-confidence.tif", "-doubt.tif", ".json")
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FRAME = re.compile(rf"(?:{'|'.join(FRAME_FOLDERS)})/{_PLAIN.pattern}\.ome\.tif")
@@ -128,10 +127,10 @@ class Share:
 
     def _part(self, name: str) -> Path:
         """Return where a file that is asked for lies until it is whole."""
-        taken = {f"labels/{one}{ending}" for one in pending(self._root) for ending in MADE}
+        taken = {f"labels/{one}{ending}" for one in pending(self._root) for ending in ENDS}
         for file, order in self._orders().items():
             folder = "labels/final" if order.get("final") else "labels"
-            taken |= {f"{folder}/{order['name']}{ending}" for ending in MADE}
+            taken |= {f"{folder}/{order['name']}{ending}" for ending in ENDS}
             taken.add(f"labels/{ORDERS}/{answered(Path(file)).name}")
         if name not in taken:
             msg = f"{name!r} is no label file or answer that is waited for"

@@ -1,14 +1,18 @@
-"""Nothing is left behind: every thread that a test started has ended when it ends."""
+"""A made-up microscope behind a server; and nothing is left behind: every thread that a test started has ended."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from instrument.remote import RemoteMicroscope, attach
 from simulator.sidebyside import HAND
+from tests.instrument.fake_microscope import FakeMicroscope
+from tests.instrument.serving import serving
 
 _ENDS_WITHIN_S = 5.0
 
@@ -23,6 +27,24 @@ def no_threads_left() -> Iterator[None]:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = sorted(thread.name for thread in _others(before))
     assert left == []
+
+
+@pytest.fixture
+def fake() -> FakeMicroscope:
+    return FakeMicroscope()
+
+
+@pytest.fixture
+def place(fake: FakeMicroscope, tmp_path: Path) -> Iterator[Path]:
+    with serving(fake, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def remote(place: Path) -> Iterator[RemoteMicroscope]:
+    with attach(place, "run-1") as found:
+        found.claim()
+        yield found
 
 
 def _others(before: set[threading.Thread]) -> list[threading.Thread]:

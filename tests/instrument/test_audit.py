@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,6 @@ from instrument.settings import Beam, BeamSettings, Device, GasSetting, Recovery
 from instrument.wire import Acquire, WritePattern
 from tests.instrument.fake_microscope import FakeMicroscope, job, scan
 from tests.instrument.serving import serving, until
-
-
-@pytest.fixture
-def fake() -> FakeMicroscope:
-    return FakeMicroscope()
-
-
-@pytest.fixture
-def place(fake: FakeMicroscope, tmp_path: Path) -> Iterator[Path]:
-    with serving(fake, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def remote(place: Path) -> Iterator[RemoteMicroscope]:
-    with attach(place, "run-1") as found:
-        found.claim()
-        yield found
 
 
 def lines(folder: Path, what: str) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 import stat
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +34,6 @@ from tests.instrument.fake_microscope import FakeMicroscope, job, scan
 from tests.instrument.serving import serving, until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def fake() -> FakeMicroscope:
-    return FakeMicroscope()
-
-
-@pytest.fixture
-def place(fake: FakeMicroscope, tmp_path: Path) -> Iterator[Path]:
-    with serving(fake, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def remote(place: Path) -> Iterator[RemoteMicroscope]:
-    with attach(place, "run-1") as found:
-        found.claim()
-        yield found
 
 
 def pattern(found: PatternJob) -> WritePattern:

@@ -23,20 +23,8 @@ from tests.instrument.serving import serving, until
 
 
 @pytest.fixture
-def fake() -> FakeMicroscope:
-    return FakeMicroscope()
-
-
-@pytest.fixture
 def place(fake: FakeMicroscope, tmp_path: Path) -> Iterator[Path]:
     with serving(fake, tmp_path, lease_s=0.5) as found:
-        yield found
-
-
-@pytest.fixture
-def remote(place: Path) -> Iterator[RemoteMicroscope]:
-    with attach(place, "run-1") as found:
-        found.claim()
         yield found
 
 
