@@ -138,7 +138,9 @@ def segment_images(
         pixel = _pixel(pixel_m, read.pixel_m, name)
         _check(read, name, truth if not numbers else None)
         _told_of(read, pixel, noted)
-        found = core.label(read.channels, pixel, before=_help_for(read, pixel, before), mirrored=not quick)
+        beside, before = _help_for(read, pixel, before), None  # large slices are not held twice
+        found = core.label(read.channels, pixel, before=beside, mirrored=not quick)
+        del beside
         if not numbers:  # from here on an older summary would tell of labels that are replaced
             (out / "summary.json").unlink(missing_ok=True)
         numbers.append(write_labelled(core, found, folder, name, fillable_m, read_from=read.files))
