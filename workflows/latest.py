@@ -133,9 +133,9 @@ def _curve(height: int, width: int, rows: Sequence[Row], threshold: float | None
             png.line(panel, x, y, x + 4, y, _SHARE)
     for index, row in enumerate(rows):
         if row.fill_before:
-            middle, _ = at(index - 0.5, 0)
-            png.line(panel, middle, top, middle, bottom, _FILL)
-            png.write(panel, int(middle) - 14, top - 2, "FILL", _FILL)
+            between = max(left, at(index - 0.5, 0)[0])
+            png.line(panel, between, top, between, bottom, _FILL)
+            png.write(panel, int(between) + 4, top + 2, "FILL", _FILL)
     points = [at(i, float(share)) for i, share in enumerate(shares) if np.isfinite(share)]
     for (x0, y0), (x1, y1) in pairwise(points):
         png.line(panel, x0, y0, x1, y1, _SHARE, thick=2)
