@@ -114,7 +114,6 @@ class Aligner:
         self._budget = budget_m
         self._ensurer = Ensurer(self._instrument, stood, self._moved)
         self._registered: Standing | None = None
-        self._on_face: Standing | None = None
         self._settled: Standing | None = None
         self._focus: dict[tuple[object, ...], tuple[float, float]] = {
             (one["pose"], one["voltage_v"], one["current_a"]): (one["working_distance_m"], one["plane_m"])
@@ -134,7 +133,7 @@ class Aligner:
 
     def forget(self) -> None:
         """Forget all alignment: somebody else had the instrument in hand."""
-        self._registered = self._on_face = self._settled = self._placed = None
+        self._registered = self._settled = self._placed = None
         self._focus.clear()
         self._ensurer.forget()
         self._instrument.forget()
@@ -419,10 +418,13 @@ class Aligner:
             self._instrument.set_beam(Beam.ELECTRON, BeamSettings(working_distance_m=wanted))
 
     def _on_cap(self, setup: Setup, state: State) -> None:
-        """Correct the electron beam's shift on the buried ruler, else on the cap's lower edge."""
+        """Correct the electron beam's shift on the buried ruler, else on the cap's lower edge.
+
+        For every picture anew: what was found for the last one is gone with a run that dies in between, and the next
+        picture would then lie otherwise, and the planes that are placed by it.
+        """
         settings, layout, stage = state.electron.settings, self.layout, setup.stage
-        standing = self._ensurer.standing(state, settings.voltage_v, settings.current_a)
-        if standing.holds(self._on_face) or layout is None or stage is None:
+        if layout is None or stage is None:
             return
         view = _view(layout, Beam.ELECTRON, stage, state)
         plane = layout.trim if setup.focus_z_m is None else setup.focus_z_m
@@ -450,7 +452,6 @@ class Aligner:
                 shift_y_m=(settings.shift_y_m or 0.0) + (edge or seen)[1],
             ),
         )
-        self._on_face = standing
 
     def _ruler_in(self, frame: Frame, plane: float, down: float) -> tuple[float, float] | None:
         """Return how far (m, field) the ruler lies from where it should, None where it isn't seen."""

@@ -213,6 +213,19 @@ def test_the_focus_follows_the_face() -> None:
     assert scope.now.electron.settings.working_distance_m == pytest.approx(4.001e-3 + 2e-6, abs=1e-9)
 
 
+def test_every_picture_of_the_face_is_registered_anew() -> None:
+    """A run that goes on knows nothing of the last registration; one that didn't die mustn't lie by it either."""
+    scope = Scope()
+    aligner, layout, _ = aligner_on(scope)
+    setup = Setup(
+        pose="face-on", stage=layout.stage(layout.pose(PoseName.FACE_ON)), register_on_cap=True,
+        electron=BeamSettings(voltage_v=5e3, current_a=1.6e-9, working_distance_m=4e-3),
+    )  # fmt: skip
+    aligner.ensure(setup)
+    aligner.ensure(setup)
+    assert scope.looks == 2
+
+
 def test_a_focus_that_was_noted_is_gone_on_with() -> None:
     scope = Scope()
     aligner, layout, notes = aligner_on(scope)
