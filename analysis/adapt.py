@@ -23,6 +23,7 @@ from analysis.evaluate import likeliest_temperature
 from analysis.model import WEIGHTS, Card, load, save
 from analysis.phases import IGNORE, MEMBERS, MERGE, Phase, merged
 from analysis.replay import read, write
+from analysis.sameplace import laid_over
 from analysis.scribbles import check, held_back, strokes_in
 
 if TYPE_CHECKING:
@@ -71,11 +72,17 @@ class Lesson:
         pixel_m: float,
         seed: int,
     ) -> Lesson:
-        """Teach what is known of an image, but for one stroke in five; its `labels` tell the shares."""
+        """Teach what is known of an image, but for one stroke in five; its `labels` tell the shares.
+
+        Detectors are laid over each other, as the core does that will label such images.
+        """
+        from analysis.network import DETECTORS
+
+        laid, _ = laid_over({name: channels[name] for name in DETECTORS if name in channels})
         kept_back = held_back(known, seed)
         nothing = np.uint8(IGNORE)
         shares = np.bincount(labels.ravel(), minlength=len(Phase)) / labels.size
-        return cls(channels, np.where(kept_back, nothing, known), np.where(kept_back, known, nothing), shares, pixel_m)
+        return cls(laid, np.where(kept_back, nothing, known), np.where(kept_back, known, nothing), shares, pixel_m)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ class SliceNumbers(BaseModel):
     beside : which of the slices `before` and `after` helped
     blank : detectors that showed nothing and were left out, as TLD or, of a slice beside this one, before TLD
     elsewhere : detectors that showed another place than CBS (or the first there is) and were left out, named likewise
+    moved : detectors that lay off CBS (or the first there is) and were laid over it, named likewise, and by how many
+    pixels (y, x) they lay off
     novelty : how likely the image is of nothing that the network was trained on, 0..1 (analysis.known)
     read_from : by channel, the file's name and, of a stack, which of its images; empty for a slice of a run
     seconds : wall time of the segmentation
@@ -86,6 +88,7 @@ class SliceNumbers(BaseModel):
     beside: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    moved: dict[str, tuple[int, int]] = Field(default_factory=dict)
     read_from: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(ge=0)
 
@@ -96,7 +99,8 @@ class Labelled:
 
     `labels` are phases, `fine` the finer classes of the same pixels, `confidence` the label's probability (0..255);
     `possible` has a bit for each phase with a probability of at least 0.25. `gist` is what the network's deepest level
-    holds in the mean, (n,). `beside`, `blank` and `elsewhere` are as in SliceNumbers; `seconds` is what it took.
+    holds in the mean, (n,). `beside`, `blank`, `elsewhere` and `moved` are as in SliceNumbers; `seconds` is what
+    it took.
     """
 
     labels: NDArray[np.uint8]
@@ -108,6 +112,7 @@ class Labelled:
     beside: tuple[str, ...]
     blank: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    moved: dict[str, tuple[int, int]]
     seconds: float
 
     @property
@@ -206,13 +211,17 @@ class SegmentationCore:
         from analysis.network import predict
 
         began = time.perf_counter()
-        seen, blank, elsewhere = _seen(channels)
+        own = _seen(channels)
+        seen, blank, elsewhere, moved = own.images, own.blank, own.elsewhere, own.moved
         sides: dict[str, Channels] = {}
         for side, beside in (("before", before), ("after", after)):
-            shown, dark, other = _shown(beside) if beside is not None else ({}, (), ())
-            blank += tuple(f"{side} {name}" for name in dark)
-            elsewhere += tuple(f"{side} {name}" for name in other)
-            sides |= {side: shown} if shown else {}
+            if beside is None:
+                continue
+            shown = _shown(beside)
+            blank += tuple(f"{side} {name}" for name in shown.blank)
+            elsewhere += tuple(f"{side} {name}" for name in shown.elsewhere)
+            moved = moved | {f"{side} {name}": shift for name, shift in shown.moved.items()}
+            sides |= {side: shown.images} if shown.images else {}
         shape = next(iter(seen.values())).shape
         labels = np.zeros(shape, np.uint8)
         fine = np.zeros(shape, np.uint8)
@@ -232,7 +241,9 @@ class SegmentationCore:
                 image[above] = value
         seconds = time.perf_counter() - began
         mean = gist / weight
-        return Labelled(labels, fine, confidence, possible, mean, pixel_m, tuple(sides), blank, elsewhere, seconds)
+        return Labelled(
+            labels, fine, confidence, possible, mean, pixel_m, tuple(sides), blank, elsewhere, moved, seconds
+        )
 
     def numbers_of(
         self,
@@ -273,6 +284,7 @@ class SegmentationCore:
             beside=found.beside,
             blank=found.blank,
             elsewhere=found.elsewhere,
+            moved=found.moved,
             novelty=novelty,
             seconds=found.seconds + time.perf_counter() - began,
         )
@@ -283,7 +295,7 @@ class SegmentationCore:
         """Return the probabilities of the fine classes of one slice, (7, y, x); as `segment` for its parameters."""
         from analysis.network import CLASSES, predict
 
-        seen, *_ = _seen(channels)
+        seen = _seen(channels).images
         found = np.zeros((CLASSES, *next(iter(seen.values())).shape), np.float32)
         hot = self.card.temperature if temperature is None else temperature
         for part in predict(self._network, seen, pixel_m, temperature=hot):
@@ -292,23 +304,34 @@ class SegmentationCore:
         return found
 
 
-def _seen(channels: Channels) -> tuple[Channels, tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Shown:
+    """What there is to see of a slice; detectors that show nothing, that show another place, that lay off (y, x)."""
+
+    images: Channels
+    blank: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    moved: dict[str, tuple[int, int]]
+
+
+def _seen(channels: Channels) -> _Shown:
     """Return what `_shown` does of the slice that is to be labelled; ValueError when nothing shows anything."""
-    seen, blank, elsewhere = _shown(channels)
-    if not seen:
-        msg = f"{' and '.join(blank)} shows nothing: one grey, or white nearly everywhere; see detector and contrast"
+    shown = _shown(channels)
+    if not shown.images:
+        dark = " and ".join(shown.blank)
+        msg = f"{dark} shows nothing: one grey, or white nearly everywhere; see detector and contrast"
         raise ValueError(msg)
-    return seen, blank, elsewhere
+    return shown
 
 
-def _shown(channels: Channels) -> tuple[Channels, tuple[str, ...], tuple[str, ...]]:
-    """Return what there is to see of a slice, the detectors that show nothing, and those that show another place."""
+def _shown(channels: Channels) -> _Shown:
     from analysis.network import DETECTORS, showing
-    from analysis.sameplace import agreeing
+    from analysis.sameplace import agreeing, laid_over
 
     shown, blank = showing(channels)
-    seen, elsewhere = agreeing({name: shown[name] for name in DETECTORS if name in shown})
-    return seen, blank, elsewhere
+    laid, moved = laid_over({name: shown[name] for name in DETECTORS if name in shown})
+    images, elsewhere = agreeing(laid)
+    return _Shown(images, blank, elsewhere, {name: shift for name, shift in moved.items() if name in images})
 
 
 def _decided(

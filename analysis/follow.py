@@ -81,6 +81,8 @@ def label_slice(core: SegmentationCore, order: Order, folder: Path) -> tuple[Pat
         log.warning("%s: %s show nothing and are left out", order.name, ", ".join(found.blank))
     if found.elsewhere:
         log.warning("%s: %s show another place and are left out", order.name, ", ".join(found.elsewhere))
+    if found.moved:
+        log.info("%s: laid over the first detector, which they lay off by (y, x) pixels: %s", order.name, found.moved)
     if order.final:
         folder = folder / FINAL
         folder.mkdir(exist_ok=True)

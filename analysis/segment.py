@@ -247,6 +247,22 @@ def _left_out(by_slice: Mapping[str, tuple[str, ...]], why: str, remedy: str) ->
     ]  # fmt: skip
 
 
+def _laid_over(numbers: Sequence[SliceNumbers]) -> list[str]:
+    """Return a sentence for each detector whose own pictures lay off the first one's."""
+    from analysis.network import DETECTORS
+
+    found = []
+    for detector in DETECTORS:
+        off = {n.name: n.moved[detector] for n in numbers if detector in n.moved}
+        if off:
+            most = max(max(map(abs, shift)) for shift in off.values())
+            found.append(
+                f"{named(list(off))}: {detector} lay up to {most} px off the other detector, and was laid over it; "
+                "look at the two if that is new"
+            )
+    return found
+
+
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
     total = sum(weights)
     return sum(v * w for v, w in zip(values, weights, strict=True)) / total if total else 0.0
@@ -290,6 +306,7 @@ def _summary(
         {n.name: n.elsewhere for n in numbers}, "shows another place, or is mirrored or moved,",
         "give pictures of one scan",
     )  # fmt: skip
+    remarks += _laid_over(numbers)
     strange = [n.name for n in numbers if n.novelty > UNFAMILIAR]
     if strange:
         remarks.append(

@@ -228,6 +228,21 @@ def test_a_detector_that_shows_another_place_is_left_out_and_named(core: Segment
     assert not np.array_equal(shifted.confidence, alone.confidence)
 
 
+def test_a_detector_that_lies_off_is_laid_over_the_first_and_named(core: SegmentationCore) -> None:
+    sample = drawn(4)
+    cbs, tld = sample.channels["CBS"], sample.channels["TLD"]
+    off = {"CBS": cbs, "TLD": np.roll(tld, (4, -3), (0, 1))}
+    right, found = (
+        core.segment(own, sample.pixel_m, before=beside)
+        for own, beside in ((sample.channels, sample.channels), (off, off))
+    )
+    assert right.numbers.moved == {}
+    assert found.numbers.moved == {"TLD": (4, -3), "before TLD": (4, -3)}
+    inside = (slice(32, -32), slice(32, -32))
+    assert np.mean(found.labels[inside] == right.labels[inside]) > 0.999
+    assert SliceNumbers.model_validate_json(found.numbers.model_dump_json()) == found.numbers
+
+
 def test_intervals_by_hand() -> None:
     pore, cbd, active = (1 << phase for phase in (Phase.PORE, Phase.CBD, Phase.ACTIVE))
     labels = np.array([[1, 1, 2, 3, 4]], np.uint8)

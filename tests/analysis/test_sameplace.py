@@ -1,4 +1,4 @@
-"""Detectors of one place are told from those of two; what shows too little to tell is believed."""
+"""Detectors of one place are told from those of two, and laid over each other; what shows too little is believed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from analysis.sameplace import agreeing
+from analysis.sameplace import agreeing, laid_over
 from tests.analysis.drawn import drawn
 
 REAL = Path(os.environ.get("KINTSUGI_REAL", Path(__file__).parents[3] / "shared/data/kintsugi-real"))
@@ -77,3 +77,39 @@ def test_every_detector_is_asked_about_the_first() -> None:
     kept, elsewhere = agreeing({"CBS": shown["CBS"], "TLD": other["TLD"], "ETD": shown["TLD"]})
     assert (list(kept), elsewhere) == (["CBS", "ETD"], ("TLD",))
     assert agreeing({"TLD": other["TLD"]}) == ({"TLD": other["TLD"]}, ())
+
+
+@pytest.mark.parametrize("off", [(0, 0), (0, 1), (2, 0), (-3, 1), (4, 4), (0, -6), (8, -8)])
+def test_a_real_detector_that_lies_off_is_laid_over_the_other(real: tuple[Grey, Grey], off: tuple[int, int]) -> None:
+    cbs, tld = real
+    laid, moved = laid_over({"CBS": cbs, "TLD": np.roll(tld, off, (0, 1))})
+    if max(map(abs, off)) < 2:
+        assert moved == {}
+        return
+    assert moved == {"TLD": off}
+    inside = (slice(8, -8), slice(8, -8))
+    assert np.array_equal(laid["TLD"][inside], tld[inside])
+    assert laid["CBS"] is cbs
+    assert agreeing(laid)[1] == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drawn_detector_that_lies_off_is_laid_over_the_other(seed: int) -> None:
+    shown = drawn(seed, (300, 420)).channels
+    rng = np.random.default_rng(seed)
+    noisy = {name: image + rng.normal(0, 0.05, image.shape).astype(np.float32) for name, image in shown.items()}
+    assert laid_over(noisy)[1] == {}
+    assert laid_over(noisy | {"TLD": np.roll(noisy["TLD"], (5, -3), (0, 1))})[1] == {"TLD": (5, -3)}
+
+
+def test_what_lies_elsewhere_or_shows_too_little_is_not_moved(real: tuple[Grey, Grey]) -> None:
+    cbs, tld = real
+    for other in (tld[:, ::-1], tld[::-1], np.roll(tld, 20, 0), np.full_like(tld, 0.4)):
+        assert laid_over({"CBS": cbs, "TLD": other})[1] == {}
+        assert laid_over({"CBS": other, "TLD": cbs})[1] == {}
+    for width in (0.0, 1.0, 2.5):
+        for seed in range(5):
+            pair = {"CBS": soft(seed, (320, 300), width), "TLD": soft(seed + 50, (320, 300), width)}
+            assert laid_over(pair)[1] == {}
+    assert laid_over({"CBS": cbs[:100], "TLD": np.roll(tld, 4, 1)[:100]})[1] == {}
+    assert laid_over({"TLD": tld}) == ({"TLD": tld}, {})
