@@ -2,10 +2,13 @@
 
 One SQLite file (WAL, synchronous=FULL) on a local disk. One process writes; others read at any time.
 
-    meta    key, value                       schema version, run id, instrument, armed_until, ...
+    meta    key, value, seal                 schema version, run id, instrument, armed_until, ...
     acts    key (once), seq, kind, args, args_hash, replay_version, setup, action_id, attempt, state,
-            intended_at, intended_wall, done_at, done_wall, result, evidence
-    events  seq, at, wall, kind, data        notes, state changes, requests
+            intended_at, intended_wall, done_at, done_wall, result, evidence, seal
+    events  seq, at, wall, kind, data, seal  notes, state changes, requests
+
+A row's `seal` is the SHA-256 of its other values: one digit that has changed on the disk, which SQLite can't see, makes
+the journal a damaged one. A row that an earlier schema wrote has none until it is written again.
 
 `*_at` is the instrument's clock in seconds, `*_wall` ISO 8601 with zone. `args`, `setup`, `result`, `evidence`, `data`
 are JSON in which NaN and infinity survive. States of an act: `intended` (asked for, outcome unknown), `done`,
@@ -19,7 +22,7 @@ import json
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,22 +36,44 @@ from workflows import schemas
 from workflows.schemas import JournalTooNew, JournalTooOld, WrongSchema
 
 __all__ = [
-    "COLUMNS", "TABLES", "Act", "ActState", "Event", "Journal", "JournalDamaged", "JournalTooNew",
-    "JournalTooOld", "ReplayMismatch", "WrongSchema", "act_of", "action_id", "canonical", "copies", "event_of",
-    "hash_of", "row_of", "set_aside", "wall_now",
+    "COLUMNS",
+    "SEALED",
+    "TABLES",
+    "Act",
+    "ActState",
+    "Event",
+    "Journal",
+    "JournalDamaged",
+    "JournalTooNew",
+    "JournalTooOld",
+    "ReplayMismatch",
+    "WrongSchema",
+    "act_of",
+    "action_id",
+    "canonical",
+    "copies",
+    "event_of",
+    "hash_of",
+    "is_sealed",
+    "row_of",
+    "seal_all",
+    "set_aside",
+    "wall_now",
 ]  # fmt: skip
 
 _BUSY_S = 10.0
 
 TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal TEXT) WITHOUT ROWID;
 CREATE TABLE acts (
     key TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, kind TEXT NOT NULL,
     args TEXT NOT NULL, args_hash TEXT NOT NULL, replay_version INTEGER NOT NULL, setup TEXT,
     action_id TEXT NOT NULL UNIQUE, attempt INTEGER NOT NULL, state TEXT NOT NULL,
-    intended_at REAL, intended_wall TEXT NOT NULL, done_at REAL, done_wall TEXT, result TEXT, evidence TEXT
+    intended_at REAL, intended_wall TEXT NOT NULL, done_at REAL, done_wall TEXT, result TEXT, evidence TEXT,
+    seal TEXT
 );
-CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, wall TEXT NOT NULL, kind TEXT NOT NULL, data TEXT);
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, wall TEXT NOT NULL, kind TEXT NOT NULL, data TEXT,
+    seal TEXT);
 """
 
 
@@ -134,6 +159,8 @@ class Event:
 
 
 COLUMNS = ", ".join(Act.__dataclass_fields__)
+#: The columns that a row's seal is of, by table; the first is what a row is found by.
+SEALED = {"meta": "key, value", "acts": COLUMNS, "events": ", ".join(Event.__dataclass_fields__)}
 
 
 def wall_now() -> str:
@@ -187,7 +214,9 @@ class Journal:
         try:
             db.executescript(TABLES)
             values = {"schema": schemas.SCHEMA, "run_id": run_id or uuid.uuid4().hex, "created": wall_now(), **meta}
-            db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, canonical(value)) for key, value in values.items()])
+            rows = [(key, canonical(value)) for key, value in values.items()]
+            db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", rows)
+            seal_all(db)
             db.commit()
         finally:
             db.close()
@@ -205,7 +234,10 @@ class Journal:
             if findings != ["ok"]:
                 raise sqlite3.DatabaseError("; ".join(findings))
             found = schemas.check(db, self.path)
-            return db if found == schemas.SCHEMA else self._migrated(db, found, read_only)
+            db = db if found == schemas.SCHEMA else self._migrated(db, found, read_only)
+            if (unsound := _unsound(db)) is not None:
+                raise sqlite3.DatabaseError(unsound)
+            return db
         except sqlite3.OperationalError as error:
             db.close()
             if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _NOT_ITS_FAULT:
@@ -270,6 +302,7 @@ class Journal:
             row: tuple[Any, ...] = (key, seq, kind, canonical(args), asked_hash, replay_version, _text(setup))
             row += (action_id(self.run_id, key, 1), 1, ActState.INTENDED, clock_s, wall_now(), None, None, None, None)
             db.execute(f"INSERT INTO acts ({COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+            _seal(db, "acts", key)
             return self._must(key)
 
     def done(self, key: str, result: Any, *, clock_s: float | None = None) -> Act:
@@ -307,6 +340,7 @@ class Journal:
                 " WHERE key = ?",
                 (ActState.INTENDED, attempt, under, _text(kept), clock_s, wall_now(), key),
             )
+            _seal(db, "acts", key)
             return self._must(key)
 
     def find(self, key: str) -> Act | None:
@@ -338,6 +372,7 @@ class Journal:
                 "INSERT INTO events (at, wall, kind, data) VALUES (?, ?, ?, ?)",
                 (clock_s, wall_now(), kind, _text(data)),
             )
+            _seal(db, "events", cursor.lastrowid)
             row = db.execute("SELECT seq, at, wall, kind, data FROM events WHERE seq = ?", (cursor.lastrowid,))
             return event_of(row.fetchone())
 
@@ -359,7 +394,8 @@ class Journal:
     def set_meta(self, key: str, value: Any) -> None:
         """Keep a plain value in the run's own table."""
         with self._writing() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical(value)))
+            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, canonical(value)))
+            _seal(db, "meta", key)
 
     def copy(self) -> Path:
         """Write the journal's copy anew, durably, and return it; the one before it is kept as the second of `copies`.
@@ -415,6 +451,7 @@ class Journal:
             "UPDATE acts SET state = ?, done_at = ?, done_wall = ?, result = ?, evidence = ? WHERE key = ?",
             (state, clock_s, wall_now(), _text(result), _text(evidence), key),
         )
+        _seal(self._db, "acts", key)
         return self._must(key)
 
     def _find(self, key: str) -> Act | None:
@@ -427,6 +464,36 @@ class Journal:
             msg = f"no act {key!r} in {self.path.name}"
             raise KeyError(msg)
         return act
+
+
+def is_sealed(row: Sequence[Any], seal: str | None) -> bool:
+    """Say whether a row of `SEALED` columns is what was written; one without a seal is believed."""
+    return seal is None or seal == hash_of(list(row))
+
+
+def seal_all(db: sqlite3.Connection) -> None:
+    """Seal every row of a journal that is being made."""
+    for table, columns in SEALED.items():
+        name = columns.partition(",")[0]
+        for (key,) in db.execute(f"SELECT {name} FROM {table}").fetchall():  # noqa: S608
+            _seal(db, table, key)
+
+
+def _seal(db: sqlite3.Connection, table: str, key: Any) -> None:
+    """Seal a row as it lies in the file, which may spell a number otherwise than it was given."""
+    columns = SEALED[table]
+    name = columns.partition(",")[0]
+    row = db.execute(f"SELECT {columns} FROM {table} WHERE {name} = ?", (key,)).fetchone()  # noqa: S608
+    db.execute(f"UPDATE {table} SET seal = ? WHERE {name} = ?", (hash_of(list(row)), key))  # noqa: S608
+
+
+def _unsound(db: sqlite3.Connection) -> str | None:
+    """Return which row is not what was written, None where all are."""
+    for table, columns in SEALED.items():
+        for *row, seal in db.execute(f"SELECT {columns}, seal FROM {table}"):  # noqa: S608
+            if not is_sealed(row, seal):
+                return f"{row[0]} of the {table} is not what was written"
+    return None
 
 
 def copies(path: Path) -> tuple[Path, Path]:

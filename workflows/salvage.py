@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from instrument import durable
 from workflows.journal import (
     COLUMNS,
+    SEALED,
     TABLES,
     Act,
     ActState,
@@ -30,10 +31,13 @@ from workflows.journal import (
     copies,
     event_of,
     hash_of,
+    is_sealed,
     row_of,
+    seal_all,
     set_aside,
     wall_now,
 )
+from workflows.schemas import SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +131,8 @@ def _set_aside_before(path: Path) -> Path | None:
 def _read(path: Path) -> _Found:
     """Return all that can be read of a file and means something."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        acts = _sound(act_of, _rows(db, "acts", COLUMNS))
-        events = _sound(event_of, _rows(db, "events", "seq, at, wall, kind, data"))
+        acts = _sound(act_of, _rows(db, "acts"))
+        events = _sound(event_of, _rows(db, "events"))
         return _Found(
             dict(_sound(_meta_of, _meta_rows(db))),
             {act.key: act for act in acts},
@@ -151,20 +155,44 @@ def _sound(make: Callable[[tuple[Any, ...]], _T], rows: Iterable[tuple[Any, ...]
 
 def _meta_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     try:
-        yield from db.execute("SELECT key, value FROM meta")
+        yield from _whole(db.execute(_select(db, "meta")))
     except sqlite3.DatabaseError as error:
         log.warning("the journal's own values: %s", error)
 
 
-def _rows(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-    """Yield a table's rows one by one by their number, past those that can't be read."""
+def _select(db: sqlite3.Connection, table: str) -> str:
+    """Return what asks for a table's rows and their seals; earlier schemas had none."""
+    there = {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}
+    return f"SELECT {SEALED[table]}, {'seal' if 'seal' in there else 'NULL'} FROM {table}"  # noqa: S608
+
+
+def _whole(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows without their seals, those that are what was written."""
+    for *row, seal in rows:
+        if is_sealed(row, seal):
+            yield tuple(row)
+        else:
+            log.warning("a row is left out: %s is not what was written", row[0])
+
+
+def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """Yield a table's rows one by one by their number, past those that can't be read or are not what was written."""
     try:
         last = int(db.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0)  # noqa: S608
     except (sqlite3.DatabaseError, TypeError):
         last = _BLIND
-    for number in range(1, min(last, _MOST) + 1):
+    yield from _whole(_by_number(db, table, min(last, _MOST)))
+
+
+def _by_number(db: sqlite3.Connection, table: str, last: int) -> Iterator[tuple[Any, ...]]:
+    try:
+        select = _select(db, table)
+    except sqlite3.DatabaseError as error:
+        log.warning("the %s can't be read: %s", table, error)
+        return
+    for number in range(1, last + 1):
         try:
-            row = db.execute(f"SELECT {columns} FROM {table} WHERE rowid = ?", (number,)).fetchone()  # noqa: S608
+            row = db.execute(f"{select} WHERE rowid = ?", (number,)).fetchone()
         except sqlite3.DatabaseError:
             continue
         if row is not None:
@@ -200,11 +228,13 @@ def _write(path: Path, found: _Found, told: dict[str, Any]) -> None:
     try:
         with closing(sqlite3.connect(draft)) as db:
             db.executescript(TABLES)
-            db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, canonical(one)) for key, one in found.meta.items()])
+            own = [(key, canonical(one)) for key, one in {**found.meta, "schema": SCHEMA}.items()]
+            db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", own)
             marks = ", ".join("?" * len(Act.__dataclass_fields__))
             rows = (row_of(replace(act, seq=number)) for number, act in enumerate(acts, start=1))
             db.executemany(f"INSERT INTO acts ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608
             db.executemany("INSERT INTO events (seq, at, wall, kind, data) VALUES (?, ?, ?, ?, ?)", map(row_of, events))
+            seal_all(db)
             db.commit()
         durable.commit(draft, path)
     finally:

@@ -7,9 +7,11 @@ import sqlite3
 from pathlib import Path
 
 #: The journal's schema now.
-SCHEMA = 1
+SCHEMA = 2
 #: What turns a journal of one schema into the next: statements, by the schema that they begin with.
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: tuple(f"ALTER TABLE {table} ADD COLUMN seal TEXT" for table in ("meta", "acts", "events")),
+}
 TABLES = ("meta", "acts", "events")
 
 
@@ -76,7 +78,7 @@ def migrate(db: sqlite3.Connection, wall: str) -> None:
             for statement in MIGRATIONS[schema]:
                 db.execute(statement)
         if found < SCHEMA:
-            db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (json.dumps(SCHEMA),))
+            db.execute("UPDATE meta SET value = ?, seal = NULL WHERE key = 'schema'", (json.dumps(SCHEMA),))
             data = json.dumps({"from": found, "to": SCHEMA})
             db.execute("INSERT INTO events (wall, kind, data) VALUES (?, 'migrated', ?)", (wall, data))
     except BaseException:

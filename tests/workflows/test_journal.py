@@ -141,7 +141,7 @@ def test_a_second_journal_is_not_made_over_the_first(journal: Journal) -> None:
 
 def test_a_newer_journal_is_refused(journal: Journal) -> None:
     journal.set_meta("schema", 99)
-    with pytest.raises(JournalTooNew, match=r"schema 99, this kintsugi reads 1 alone: install a newer"):
+    with pytest.raises(JournalTooNew, match=r"schema 99, this kintsugi reads 1 up to 2: install a newer"):
         Journal(journal.path)
     assert journal.path.exists()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from workflows.journal import ActState, Journal, JournalDamaged, copies
 from workflows.kept_recipe import META, keep
 from workflows.recipe import dump, load
 from workflows.salvage import missing_patterns, salvage
+from workflows.schemas import SCHEMA
 from workflows.session import Session
 from workflows.store import RunFolder
 
@@ -45,6 +48,15 @@ def garble(path: Path, first: int, last: int) -> None:
     for offset in range(PAGE * first, min(PAGE * last, len(data))):
         data[offset] ^= 0x5A
     path.write_bytes(bytes(data))
+
+
+def flip(path: Path, text: bytes, at: int, to: bytes) -> None:
+    """Change one byte of a text where a file has it last, which SQLite doesn't see."""
+    data = path.read_bytes()
+    where = data.rindex(text) + at
+    path.write_bytes(data[:where] + to + data[where + 1 :])
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_sound_journal_is_left_alone(path: Path) -> None:
@@ -98,17 +110,53 @@ def test_one_that_was_set_aside_before_is_read(path: Path) -> None:
 
 
 def test_a_row_with_other_values_than_were_written_counts_as_damaged(path: Path) -> None:
-    data = path.read_bytes()
-    at = data.index(b'{"i":120,')
-    path.write_bytes(data[: at + 5] + b"9" + data[at + 6 :])
-    Journal(path).close()  # for SQLite all is well
+    flip(path, b'{"i":120,', 5, b"9")
     told = salvage(path)
     assert told is not None
-    assert "slice/0120/cut is not what was written" in told
+    assert "slice/0120/cut of the acts is not what was written" in told
     with Journal(path) as journal:
         act = journal.find("slice/0120/cut")
         assert act is not None
         assert act.args["i"] == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "to", "what"),
+    [
+        (b'{"fraction":1.0}', 12, b"0", r"slice/\d+/cut of the acts"),
+        (b'{"name":120}', 10, b"1", "121 of the events"),
+        (b"simulator:1", 10, b"2", "url of the meta"),
+    ],
+)  # fmt: skip
+def test_one_digit_that_has_changed_is_seen_and_no_outcome_of_that_row_is_used(
+    path: Path, text: bytes, at: int, to: bytes, what: str
+) -> None:
+    flip(path, text, at, to)
+    for read_only in (True, False):
+        with pytest.raises(JournalDamaged, match=f"{what} is not what was written"):
+            Journal(path, read_only=read_only)
+    assert salvage(path) is not None
+    with Journal(path) as journal:
+        assert {act.result["fraction"] for act in journal.acts() if act.has_outcome} == {1.0}
+        assert [event.data["name"] for event in journal.events(kind="slice")].count(121) == 1
+        assert journal.meta("url") == "simulator:1"
+    assert salvage(path) is None
+
+
+def test_one_of_the_schema_before_is_salvaged_and_follows(path: Path) -> None:
+    for copy in copies(path):
+        copy.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as db, db:
+        for table in ("meta", "acts", "events"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN seal")
+        db.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("VACUUM")
+    garble(path, 20, 30)
+    assert salvage(path) is not None
+    with Journal(path) as journal:
+        assert journal.meta("schema") == SCHEMA
+        assert 100 < len(journal.acts()) < 200
 
 
 def test_without_a_name_nothing_is_made_up(tmp_path: Path) -> None:
