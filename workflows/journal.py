@@ -468,7 +468,7 @@ class Journal:
 
 def is_sealed(row: Sequence[Any], seal: str | None) -> bool:
     """Say whether a row of `SEALED` columns is what was written; one without a seal is believed."""
-    return seal is None or seal == hash_of(list(row))
+    return seal is None or seal == _seal_of(row)
 
 
 def seal_all(db: sqlite3.Connection) -> None:
@@ -479,12 +479,17 @@ def seal_all(db: sqlite3.Connection) -> None:
             _seal(db, table, key)
 
 
+def _seal_of(row: Sequence[Any]) -> str:
+    texts = ["\0" if value is None else value if isinstance(value, str) else repr(value) for value in row]
+    return hashlib.sha256("\x1f".join(texts).encode("utf-8")).hexdigest()
+
+
 def _seal(db: sqlite3.Connection, table: str, key: Any) -> None:
     """Seal a row as it lies in the file, which may spell a number otherwise than it was given."""
     columns = SEALED[table]
     name = columns.partition(",")[0]
     row = db.execute(f"SELECT {columns} FROM {table} WHERE {name} = ?", (key,)).fetchone()  # noqa: S608
-    db.execute(f"UPDATE {table} SET seal = ? WHERE {name} = ?", (hash_of(list(row)), key))  # noqa: S608
+    db.execute(f"UPDATE {table} SET seal = ? WHERE {name} = ?", (_seal_of(row), key))  # noqa: S608
 
 
 def _unsound(db: sqlite3.Connection) -> str | None:
