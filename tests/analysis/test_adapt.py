@@ -41,6 +41,16 @@ def test_teaching_leaves_nothing_behind_on_another_device() -> None:
     assert {parameter.device.type for parameter in taught.parameters()} == {"meta"}
 
 
+def test_a_detector_that_lies_off_is_taught_as_it_is_labelled() -> None:
+    sample = drawn(3)
+    truth = merged(sample.fine)
+    off = {"TLD": np.roll(sample.channels["TLD"], (5, 2), (0, 1)), "CBS": sample.channels["CBS"]}
+    right, laid = (Lesson.of(channels, truth, truth, PIXEL_M, 0).channels for channels in (sample.channels, off))
+    inside = (slice(8, -8), slice(8, -8))
+    for name in ("CBS", "TLD"):
+        assert np.array_equal(laid[name][inside], right[name][inside])
+
+
 @pytest.mark.slow
 def test_strokes_on_an_image_make_its_labels_better(tmp_path: Path) -> None:
     sample = drawn(77)

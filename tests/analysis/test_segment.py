@@ -425,6 +425,19 @@ def test_detectors_without_a_picture_of_this_place_are_named_once(small_model: P
     ]
 
 
+def test_a_detector_that_lies_off_is_laid_over_the_other_and_told_of(small_model: Path, tmp_path: Path) -> None:
+    sample = drawn(4, (180, 200)).channels
+    images = {"CBS": sample["CBS"], "TLD": np.roll(sample["TLD"], (3, -4), (0, 1))}
+    for name, image in images.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", bytes_of(image), photometric="minisblack")
+    given = {name: tmp_path / f"{name}.tif" for name in images}
+    summary = segment_images(given, tmp_path / "out", pixel_m=60e-9, model=small_model)
+    told = "s0001: TLD lay up to 4 px off the other detector, and was laid over it; look at the two if that is new"
+    assert told in summary.remarks
+    numbers = json.loads((tmp_path / "out" / "labels" / "s0001.json").read_text())
+    assert numbers["moved"] == {"TLD": [3, -4]}
+
+
 def test_colours_and_unknown_detectors_are_told_of(files: dict[str, Path], small_model: Path, tmp_path: Path) -> None:
     map_ = np.zeros((*SIZE, 3), np.uint8)
     map_[:40, :, 1] = 200
