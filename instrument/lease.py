@@ -15,7 +15,9 @@ from instrument.errors import NotInControl, Refused
 
 #: T from .. to, s: a heartbeat on a busy PC may be late by some tenths, and a beam may not be on alone for long.
 SHORTEST_S, LONGEST_S = 0.5, 60.0
-_LOOK_S = 0.1
+_LOOK_S = 0.05
+#: A lease lapses so much (s), or this share of it, before T: by T the beam is off, which takes some time as well.
+_AHEAD_S, _AHEAD = 0.25, 0.2
 #: A look that comes later than this after the one before: this process was not running, and heard nothing (s).
 _DEAF_S = 1.0
 
@@ -33,13 +35,14 @@ class Lease:
 
     Parameters
     ----------
-    seconds : T, without a heartbeat for so long the lease lapses; Refused outside 0.5 to 60 s
-    lapsed : called once, from the lease's own thread, when that happens
+    seconds : T, within which of the last heartbeat the instrument is to be safe; Refused outside 0.5 to 60 s
+    lapsed : called once, from the lease's own thread, a little before T without a heartbeat
     """
 
     def __init__(self, seconds: float, lapsed: Callable[[str], None]) -> None:
         check_seconds(seconds)
         self.seconds = seconds
+        self._silence_s = seconds - min(_AHEAD_S, _AHEAD * seconds)
         self._lapsed = lapsed
         self._lock = threading.Lock()
         self._epoch = 0
@@ -85,7 +88,7 @@ class Lease:
     def alive(self) -> bool:
         """Whether somebody controls the instrument now."""
         with self._lock:
-            return self._alive and time.monotonic() - self._heard <= self.seconds
+            return self._alive and time.monotonic() - self._heard <= self._silence_s
 
     @property
     def released(self) -> bool:
@@ -120,7 +123,7 @@ class Lease:
             if now - self._looked > _DEAF_S:
                 self._heard += now - self._looked
             self._looked = now
-            over = self._alive and now - self._heard > self.seconds
+            over = self._alive and now - self._heard > self._silence_s
             if over:
                 self._alive, self._ended_at = False, now
             run = self._run
