@@ -57,7 +57,7 @@ def summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     inside, between = [one for one in done if one.inside], [one for one in done if not one.inside]
     # a picture taken once more is another measurement, newly focused: what is placed by it lies otherwise by its error
     retaken, between = [one for one in between if one.retaken], [one for one in between if not one.retaken]
-    alike, otherwise = ([one for one in between if one.decided_otherwise is other] for other in (False, True))
+    alike, otherwise = ([one for one in between if bool(one.decided_otherwise) is other] for other in (False, True))
     off = [share for one in done for share in one.misplaced]
     return {
         "trials": len(results),
@@ -118,6 +118,8 @@ def _line(number: int, result: Result) -> str:
     worst = max(result.misplaced, default=0.0)
     told = f"{what} face {1e9 * result.face_off_m:6.2f} nm off, planes {worst:.1f} sigma"
     told += "".join(f"; {key} taken again" for key in result.retaken)
+    if result.decided_otherwise:
+        told += f"; decided otherwise: {', '.join(result.decided_otherwise)}"
     told += "".join(
         f"; {one['key']} {one['at_least']:.2f}..{one['at_most']:.2f} -> {one['fraction']:.2f}" for one in result.settled
     )

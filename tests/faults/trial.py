@@ -67,7 +67,7 @@ class Result:
     doses_wrong: list[str] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
     retaken: list[str] = field(default_factory=list)
-    decided_otherwise: bool = False
+    decided_otherwise: list[str] = field(default_factory=list)
     face_off_m: float = 0.0
     misplaced: list[float] = field(default_factory=list)
 
@@ -115,10 +115,11 @@ class Ended:
         x, y = np.abs(block.x) < 5e-6, (block.y > 1e-6) & (block.y < 6e-6)
         return np.asarray(block.maps.face[np.ix_(y, x)])
 
-    @property
-    def decided(self) -> tuple[frozenset[str], Any]:
-        """What was done, and the contrast that all pictures after it have."""
-        return frozenset(act.key for act in self.acts), next(act.result for act in self.acts if act.key == "contrast")
+    def decided_otherwise(self, other: Ended) -> list[str]:
+        """Return the acts that only one of two runs has, and the contrast if all pictures after it have another."""
+        own, others = ({act.key: act for act in run.acts} for run in (self, other))
+        contrast = [] if own["contrast"].result == others["contrast"].result else ["contrast"]
+        return sorted(own.keys() ^ others.keys()) + contrast
 
     @property
     def doubled_frames(self) -> int:
@@ -259,7 +260,7 @@ def compare(result: Result, run: Ended, oracle: Ended) -> None:
             share = act.result["charge_c"] / act.args["dose_c"]
             if abs(share - 1) > _CURRENT_OFF or act.result["fraction"] < 1 - _WHOLE:
                 result.doses_wrong.append(act.key)
-    result.decided_otherwise = run.decided != oracle.decided
+    result.decided_otherwise = run.decided_otherwise(oracle)
     result.face_off_m = float(np.abs(run.face - oracle.face).max())
     result.misplaced = run.misplaced()
 
