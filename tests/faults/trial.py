@@ -23,7 +23,7 @@ from instrument.frame import Frame
 from simulator.options import parse
 from simulator.saving import Store, read
 from tests.faults import strike
-from workflows.journal import Journal
+from workflows.journal import Act, Journal
 from workflows.store import RunFolder
 from workflows.terminal import DONE, HELD
 
@@ -37,6 +37,8 @@ RESUMES = 3
 DEADMAN_S = 10.0
 #: A beam's true current differs from the listed one by a few percent, and so does a charge (physics.md 7).
 _WHOLE, _CURRENT_OFF = 1e-6, 0.08
+#: Contrast and brightness that differ by less are the same: knobs of 0..1 of which no grey level shows a tenth of that.
+SAME_KNOB = 1e-3
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Ended:
     def decided_otherwise(self, other: Ended) -> list[str]:
         """Return the acts that only one of two runs has, and the contrast if all pictures after it have another."""
         own, others = ({act.key: act for act in run.acts} for run in (self, other))
-        contrast = [] if own["contrast"].result == others["contrast"].result else ["contrast"]
+        knobs = zip(_knobs(own["contrast"]), _knobs(others["contrast"]), strict=True)
+        contrast = ["contrast"] if any(abs(one - other) > SAME_KNOB for one, other in knobs) else []
         return sorted(own.keys() ^ others.keys()) + contrast
 
     @property
@@ -266,6 +269,11 @@ def compare(result: Result, run: Ended, oracle: Ended) -> None:
 
 
 # -- private ----------------------------------------------------------------------------------------------------------
+
+
+def _knobs(contrast: Act) -> list[float]:
+    """Return contrast and brightness of every detector (0..1), as they were found."""
+    return [float(one[name]) for one in contrast.result for name in ("contrast", "brightness")]
 
 
 def _kintsugi(*arguments: object, env: dict[str, str]) -> tuple[int, str]:
