@@ -37,8 +37,8 @@ RESUMES = 3
 DEADMAN_S = 10.0
 #: A beam's true current differs from the listed one by a few percent, and so does a charge (physics.md 7).
 _WHOLE, _CURRENT_OFF = 1e-6, 0.08
-#: Contrast and brightness that differ by less are the same: knobs of 0..1 of which no grey level shows a tenth of that.
-SAME_KNOB = 1e-3
+#: Contrast and brightness (0..1) that differ by less are the same: no instrument keeps them so well.
+SAME_KNOB = 1e-4
 
 
 @dataclass(frozen=True)
